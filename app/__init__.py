@@ -1,0 +1,1 @@
+"""The service: artefact in, answers out. It imports preprocess and never trainer."""

@@ -1,0 +1,51 @@
+"""Bearer keys, compared in constant time; without keys only this machine is served, unless the operator says otherwise."""
+
+import hmac
+from urllib.parse import urlsplit
+
+from fastapi import Request
+from fastapi.security import HTTPBearer
+
+from app.errors import ProblemError
+from app.settings import Settings, is_loopback
+
+BEARER = HTTPBearer(auto_error=False, description="A key from INTERSCAN_API_KEYS; not needed when the server has none.")
+
+
+def check_key(request: Request, settings: Settings) -> None:
+    """Let a request pass or refuse it.
+
+    With keys, the request must carry one. Without, unless `no_auth`, both the address it arrived at and the Host it
+    names must be loopback: the first holds even when the server was started past the command line, the second keeps a
+    web page that rebinds its name to 127.0.0.1 from using a visitor's browser as a bridge.
+
+    Raises:
+        ProblemError: 401 without a valid key, 403 when the server has no keys and the request is not local.
+    """
+    if settings.api_keys:
+        given = _bearer(request.headers.get("authorization", ""))
+        # Every key is compared, so that the time taken does not tell which one came near.
+        matches = [hmac.compare_digest(given, key.get_secret_value().encode()) for key in settings.api_keys]
+        if not any(matches):
+            raise ProblemError(
+                401,
+                "unauthorised",
+                "send a valid key as 'Authorization: Bearer KEY'",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        return
+    if settings.no_auth:
+        return
+    bound = (request.scope.get("server") or ("", None))[0]
+    named = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+    if not (is_loopback(bound) and is_loopback(named)):
+        raise ProblemError(
+            403,
+            "local_only",
+            "this server has no API keys and answers only on this machine; set INTERSCAN_API_KEYS to open it",
+        )
+
+
+def _bearer(header: str) -> bytes:
+    scheme, _, key = header.partition(" ")
+    return key.strip().encode() if scheme.lower() == "bearer" else b""

@@ -1,0 +1,67 @@
+"""Inference with a loaded program: stored volumes in, embeddings and probabilities out; safe to call from many threads."""
+
+import threading
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from preprocess.transforms import unit_scale
+from preprocess.types import FloatArray
+
+
+class Program(Protocol):
+    """What model.ts offers; volumes are float32 in [0, 1]."""
+
+    def embed(self, volumes_BCDHW: torch.Tensor) -> torch.Tensor:
+        """Embeddings (B, E)."""
+
+    def compare(self, earlier_BCDHW: torch.Tensor, later_BCDHW: torch.Tensor) -> torch.Tensor:
+        """Probabilities (B, 3) of improved, stable, declined."""
+
+
+class Engine:
+    """Runs one program, one call at a time.
+
+    Args:
+        program: the TorchScript module, on the CPU, in eval mode.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        # TorchScript's profiling executor rewrites the graph during the first calls; one call uses all cores anyway.
+        self._turn = threading.Lock()
+
+    def embed(self, volumes_BCDHW: npt.NDArray[np.generic]) -> FloatArray:
+        """Embed volumes in their stored dtype.
+
+        Args:
+            volumes_BCDHW: as `to_volume` gives them, stacked.
+
+        Returns:
+            float32, shape (B, E).
+        """
+        volumes = _unit_range(volumes_BCDHW)
+        with self._turn, torch.inference_mode():
+            return _plain(self._program.embed(volumes))
+
+    def compare(self, earlier_BCDHW: npt.NDArray[np.generic], later_BCDHW: npt.NDArray[np.generic]) -> FloatArray:
+        """Compare pairs of volumes in their stored dtype.
+
+        Returns:
+            float32 probabilities, shape (B, 3), in the order of `preprocess.types.PROGRESSIONS`.
+        """
+        earlier, later = _unit_range(earlier_BCDHW), _unit_range(later_BCDHW)
+        with self._turn, torch.inference_mode():
+            return _plain(self._program.compare(earlier, later))
+
+
+def _unit_range(volumes_BCDHW: npt.NDArray[np.generic]) -> torch.Tensor:
+    scale = np.float32(unit_scale(volumes_BCDHW.dtype.name))
+    return torch.from_numpy(np.ascontiguousarray(volumes_BCDHW, dtype=np.float32) * scale)
+
+
+def _plain(values: torch.Tensor) -> FloatArray:
+    array: FloatArray = values.to(torch.float32).numpy()
+    return array

@@ -1,0 +1,131 @@
+"""Every error as RFC 9457 `application/problem+json`, with a stable code and without traceback, path or header text."""
+
+import traceback
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from app.schemas import FieldFault, FindingModel, Problem
+from preprocess.console import LOG
+from preprocess.errors import ScanError
+
+PROBLEM_JSON = "application/problem+json"
+_CODES = {401: "unauthorised", 404: "no_such_path", 405: "method_not_allowed"}
+
+
+class ProblemError(Exception):
+    """A request that cannot be answered.
+
+    Args:
+        status: HTTP status.
+        code: short stable name.
+        detail: one sentence for a person, with the remedy.
+        headers: response headers, for example Retry-After.
+        faults: the fields of the request that are wrong.
+        findings: what is wrong with a scan.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        faults: tuple[FieldFault, ...] = (),
+        findings: tuple[FindingModel, ...] = (),
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.headers = dict(headers or {})
+        self.faults = faults
+        self.findings = findings
+
+
+def invalid_request(error: ValidationError) -> ProblemError:
+    """Which fields of a request are wrong, without repeating what they held."""
+    return _invalid([(fault["loc"], fault["msg"]) for fault in error.errors(include_input=False, include_url=False)])
+
+
+def install_handlers(app: FastAPI) -> None:
+    """Answer every error of the application as a problem."""
+    app.add_exception_handler(ProblemError, _on_problem)
+    app.add_exception_handler(ScanError, _on_scan)
+    app.add_exception_handler(RequestValidationError, _on_validation)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
+    app.add_exception_handler(Exception, _on_crash)
+
+
+def _answer(request: Request, error: ProblemError) -> JSONResponse:
+    request_id = getattr(request.state, "request_id", "")
+    problem = Problem(
+        title=HTTPStatus(error.status).phrase,
+        status=error.status,
+        code=error.code,
+        detail=error.detail,
+        request_id=request_id,
+        errors=list(error.faults) or None,
+        findings=list(error.findings) or None,
+    )
+    headers = {**error.headers, "X-Request-ID": request_id} if request_id else error.headers
+    content = problem.model_dump(mode="json", exclude_none=True)
+    return JSONResponse(content, status_code=error.status, headers=headers, media_type=PROBLEM_JSON)
+
+
+async def _on_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ProblemError)
+    return _answer(request, error)
+
+
+async def _on_scan(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ScanError)
+    finding = FindingModel.of(error.finding)
+    return _answer(request, ProblemError(422, finding.code, finding.message, findings=(finding,)))
+
+
+async def _on_validation(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return _answer(request, _invalid([(fault["loc"], fault["msg"]) for fault in error.errors()]))
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = _CODES.get(error.status_code, "refused")
+    detail = {
+        404: "there is nothing at this path; see /docs for what there is",
+        405: f"this path does not take {request.method}; see the Allow header",
+    }.get(error.status_code, str(error.detail))
+    return _answer(request, ProblemError(error.status_code, code, detail, headers=error.headers))
+
+
+async def _on_disconnect(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ClientDisconnect)
+    return _answer(request, ProblemError(400, "disconnected", "the connection closed before the whole body arrived"))
+
+
+async def _on_crash(request: Request, error: Exception) -> Response:
+    request_id = getattr(request.state, "request_id", "")
+    # The error's own text is left out of the log: it could quote a scan's header.
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    LOG.error("request %s failed: %s\n%s", request_id, type(error).__qualname__, frames.rstrip())
+    detail = "the service failed; give the operator this request id"
+    return _answer(request, ProblemError(500, "internal", detail))
+
+
+def _invalid(faults: list[tuple[tuple[int | str, ...], str]]) -> ProblemError:
+    named = tuple(
+        FieldFault(field=".".join(map(str, place)) or "body", message=message.removeprefix("Value error, "))
+        for place, message in faults
+    )
+    detail = "; ".join(f"{fault.field}: {fault.message}" for fault in named)
+    return ProblemError(422, "invalid_request", detail, faults=named)

@@ -1,0 +1,137 @@
+"""Where a scan or a pair stands among the artefact's references: distances, percentiles, neighbours; numpy only."""
+
+import io
+import zipfile
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from app.schemas import DistanceReference, Neighbours, OutOfDistribution
+from preprocess.errors import ArtefactError
+from preprocess.manifest import REFERENCE_ARRAYS
+
+Floats = npt.NDArray[np.float64]
+
+OUTSIDE_PERCENTILE = 99.0
+"""A scan farther away than this percentage of the validation scans counts as outside the training distribution."""
+NUM_NEIGHBOURS = 15
+_SMALLEST_NORM = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """The arrays of `manifest.REFERENCE_ARRAYS`, as float64.
+
+    Attributes:
+        embeddings_NE: training scans, rows of length 1.
+        scores_N: their outcome scores, NaN where unknown.
+        noise_distances_P: cosine distances of same-day scan-rescan pairs, ascending.
+        change_distances_P: cosine distances of consecutive visits, ascending.
+        ood_mean_E: centre of the training embeddings.
+        ood_precision_EE: inverse of their shrunk covariance.
+        ood_distances_Q: Mahalanobis distances of validation scans, ascending.
+    """
+
+    embeddings_NE: Floats
+    scores_N: Floats
+    noise_distances_P: Floats
+    change_distances_P: Floats
+    ood_mean_E: Floats
+    ood_precision_EE: Floats
+    ood_distances_Q: Floats
+
+    def out_of_distribution(self, embedding_E: npt.NDArray[np.float32]) -> OutOfDistribution:
+        """Mahalanobis distance, sqrt((z - m)^T P (z - m)), and its place among the validation scans."""
+        offset_E = embedding_E.astype(np.float64) - self.ood_mean_E
+        # Rounding may take the square of a scan at the very centre below 0.
+        distance = float(np.sqrt(max(float(offset_E @ self.ood_precision_EE @ offset_E), 0.0)))
+        if not self.ood_distances_Q.size:
+            return OutOfDistribution(distance=distance, percentile=None, is_outside=None)
+        percentile = percentile_rank(self.ood_distances_Q, distance)
+        return OutOfDistribution(distance=distance, percentile=percentile, is_outside=percentile > OUTSIDE_PERCENTILE)
+
+    def neighbours(self, embedding_E: npt.NDArray[np.float32]) -> Neighbours | None:
+        """Scores of the nearest reference scans by cosine; None when no reference has a score."""
+        known = np.isfinite(self.scores_N)
+        if not known.any():
+            return None
+        nearness_N = self.embeddings_NE[known] @ _unit(embedding_E.astype(np.float64))
+        nearest = np.argsort(-nearness_N, kind="stable")[:NUM_NEIGHBOURS]
+        lower, median, upper = np.percentile(self.scores_N[known][nearest], (25, 50, 75))
+        return Neighbours(
+            count=len(nearest), median_score=float(median), lower_quartile=float(lower), upper_quartile=float(upper)
+        )
+
+
+def cosine_distance(first_E: npt.NDArray[np.float32], second_E: npt.NDArray[np.float32]) -> float:
+    """1 - cos of the angle between two embeddings, 0 to 2; exactly 0 for equal embeddings."""
+    if np.array_equal(first_E, second_E):
+        return 0.0
+    similarity = float(_unit(first_E.astype(np.float64)) @ _unit(second_E.astype(np.float64)))
+    return min(max(1.0 - similarity, 0.0), 2.0)
+
+
+def stand_among(distances_P: Floats, distance: float) -> DistanceReference | None:
+    """Summary of known distances and the rank of one more among them; None when there are none."""
+    if not distances_P.size:
+        return None
+    median, high = np.percentile(distances_P, (50, 95))
+    rank = percentile_rank(distances_P, distance)
+    return DistanceReference(
+        count=distances_P.size, median=float(median), percentile_95=float(high), percentile_rank=rank
+    )
+
+
+def percentile_rank(ascending_P: Floats, value: float) -> float:
+    """Percentage of the values that are smaller, 0 to 100."""
+    return 100.0 * int(np.searchsorted(ascending_P, value, side="left")) / ascending_P.size
+
+
+def read_arrays(data: bytes, *, name: str) -> dict[str, np.ndarray]:
+    """The arrays of an npz file; pickles are refused.
+
+    Raises:
+        ArtefactError: not an npz file.
+    """
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise ArtefactError(f"{name}: not a readable npz file; export the model again") from error
+
+
+def parse_references(data: bytes, *, name: str, width: int) -> References:
+    """Check references.npz against `REFERENCE_ARRAYS` and the embedding's width.
+
+    Raises:
+        ArtefactError: an array is missing, of another shape, or not finite where it must be.
+    """
+    arrays = read_arrays(data, name=name)
+    missing = sorted(set(REFERENCE_ARRAYS) - set(arrays))
+    if missing:
+        raise ArtefactError(f"{name}: no array {', '.join(missing)}; export the model again")
+    plain = {key: np.asarray(arrays[key], dtype=np.float64) for key in REFERENCE_ARRAYS}
+    num = len(plain["embeddings_NE"])
+    fixed = {
+        "embeddings_NE": (num, width),
+        "scores_N": (num,),
+        "ood_mean_E": (width,),
+        "ood_precision_EE": (width, width),
+    }
+    for key, array in plain.items():
+        expected = fixed.get(key, (array.size,))
+        if array.shape != expected:
+            raise ArtefactError(f"{name}: {key} has shape {array.shape}, expected {expected}; export the model again")
+        if key != "scores_N" and not np.isfinite(array).all():
+            raise ArtefactError(f"{name}: {key} holds NaN or infinity; export the model again")
+    norms_N1 = np.linalg.norm(plain["embeddings_NE"], axis=1, keepdims=True)
+    plain["embeddings_NE"] = plain["embeddings_NE"] / np.maximum(norms_N1, _SMALLEST_NORM)
+    for key in ("noise_distances_P", "change_distances_P", "ood_distances_Q"):
+        plain[key] = np.sort(plain[key])
+    return References(**plain)
+
+
+def _unit(vector_E: Floats) -> Floats:
+    unit: Floats = vector_E / max(float(np.linalg.norm(vector_E)), _SMALLEST_NORM)
+    return unit

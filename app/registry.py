@@ -1,0 +1,243 @@
+"""Loads artefacts and lets them answer only after digests, fingerprint, references and golden values have been checked."""
+
+import hashlib
+import io
+import threading
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Literal, cast
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+
+from app.engine import Engine, Program
+from app.errors import ProblemError
+from app.references import References, parse_references, read_arrays
+from app.schemas import ArtefactStatus
+from preprocess.console import LOG
+from preprocess.errors import ArtefactError, StorageError
+from preprocess.manifest import GOLDEN_NAME, MANIFEST_NAME, PROGRAM_NAME, REFERENCES_NAME, Manifest
+from preprocess.storage import Location
+
+_NEEDED = (PROGRAM_NAME, GOLDEN_NAME, REFERENCES_NAME)
+_LOADING = threading.Lock()
+"""torch.jit.load is not thread-safe, and neither is the warning filter around it."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model that passed every check."""
+
+    manifest: Manifest
+    engine: Engine
+    references: References
+
+
+def load_program(data: bytes) -> Program:
+    """Load model.ts on the CPU.
+
+    Raises:
+        RuntimeError: not a TorchScript file.
+    """
+    with _LOADING, warnings.catch_warnings():
+        # TorchScript is the artefact's contract until torch.export takes its place.
+        warnings.filterwarnings("ignore", r"`torch\.jit\.load` is deprecated", DeprecationWarning)
+        program = torch.jit.load(io.BytesIO(data), map_location="cpu")
+    return cast(Program, program.eval())
+
+
+def load_artefact(uri: str) -> LoadedModel:
+    """Load and check an artefact.
+
+    Args:
+        uri: its folder.
+
+    Raises:
+        ArtefactError: a file is missing, altered or of another schema, the fingerprint is not the recipe's, or the
+            golden values come out differently here.
+        StorageError: the bucket refuses.
+    """
+    location = Location(uri)
+    manifest = _read_manifest(location)
+    files = {name: _read_checked(location, name, digest) for name, digest in sorted(manifest.files.items())}
+    _check_contract(location, manifest)
+    try:
+        engine = Engine(load_program(files[PROGRAM_NAME]))
+    except RuntimeError as error:
+        raise ArtefactError(f"{location.uri}/{PROGRAM_NAME}: not a TorchScript file; export the model again") from error
+    name = f"{location.uri}/{REFERENCES_NAME}"
+    references = parse_references(files[REFERENCES_NAME], name=name, width=manifest.embedding_width)
+    _check_golden(engine, manifest, files[GOLDEN_NAME], name=f"{location.uri}/{GOLDEN_NAME}")
+    return LoadedModel(manifest=manifest, engine=engine, references=references)
+
+
+class Registry:
+    """The models of one server, in the order they were named.
+
+    Args:
+        uris: artefact folders; the first is the default model.
+    """
+
+    def __init__(self, uris: Sequence[str]) -> None:
+        self._uris = tuple(uris)
+        self._statuses = [ArtefactStatus(artefact=_label(uri), status="waiting") for uri in self._uris]
+        self._models: dict[int, LoadedModel] = {}
+        self._stop = threading.Event()
+        self.finished = threading.Event()
+
+    def load(self) -> None:
+        """Load every artefact; one that fails keeps its reason and does not stop the others."""
+        for place, uri in enumerate(self._uris):
+            if self._stop.is_set():
+                return
+            self._mark(place, "loading")
+            try:
+                model = load_artefact(uri)
+                self._refuse_twin(model.manifest)
+            except (ArtefactError, StorageError) as error:
+                LOG.error("not ready: %s", error)
+                self._mark(
+                    place, "failed", str(error).replace(Location(uri).uri, _label(uri)).replace(uri, _label(uri))
+                )
+            else:
+                self._models[place] = model
+                self._mark(place, "ready")
+                LOG.info("ready: %s %s", model.manifest.name, model.manifest.version)
+        self.finished.set()
+
+    def stop(self) -> None:
+        """Load no further artefact."""
+        self._stop.set()
+
+    @property
+    def statuses(self) -> list[ArtefactStatus]:
+        """Where each artefact stands."""
+        return list(self._statuses)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every artefact passed its checks, and there is one."""
+        return bool(self._uris) and len(self._models) == len(self._uris)
+
+    @property
+    def models(self) -> list[LoadedModel]:
+        """The models that may answer, the default first."""
+        return [self._models[place] for place in sorted(self._models)]
+
+    def choose(self, name: str | None, version: str | None) -> LoadedModel:
+        """The model that a request asks for.
+
+        Raises:
+            ProblemError: 404 when there is none of that name and version; 503 when it may be one that is not ready.
+        """
+        if name is None and version is None and 0 in self._models:
+            return self._models[0]
+        for model in self.models:
+            manifest = model.manifest
+            if (name is not None or version is not None) and name in (None, manifest.name):
+                if version in (None, manifest.version):
+                    return model
+        if self.is_ready:
+            known = ", ".join(f"{model.manifest.name} {model.manifest.version}" for model in self.models)
+            raise ProblemError(404, "unknown_model", f"no such model or version; this server has {known}")
+        reasons = "; ".join(status.reason for status in self._statuses if status.reason)
+        loading = "no artefact was given" if not self._uris else "models are still being loaded; try again"
+        raise ProblemError(503, "not_ready", reasons or loading, headers={"Retry-After": "10"})
+
+    def _mark(self, place: int, status: Literal["loading", "ready", "failed"], reason: str | None = None) -> None:
+        self._statuses[place] = ArtefactStatus(artefact=_label(self._uris[place]), status=status, reason=reason)
+
+    def _refuse_twin(self, manifest: Manifest) -> None:
+        if any(
+            (model.manifest.name, model.manifest.version) == (manifest.name, manifest.version) for model in self.models
+        ):
+            raise ArtefactError(f"{manifest.name} {manifest.version} is loaded already; name each artefact once")
+
+
+def _label(uri: str) -> str:
+    """The last two parts of a URL: enough to know the artefact by, and no path of this machine."""
+    return "/".join(PurePosixPath(uri.rstrip("/").split("://")[-1]).parts[-2:]).lstrip("/")
+
+
+def _read_manifest(location: Location) -> Manifest:
+    try:
+        text = location.read(MANIFEST_NAME)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ArtefactError(
+            f"{location.uri}: no {MANIFEST_NAME}, so this is not an artefact; make one with interscan export"
+        ) from error
+    try:
+        manifest = Manifest.model_validate_json(text)
+    except ValidationError as error:
+        fault = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in fault["loc"]) or "the file"
+        raise ArtefactError(
+            f"{location.uri}/{MANIFEST_NAME}: {where}: {fault['msg']}; export the model with this version"
+        ) from error
+    missing = [name for name in _NEEDED if name not in manifest.files]
+    if missing:
+        raise ArtefactError(
+            f"{location.uri}/{MANIFEST_NAME}: does not list {', '.join(missing)}; export the model again"
+        )
+    foreign = [name for name in manifest.files if PurePosixPath(name).name != name or name in ("", ".", "..")]
+    if foreign:
+        raise ArtefactError(f"{location.uri}/{MANIFEST_NAME}: {foreign[0]!r} is not a file beside it; export again")
+    return manifest
+
+
+def _read_checked(location: Location, name: str, digest: str) -> bytes:
+    try:
+        data = location.read(name)
+    except FileNotFoundError as error:
+        raise ArtefactError(f"{location.uri}/{name}: missing; copy the whole artefact again") from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != digest:
+        raise ArtefactError(
+            f"{location.uri}/{name}: SHA-256 {found[:12]} is not the manifest's {digest[:12]}; copy the artefact again"
+        )
+    return data
+
+
+def _check_contract(location: Location, manifest: Manifest) -> None:
+    inputs = manifest.inputs
+    found = inputs.volume_recipe.fingerprint()
+    if inputs.fingerprint != found:
+        raise ArtefactError(
+            f"{location.uri}: trained on fingerprint {inputs.fingerprint}, but this version preprocesses its recipe as "
+            f"{found}; serve it with the version that exported it, or train again"
+        )
+    if inputs.channels != 1:
+        raise ArtefactError(f"{location.uri}: {inputs.channels} channels; a scan gives 1, so it cannot be served")
+
+
+def _check_golden(engine: Engine, manifest: Manifest, data: bytes, *, name: str) -> None:
+    arrays = read_arrays(data, name=name)
+    wanted = ("earlier_BCDHW", "later_BCDHW", "embedding_BE", "probabilities_B3")
+    missing = [key for key in wanted if key not in arrays]
+    if missing:
+        raise ArtefactError(f"{name}: no array {', '.join(missing)}; export the model again")
+    earlier, later, embedding_BE, probabilities_B3 = (arrays[key] for key in wanted)
+    volume = (manifest.inputs.channels, *manifest.inputs.volume_recipe.grid)
+    if not len(earlier) or earlier.shape != later.shape or earlier.shape[1:] != volume:
+        raise ArtefactError(
+            f"{name}: volumes {earlier.shape}, {later.shape} are not (B, {volume}); export the model again"
+        )
+    try:
+        pairs = {
+            "embed": (engine.embed(earlier), embedding_BE, (len(earlier), manifest.embedding_width)),
+            "compare": (engine.compare(earlier, later), probabilities_B3, (len(earlier), 3)),
+        }
+    except (RuntimeError, AttributeError) as error:
+        raise ArtefactError(f"{name}: the model does not run on it; export the model again") from error
+    for method, (found, golden, shape) in pairs.items():
+        if found.shape != shape or golden.shape != shape:
+            raise ArtefactError(f"{name}: {method} gives {found.shape}, golden is {golden.shape}, expected {shape}")
+        difference = float(np.abs(found - golden).max())
+        if not difference <= manifest.tolerance:  # NaN fails too
+            raise ArtefactError(
+                f"{name}: {method} differs from the exported values by {difference:.2g}, more than "
+                f"{manifest.tolerance:.2g}; use the torch version of the export ({manifest.training.torch_version})"
+            )

@@ -1,0 +1,263 @@
+"""What goes in and out over REST, documented field by field; `predict --json` prints the same objects."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from preprocess.manifest import Metric, OutcomeSpec
+from preprocess.types import Finding, Progression
+
+
+class Schema(BaseModel):
+    """Base: immutable, unknown fields refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelChoice(Schema):
+    """Which model answers."""
+
+    model: str | None = Field(default=None, description="Name of a model from /v1/models; default: the first.")
+    version: str | None = Field(default=None, description="Its version; default: the first of that name.")
+
+
+class ScanFields(ModelChoice):
+    """The text fields beside one uploaded scan."""
+
+
+class PairFields(ModelChoice):
+    """The text fields beside two uploaded scans."""
+
+    gap_days: float | None = Field(
+        default=None, ge=0, le=40_000, description="Days from the earlier to the later scan, where known."
+    )
+
+
+ScanUri = Annotated[
+    str, Field(min_length=1, max_length=2048, description="A NIfTI file under a prefix that the server may read.")
+]
+
+
+class UriScan(ScanFields):
+    """One scan by its URI."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"uri": "gs://my-bucket/sub-01_ses-01_T1w.nii.gz"}]})
+
+    uri: ScanUri
+
+
+class UriPair(PairFields):
+    """Two scans of one person by their URIs."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "earlier_uri": "gs://my-bucket/sub-01_ses-01_T1w.nii.gz",
+                    "later_uri": "gs://my-bucket/sub-01_ses-02_T1w.nii.gz",
+                    "gap_days": 365,
+                }
+            ]
+        }
+    )
+
+    earlier_uri: ScanUri
+    later_uri: ScanUri
+
+
+class FindingModel(Schema):
+    """One quality remark about a scan."""
+
+    code: str = Field(description="Short stable name.", examples=["too_coarse"])
+    message: str = Field(description="What, the value, the limit and the remedy.")
+    leaves_out: bool = Field(description="Whether the scan cannot be used because of it.")
+
+    @classmethod
+    def of(cls, finding: Finding) -> "FindingModel":
+        """The same remark as the preprocessing made it."""
+        return cls(code=finding.code, message=finding.message, leaves_out=finding.leaves_out)
+
+
+class FieldFault(Schema):
+    """One wrong field of a request."""
+
+    field: str = Field(examples=["gap_days"])
+    message: str
+
+
+class Problem(Schema):
+    """An error, as RFC 9457 has it."""
+
+    type: str = Field(default="about:blank", description="The status says what kind of problem it is.")
+    title: str = Field(examples=["Unprocessable Content"])
+    status: int = Field(examples=[422])
+    code: str = Field(description="Short stable name, for programs.", examples=["not_nifti"])
+    detail: str = Field(description="One sentence for a person, with the remedy.")
+    request_id: str = Field(description="As in the X-Request-ID header and the server's log.")
+    errors: list[FieldFault] | None = Field(default=None, description="Wrong fields of the request.")
+    findings: list[FindingModel] | None = Field(default=None, description="What is wrong with a scan.")
+
+
+class OutOfDistribution(Schema):
+    """How far a scan lies from the scans the model was trained on."""
+
+    distance: float = Field(description="Mahalanobis distance of its embedding from the training embeddings.")
+    percentile: float | None = Field(
+        description="Percentage of validation scans that lie nearer; null when the artefact holds none."
+    )
+    is_outside: bool | None = Field(description="Whether more than 99 % of the validation scans lie nearer.")
+
+
+class ScanFacts(Schema):
+    """What was received and how it was found."""
+
+    sha256: str = Field(description="SHA-256 of the file as received.")
+    findings: list[FindingModel] = Field(description="Quality remarks; the scan was usable.")
+    out_of_distribution: OutOfDistribution
+
+
+class EmbeddingAnswer(Schema):
+    """The embedding of one scan."""
+
+    embedding: list[float] = Field(description="float32 values.")
+    width: int = Field(description="Number of values.")
+    model: str
+    version: str
+    fingerprint: str = Field(description="Digest of the preprocessing; compare embeddings only where it is equal.")
+    scan: ScanFacts
+
+
+class Probabilities(Schema):
+    """Calibrated probabilities; they add up to 1."""
+
+    improved: float = Field(ge=0, le=1)
+    stable: float = Field(ge=0, le=1)
+    declined: float = Field(ge=0, le=1)
+
+
+class Uncertainty(Schema):
+    """How sure the model is of its own answer; says nothing of whether the model is right."""
+
+    entropy: float = Field(ge=0, le=1, description="Shannon entropy of the probabilities over ln 3: 0 sure, 1 a guess.")
+    top_probability: float = Field(ge=0, le=1)
+    margin: float = Field(ge=0, le=1, description="Top probability minus the second.")
+    is_ambiguous: bool = Field(description="Whether the margin is below 0.10.")
+
+
+class DistanceReference(Schema):
+    """Distances of known pairs, and where this pair stands among them."""
+
+    count: int
+    median: float
+    percentile_95: float
+    percentile_rank: float = Field(description="Percentage of the known pairs with a smaller distance than this pair.")
+
+
+class Change(Schema):
+    """How far apart the two embeddings are, next to pairs for which the reason is known."""
+
+    distance: float = Field(description="Cosine distance, 1 - cos, 0 to 2.")
+    noise_floor: DistanceReference | None = Field(
+        description="Same-day repeat scans of one person: no change, only noise. Null when the artefact holds none."
+    )
+    within_noise_floor: bool | None = Field(
+        description="Whether the distance is at most the noise floor's 95th percentile; null without a noise floor."
+    )
+    between_visits: DistanceReference | None = Field(
+        description="Consecutive visits of the model's own training and validation subjects."
+    )
+
+
+class Neighbours(Schema):
+    """The reference scans nearest to a scan (cosine) whose outcome score is known."""
+
+    count: int
+    median_score: float
+    lower_quartile: float
+    upper_quartile: float
+
+
+class PairedScan(ScanFacts):
+    """One scan of the pair."""
+
+    neighbours: Neighbours | None = Field(description="Null when the artefact holds no reference with a score.")
+
+
+class Provenance(Schema):
+    """Where the answer comes from."""
+
+    model: str
+    version: str
+    created: datetime
+    method: str
+    fingerprint: str
+    training_run: str = Field(description="Last part of the training run's URL.")
+    metrics: dict[str, Metric] = Field(description="As measured when the model was exported.")
+
+
+class ProgressionAnswer(Schema):
+    """What changed between two scans of one person."""
+
+    progression: Progression = Field(
+        description="The most probable class; `stable` when both scans are the same file or the same voxels."
+    )
+    probabilities: Probabilities
+    uncertainty: Uncertainty
+    caution: list[str] = Field(description="What to know before relying on the answer, most important first.")
+    change: Change
+    outcome: OutcomeSpec = Field(description="The score whose change the three classes stand for.")
+    gap_days: float | None
+    is_same_scan: bool = Field(description="Whether both scans are the same file or the same voxels.")
+    earlier: PairedScan
+    later: PairedScan
+    provenance: Provenance
+
+
+class ModelSummary(Schema):
+    """One loaded model."""
+
+    name: str
+    version: str
+    is_default: bool
+    created: datetime
+    method: str
+    modality: str
+    grid: tuple[int, int, int] = Field(description="Voxels along right, anterior, superior.")
+    spacing_mm: float
+    fingerprint: str
+    embedding_width: int
+    outcome: OutcomeSpec
+    metrics: dict[str, Metric]
+    guarantees: tuple[str, ...]
+    intended_use: str
+    limitations: tuple[str, ...]
+    num_references: int
+    num_noise_pairs: int
+
+
+class ModelList(Schema):
+    """All models that passed their checks."""
+
+    models: list[ModelSummary]
+
+
+class Live(Schema):
+    """The process answers."""
+
+    status: Literal["alive"] = "alive"
+
+
+class ArtefactStatus(Schema):
+    """Where the loading of one artefact stands."""
+
+    artefact: str = Field(description="The last two parts of its URL.", examples=["clinimcl/1.0.0"])
+    status: Literal["waiting", "loading", "ready", "failed"]
+    reason: str | None = Field(default=None, description="Why it failed, with the remedy.")
+
+
+class Readiness(Schema):
+    """Whether every model is loaded and checked."""
+
+    status: Literal["ready", "not_ready"]
+    artefacts: list[ArtefactStatus]

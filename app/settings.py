@@ -1,0 +1,103 @@
+"""Settings of the service, from `INTERSCAN_*` environment variables or the command line; refused when unsafe."""
+
+import ipaddress
+from typing import Annotated, Any
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.allowlist import normal_prefix
+from preprocess.errors import UsageError
+
+_MIB = 2**20
+_MIN_KEY_LENGTH = 16
+"""Characters; 16 of base64 are 96 random bits."""
+
+Several = Annotated[tuple[str, ...], NoDecode]
+"""Text values, separated by commas in an environment variable."""
+
+
+class Settings(BaseSettings):
+    """What an operator decides.
+
+    Attributes:
+        artefacts: URLs of artefact folders; the first is the default model.
+        host: address to bind to.
+        port: TCP port; 0 takes a free one.
+        api_keys: bearer keys, any of which is accepted; none switches authentication off, on loopback only.
+        no_auth: serve without keys on any address; only behind something else that authenticates.
+        allow_prefixes: prefixes of scan URIs that may be read; none refuses every URI.
+        max_upload_bytes: largest scan, as uploaded or as it lies under its URI.
+        max_voxels: largest image that a header may promise.
+        max_running: requests worked on at once; each holds a full-resolution scan, about 0.5 GB for a 256^3 head.
+        max_waiting: requests that may wait for their turn; the next is answered 503.
+        max_wait_s: longest wait for a turn, seconds.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="INTERSCAN_", frozen=True, extra="forbid")
+
+    artefacts: Several = ()
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    no_auth: bool = False
+    allow_prefixes: Several = ()
+    max_upload_bytes: int = Field(default=200 * _MIB, gt=0)
+    max_voxels: int = Field(default=2**28, gt=0)
+    max_running: int = Field(default=2, ge=1, le=16)
+    # Waiting requests hold a thread of Starlette's pool of 40.
+    max_waiting: int = Field(default=16, ge=0, le=20)
+    max_wait_s: float = Field(default=60.0, gt=0)
+
+    @field_validator("artefacts", "api_keys", "allow_prefixes", mode="before")
+    @classmethod
+    def _split_commas(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("allow_prefixes")
+    @classmethod
+    def _normalise(cls, prefixes: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(normal_prefix(prefix) for prefix in prefixes)
+
+    @field_validator("api_keys")
+    @classmethod
+    def _refuse_short_keys(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for key in keys:
+            length = len(key.get_secret_value())
+            if length < _MIN_KEY_LENGTH:
+                raise ValueError(f"a key of {length} characters is shorter than {_MIN_KEY_LENGTH}; draw a random one")
+        return keys
+
+    @model_validator(mode="after")
+    def _refuse_open_doors(self) -> "Settings":
+        if not (self.api_keys or self.no_auth or is_loopback(self.host)):
+            raise ValueError(
+                f"{self.host} can be reached from other machines and there is no API key; "
+                "set INTERSCAN_API_KEYS, or give --no-auth behind a proxy that authenticates"
+            )
+        return self
+
+
+def make_settings(**given: Any) -> Settings:
+    """Settings from what the caller gives and, for the rest, the environment.
+
+    Raises:
+        UsageError: a value out of range, or a combination that would be unsafe.
+    """
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        where = ".".join(str(part) for part in fault["loc"])
+        message = fault["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{where}: {message}" if where else message) from error
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,109 @@
+"""One row of an array as one object: its key, its layout in Zarr's own metadata, and checked decoding.
+
+zarr reads a missing chunk as zeros, so rows are fetched as objects and decoded here; what cannot be decoded exactly is
+an error, never data.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import zarr
+from numcodecs import zstd
+from zarr.abc.store import Store as ZarrStore
+from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
+
+from preprocess.errors import StoreError
+from preprocess.schema import ARRAYS_FOLDER
+
+_CRC_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class RowLayout:
+    """How one modality's rows are stored.
+
+    Attributes:
+        modality: name of the array.
+        num_rows: length of the first axis.
+        shape: of one decoded row, for example (1, 96, 96, 96).
+        dtype: of one decoded row.
+        has_checksum: whether a CRC-32C closes every object.
+    """
+
+    modality: str
+    num_rows: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.generic]
+    has_checksum: bool
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of one decoded row."""
+        return int(np.prod(self.shape)) * self.dtype.itemsize
+
+    def key(self, row: int) -> str:
+        """The row's object name below the store's root."""
+        return "/".join([ARRAYS_FOLDER, self.modality, "c", str(row), *["0"] * len(self.shape)])
+
+    def decode_into(self, data: bytes, out: np.ndarray) -> None:
+        """Check and unpack one object into `out` (C-contiguous, of the row's shape and dtype).
+
+        Raises:
+            ValueError: the checksum, the stream or the size is wrong; the message says which.
+        """
+        if self.has_checksum:
+            if len(data) <= _CRC_BYTES:
+                raise ValueError(f"{len(data)} bytes are too few")
+            body, stored = data[:-_CRC_BYTES], int.from_bytes(data[-_CRC_BYTES:], "little")
+            computed = int(google_crc32c.value(body))
+            if computed != stored:
+                raise ValueError(f"checksum {computed:08x} is not the stored {stored:08x}")
+        else:
+            body = data
+        target = out.reshape(-1).view(np.uint8)
+        try:
+            unpacked = zstd.decompress(body, target)
+        except RuntimeError as error:
+            raise ValueError(f"damaged zstd stream ({error})") from error
+        if memoryview(unpacked).nbytes != self.num_bytes:
+            raise ValueError(f"{memoryview(unpacked).nbytes} bytes instead of {self.num_bytes}")
+
+    def decode(self, data: bytes) -> np.ndarray:
+        """Check and unpack one object into a new array; errors as in `decode_into`."""
+        out = np.empty(self.shape, dtype=self.dtype)
+        self.decode_into(data, out)
+        return out
+
+
+def read_layout(store: ZarrStore, modality: str) -> RowLayout:
+    """Read an array's layout from its Zarr metadata.
+
+    Raises:
+        StoreError: no such array, or chunked or coded in another way than this store's contract.
+    """
+    path = f"{ARRAYS_FOLDER}/{modality}"
+    try:
+        array = zarr.open_array(store, path=path, mode="r")
+    except FileNotFoundError as error:
+        raise StoreError(f"{path}: no such array in the store; preprocess the modality {modality} first") from error
+    shape = tuple(int(edge) for edge in array.shape)
+    codecs: Any = array.metadata.to_dict()["codecs"]
+    names = [codec["name"] for codec in codecs]
+    if tuple(array.chunks) != (1, *shape[1:]) or names not in (["bytes", "zstd", "crc32c"], ["bytes", "zstd"]):
+        raise StoreError(
+            f"{path}: chunks {array.chunks} with codecs {names}; expected one row per chunk, zstd and crc32c"
+        )
+    return RowLayout(
+        modality=modality,
+        num_rows=shape[0],
+        shape=shape[1:],
+        dtype=np.dtype(array.dtype),
+        has_checksum="crc32c" in names,
+    )
+
+
+def row_codecs() -> tuple[BytesCodec, tuple[ZstdCodec, Crc32cCodec]]:
+    """Serialiser and compressors of every array: zstd level 3, and a checksum, without which a flipped bit is data."""
+    return BytesCodec(), (ZstdCodec(level=3), Crc32cCodec())

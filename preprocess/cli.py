@@ -1,0 +1,165 @@
+"""The verbs synth, preprocess and verify."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from preprocess.console import EXIT_DONE, EXIT_LEFT_OUT, LOG, emit, progress
+
+JsonFlag = Annotated[bool, Parameter(name="--json", negative="")]
+
+
+def synth(
+    cohort: Literal["brain"],
+    out: Path,
+    *,
+    subjects: int = 24,
+    visits: int = 3,
+    seed: int = 0,
+    spacing_mm: float = 1.0,
+    workers: int | None = None,
+    json: JsonFlag = False,
+) -> int:
+    """Write a synthetic cohort with known truth.
+
+    Args:
+        cohort: kind of cohort; brain is a BIDS folder of T1w heads with atrophy, scores, two scanners and rescans.
+        out: new folder to write.
+        subjects: number of people.
+        visits: visits per person, rescans not counted.
+        seed: the same seed gives the same bytes.
+        spacing_mm: voxel edge of the finer scanner, in mm.
+        workers: processes; one per core when not given.
+        json: print the result as one JSON object on stdout.
+    """
+    from dataclasses import asdict
+
+    from preprocess.sources.synthetic.brain import write_brain_cohort
+
+    with progress("synth") as advance:
+        summary = write_brain_cohort(
+            out,
+            num_subjects=subjects,
+            num_visits=visits,
+            seed=seed,
+            spacing_mm=spacing_mm,
+            workers=workers,
+            progress=advance,
+        )
+    text = f"{summary.num_scans} scans of {summary.num_subjects} subjects in {out} ({cohort}, seed {seed})"
+    emit({"cohort": cohort, "out": str(out), **asdict(summary)}, text, as_json=json)
+    return EXIT_DONE
+
+
+def preprocess(
+    source: str,
+    store: str,
+    *,
+    recipe: Path | None = None,
+    modality: tuple[str, ...] = (),
+    settings: Annotated[tuple[str, ...], Parameter(name="--set")] = (),
+    workers: int | None = None,
+    dry_run: bool = False,
+    json: JsonFlag = False,
+) -> int:
+    """Turn raw scans into a store; run it again to go on after an interruption or to add new scans.
+
+    Args:
+        source: BIDS folder, plain folder of NIfTI files, or CSV/TSV table; path or URL.
+        store: where the store shall be: path, gs://, s3:// or memory://.
+        recipe: TOML file with grid, spacing_mm, field_of_view, intensity_percentiles, dtype and [quality].
+        modality: BIDS suffix to keep, T1w when not given; may be repeated.
+        settings: one recipe value, for example --set spacing_mm=3; may be repeated.
+        workers: processes; one per core when not given, 0 for none.
+        dry_run: print the plan and write nothing.
+        json: print the result as one JSON object on stdout.
+    """
+    import preprocess.engine as engine
+    from preprocess.recipe import VolumeRecipe, override, parse, read_toml
+    from preprocess.sources import list_scans
+    from preprocess.storage import Location
+    from preprocess.store import Store
+    from preprocess.writer import roll_forward
+
+    data = read_toml(recipe) if recipe is not None else {}
+    if modality:
+        data["modalities"] = list(modality)
+    volumes = parse(VolumeRecipe, override(data, settings), where=str(recipe) if recipe else "preprocess")
+    place = Location(store)
+    listing = list_scans(source, volumes.modalities)
+    for note in listing.notes:
+        LOG.warning("%s", note)
+    if not dry_run:
+        roll_forward(place)
+    plan = engine.plan_run(listing, place, volumes)
+    if dry_run:
+        claims = [claim for task in plan.tasks for claim in task]
+        result = {
+            "dry_run": True,
+            "found": len(listing.scans),
+            "to_do": len(claims),
+            "kept_from_before": len(plan.kept),
+            "rows": plan.num_rows,
+            "fingerprint": volumes.fingerprint(),
+            "scans": [{"row": claim.row, "scan": claim.scan.name, "source": claim.source_name} for claim in claims],
+        }
+        lines = [f"row {claim.row}: {claim.scan.name}  {claim.source_name}" for claim in claims]
+        lines.append(
+            f"{len(claims)} scans to do, {len(plan.kept)} stored before, {plan.num_rows} rows; nothing written"
+        )
+        emit(result, "\n".join(lines), as_json=json)
+        return EXIT_DONE
+    with progress("preprocess") as advance:
+        manifest = engine.run_plan(plan, listing, place, volumes, workers=workers, progress=advance)
+    left_out = [record for record in Store.open(place).records if not record.present]
+    reasons = [finding.message for record in left_out for finding in record.findings if finding.leaves_out]
+    result = {
+        "store": place.uri,
+        "found": manifest.num_found,
+        "kept": manifest.num_kept,
+        "left_out": manifest.num_left_out,
+        "findings": reasons,
+        "rows": manifest.num_rows,
+        "fingerprint": manifest.fingerprint,
+    }
+    counts = f"{manifest.num_kept} kept + {manifest.num_left_out} left out = {manifest.num_found} found"
+    lines = [
+        *(f"left out: {reason}" for reason in reasons),
+        f"{counts}; store {place.uri}, fingerprint {manifest.fingerprint}",
+    ]
+    emit(result, "\n".join(lines), as_json=json)
+    return EXIT_LEFT_OUT if left_out else EXIT_DONE
+
+
+def verify(store: str, *, json: JsonFlag = False) -> int:
+    """Re-read every row of a store and name each damaged or missing one; exit code 3 when there is any.
+
+    Args:
+        store: the store's path or URL.
+        json: print the result as one JSON object on stdout.
+    """
+    from dataclasses import asdict
+
+    from preprocess.errors import StoreError
+    from preprocess.store import Store, verify_rows
+
+    opened = Store.open(store)
+    num_rows = opened.manifest.num_kept
+    faults = []
+    with progress("verify") as advance:
+        for done, fault in enumerate(verify_rows(opened), start=1):
+            advance(done, num_rows)
+            if fault is not None:
+                faults.append(fault)
+    whole = num_rows - len(faults)
+    lines = [f"{fault.name}: {fault.reason}" for fault in faults]
+    lines.append(f"{whole} of {num_rows} volumes whole, {len(faults)} damaged or missing")
+    result = {
+        "store": opened.location.uri,
+        "rows": num_rows,
+        "whole": whole,
+        "faults": [asdict(fault) for fault in faults],
+    }
+    emit(result, "\n".join(lines), as_json=json)
+    return StoreError.exit_code if faults else EXIT_DONE

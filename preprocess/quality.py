@@ -1,0 +1,70 @@
+"""What an image must fulfil to enter a store, checked before it is resampled; findings, never exceptions."""
+
+import numpy as np
+
+from preprocess.recipe import Quality
+from preprocess.types import Finding, Image
+
+
+def check_image(image: Image, limits: Quality, *, name: str) -> list[Finding]:
+    """All findings of an image, most severe first.
+
+    Args:
+        image: as read.
+        limits: the recipe's limits.
+        name: what messages call the scan.
+
+    Returns:
+        Findings; those with `leaves_out` keep the scan out of the store.
+    """
+    voxels = image.voxels_XYZ
+    if voxels.ndim != 3:
+        message = f"{name}: {voxels.ndim}D, shape {voxels.shape}, expected 3D; split the series into single volumes"
+        return [Finding("not_3d", message)]
+    findings = [*_geometry(image, limits, name), *_values(image, name)]
+    return sorted(findings, key=lambda finding: not finding.leaves_out)
+
+
+def _geometry(image: Image, limits: Quality, name: str) -> list[Finding]:
+    findings = []
+    coarsest = max(image.spacing_mm)
+    if coarsest > limits.max_spacing_mm:
+        findings.append(
+            Finding(
+                "too_coarse",
+                f"{name}: voxel spacing {coarsest:.1f} mm is coarser than {limits.max_spacing_mm:.1f} mm; "
+                "leave the scan out or raise quality.max_spacing_mm",
+            )
+        )
+    extent = min(edge * count for edge, count in zip(image.spacing_mm, image.voxels_XYZ.shape, strict=True))
+    if extent < limits.min_extent_mm:
+        findings.append(
+            Finding(
+                "too_small",
+                f"{name}: field of view {extent:.0f} mm is shorter than {limits.min_extent_mm:.0f} mm; "
+                "leave the scan out or lower quality.min_extent_mm",
+            )
+        )
+    return findings
+
+
+def _values(image: Image, name: str) -> list[Finding]:
+    voxels = image.voxels_XYZ
+    num_bad = int(voxels.size - np.count_nonzero(np.isfinite(voxels)))
+    if num_bad:
+        return [Finding("non_finite", f"{name}: {num_bad} voxels are NaN or infinite; export the scan again")]
+    lowest, highest = float(voxels.min()), float(voxels.max())
+    if lowest == highest:
+        return [Finding("empty", f"{name}: every voxel is {lowest:g}; export the scan again")]
+    if image.dtype == "uint16" and highest > 65_000:
+        # Negative values stored as unsigned wrap to just below 65,536 while tissue stays far lower.
+        bulk = float(np.percentile(voxels[::4, ::4, ::4], 99))
+        if bulk < highest / 4:
+            return [
+                Finding(
+                    "wrapped",
+                    f"{name}: maximum {highest:.0f} against a 99th percentile of {bulk:.0f} in uint16: negative values "
+                    "wrapped round; export the scan as int16",
+                )
+            ]
+    return []

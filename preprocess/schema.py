@@ -1,0 +1,71 @@
+"""The store's contract in types: store.json, and the columns of index.parquet.
+
+<root>/volumes.zarr/<modality>   Zarr v3, one row = one chunk = one object
+<root>/index.parquet             one record per row and modality
+<root>/store.json                written last: without it there is no store
+"""
+
+from typing import Literal
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+from preprocess.recipe import VolumeRecipe
+
+STORE_NAME = "store.json"
+INDEX_NAME = "index.parquet"
+ARRAYS_FOLDER = "volumes.zarr"
+WORK_FOLDER = ".work"
+"""Records of a run under way; gone once the store is complete."""
+OUTCOME_PREFIX = "outcome."
+
+_FINDING = pa.struct([("code", pa.string()), ("message", pa.string()), ("leaves_out", pa.bool_())])
+INDEX_COLUMNS: list[tuple[str, pa.DataType]] = [
+    ("row", pa.int64()),
+    ("modality", pa.string()),
+    ("subject_id", pa.string()),
+    ("session_id", pa.string()),
+    ("run", pa.string()),
+    ("day", pa.float64()),
+    ("present", pa.bool_()),
+    ("site", pa.string()),
+    ("scanner", pa.string()),
+    ("spacing_mm", pa.list_(pa.float64())),
+    ("affine", pa.list_(pa.float64())),
+    ("source_uri", pa.string()),
+    ("source_sha256", pa.string()),
+    ("source_bytes", pa.int64()),
+    ("content_sha256", pa.string()),
+    ("findings", pa.list_(_FINDING)),
+]
+"""`spacing_mm` is the scan's own voxel size, `affine` (16 numbers, row by row) takes the stored grid to the scan's RAS+
+millimetres, `source_uri` is relative to the source's folder, `content_sha256` is of the decoded voxels. Scores follow
+as `outcome.<name>`, null where unknown."""
+
+
+class StoreManifest(BaseModel):
+    """store.json. Holds nothing that depends on when or where it was made, so that equal runs give equal bytes.
+
+    Attributes:
+        fingerprint: of the recipe that decided the voxels.
+        num_rows: length of every array's first axis.
+        arrays: shape of each modality's array.
+        index_sha256: digest of index.parquet.
+        outcomes: names of the scores in the index.
+        num_found: scans the source listed, of the recipe's modalities.
+        num_kept: scans that are in the store.
+        num_left_out: scans that are not; their findings stand in the index.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    recipe: VolumeRecipe
+    fingerprint: str
+    num_rows: int
+    arrays: dict[str, tuple[int, ...]]
+    index_sha256: str
+    outcomes: tuple[str, ...]
+    num_found: int
+    num_kept: int
+    num_left_out: int

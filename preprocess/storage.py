@@ -1,0 +1,188 @@
+"""Objects under a URL: local paths, memory://, gs://, s3:// behind one small interface.
+
+A write appears whole or not at all: object stores put whole objects, local files are written beside their place and
+renamed. Every refusal of the file system becomes one `StorageError` line that names the URL and the remedy.
+Options (endpoint, token) come from fsspec's own environment variables (`FSSPEC_GS_TOKEN`, `FSSPEC_GS_ENDPOINT_URL`,
+`STORAGE_EMULATOR_HOST`, ...) or from the caller.
+"""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
+from fsspec.implementations.local import LocalFileSystem
+from zarr.abc.store import Store
+from zarr.storage import FsspecStore, LocalStore
+
+from preprocess.errors import StorageError
+
+Options = dict[str, Any]
+
+
+class Location:
+    """A folder on some file system, named by a URL.
+
+    Args:
+        uri: local path or URL, with or without a trailing slash.
+        options: arguments of the fsspec file system, for example `{"endpoint_url": ...}`.
+
+    Raises:
+        StorageError: the protocol is unknown or its package is not installed.
+    """
+
+    def __init__(self, uri: str | Path, options: Options | None = None) -> None:
+        self.uri = str(uri).rstrip("/") or "/"
+        self.options = dict(options or {})
+        if self.uri.startswith(("gs://", "gcs://")):
+            # Read by gcsfs when it is imported; without it every call to an emulator blocks for 60 s.
+            os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+        try:
+            self.fs, self.path = fsspec.core.url_to_fs(self.uri, **self.options)
+        except (ValueError, ImportError) as error:
+            raise StorageError(
+                f"{self.uri}: {error}; use a local path, gs://, s3:// (extra s3) or memory://"
+            ) from error
+        if self.is_local:
+            self.uri = self.path
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this is a folder of this machine."""
+        return isinstance(self.fs, LocalFileSystem)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether another process sees what is written here (false for memory://)."""
+        return "memory" not in _protocols(self.fs)
+
+    def child(self, name: str) -> "Location":
+        """The folder `name` below this one."""
+        return Location(f"{self.uri.rstrip('/')}/{name}", self.options)
+
+    def key(self, name: str) -> str:
+        """The path of `name` below this folder as the file system spells it."""
+        return f"{self.path.rstrip('/')}/{name}" if name else self.path
+
+    def exists(self, name: str = "") -> bool:
+        """Whether the object or folder is there."""
+        with self._refusals(name):
+            return bool(self.fs.exists(self.key(name)))
+
+    def read(self, name: str = "") -> bytes:
+        """The whole object.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+            StorageError: the file system refuses.
+        """
+        with self._refusals(name, missing_is_error=False):
+            data: bytes = self.fs.cat_file(self.key(name))
+            return data
+
+    def write(self, name: str, data: bytes) -> None:
+        """Put a whole object, replacing what was there."""
+        with self._refusals(name):
+            if self.is_local:
+                _write_renamed(Path(self.key(name)), data)
+            else:
+                self.fs.pipe_file(self.key(name), data)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Put an object only if the name is free; false when it was taken."""
+        with self._refusals(name):
+            if self.is_local:
+                Path(self.key(name)).parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self.fs.pipe_file(self.key(name), data, mode="create")
+            except FileExistsError:
+                return False
+            return True
+
+    def names(self, folder: str = "") -> list[str]:
+        """Sorted names of all objects below `folder`, relative to this location; empty when there is none."""
+        with self._refusals(folder):
+            self.fs.invalidate_cache()
+            try:
+                found = self.fs.find(self.key(folder))
+            except FileNotFoundError:
+                return []
+        start = len(self.path.rstrip("/")) + 1
+        return sorted(path[start:] for path in found)
+
+    def delete(self, name: str) -> None:
+        """Remove an object or a whole folder; nothing happens when it is not there."""
+        with self._refusals(name):
+            try:
+                self.fs.rm(self.key(name), recursive=True)
+            except FileNotFoundError:
+                return
+
+    def zarr_store(self) -> Store:
+        """This folder as a Zarr store."""
+        if self.is_local:
+            return LocalStore(self.path)
+        # Zarr awaits its store on an event loop of its own; an instance of that loop would be a second client, which
+        # gcsfs cannot close when the program ends. The wrapper keeps all requests on this one.
+        return FsspecStore(AsyncFileSystemWrapper(self.fs, asynchronous=True), path=self.path)
+
+    @contextmanager
+    def _refusals(self, name: str, *, missing_is_error: bool = True) -> Iterator[None]:
+        """Turn what the file system raises into one line; a missing object stays FileNotFoundError when asked for."""
+        where = f"{self.uri.rstrip('/')}/{name}" if name else self.uri
+        with refusals(where, missing_is_error=missing_is_error):
+            yield
+
+
+@contextmanager
+def refusals(where: str, *, missing_is_error: bool = True) -> Iterator[None]:
+    """Name the place and the remedy when a file system refuses.
+
+    Args:
+        where: the URL that messages name.
+        missing_is_error: whether a missing object is a StorageError too, instead of FileNotFoundError.
+
+    Raises:
+        StorageError: one line: place, reason, remedy.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        if not missing_is_error:
+            raise
+        raise StorageError(f"{where}: not found; check the path and that the bucket exists") from error
+    except PermissionError as error:
+        raise StorageError(
+            f"{where}: access refused ({_one_line(error)}); check the permissions or the token"
+        ) from error
+    except (OSError, TimeoutError) as error:
+        raise StorageError(f"{where}: {_one_line(error)}; check the path, the network and the permissions") from error
+    except Exception as error:
+        # gcsfs, aiohttp and google-auth have error trees of their own; importing them here would slow every start.
+        if type(error).__module__.split(".")[0] not in {"gcsfs", "aiohttp", "google", "botocore", "s3fs", "requests"}:
+            raise
+        raise StorageError(f"{where}: {_one_line(error)}; check the URL, the credentials and the network") from error
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+def _protocols(fs: Any) -> tuple[str, ...]:
+    protocol = fs.protocol
+    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
+
+
+def _write_renamed(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        beside.write_bytes(data)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

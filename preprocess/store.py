@@ -1,0 +1,172 @@
+"""A finished store, opened for reading: manifest, index, and single rows checked against both."""
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from pydantic import ValidationError
+
+from preprocess import index as indexing
+from preprocess.chunks import RowLayout, read_layout
+from preprocess.errors import StoreError
+from preprocess.index import IndexRecord
+from preprocess.schema import INDEX_NAME, STORE_NAME, StoreManifest
+from preprocess.storage import Location, Options, refusals
+
+_VERIFY_THREADS = 16
+
+
+class Store:
+    """A store at a URL.
+
+    Args:
+        location: where it lies.
+        manifest: its store.json.
+        index: its index.parquet, already held against the manifest.
+    """
+
+    def __init__(self, location: Location, manifest: StoreManifest, index: pa.Table) -> None:
+        self.location = location
+        self.manifest = manifest
+        self.index = index
+        self._layouts: dict[str, RowLayout] = {}
+
+    @classmethod
+    def open(cls, uri: str | Path | Location, options: Options | None = None) -> "Store":
+        """Open a finished store.
+
+        Raises:
+            StoreError: no store.json, an unreadable one, or an index that is not the one it names.
+            StorageError: the bucket refuses.
+        """
+        location = uri if isinstance(uri, Location) else Location(uri, options)
+        manifest = read_manifest(location)
+        if manifest is None:
+            raise StoreError(
+                f"{location.uri}: no {STORE_NAME}, so this is not a finished store; run interscan preprocess into it"
+            )
+        return cls(location, manifest, _read_index(location, manifest))
+
+    @cached_property
+    def records(self) -> list[IndexRecord]:
+        """All rows of the index, by row and modality."""
+        return indexing.from_table(self.index)
+
+    def require_fingerprint(self, fingerprint: str) -> None:
+        """Refuse a store whose voxels were made by another recipe.
+
+        Raises:
+            StoreError: names both fingerprints.
+        """
+        if self.manifest.fingerprint != fingerprint:
+            raise StoreError(
+                f"{self.location.uri}: store fingerprint {self.manifest.fingerprint}, expected {fingerprint}; "
+                "use the store the model was trained on, or preprocess the scans again with its recipe"
+            )
+
+    def layout(self, modality: str) -> RowLayout:
+        """How the rows of a modality are stored.
+
+        Raises:
+            StoreError: the store has no such modality, or its array breaks the contract.
+        """
+        if modality not in self._layouts:
+            if modality not in self.manifest.arrays:
+                known = ", ".join(sorted(self.manifest.arrays))
+                raise StoreError(f"{self.location.uri}: no modality {modality!r}; the store has {known}")
+            with refusals(f"{self.location.uri}/{modality}"):
+                layout = read_layout(self.location.zarr_store(), modality)
+            expected = self.manifest.arrays[modality]
+            if layout.shape != tuple(expected[1:]) or layout.num_rows < expected[0]:
+                found = (layout.num_rows, *layout.shape)
+                raise StoreError(f"{self.location.uri}: {modality} has shape {found}, store.json says {expected}")
+            self._layouts[modality] = layout
+        return self._layouts[modality]
+
+    def read(self, row: int, modality: str) -> np.ndarray:
+        """One volume in its stored dtype, shape (C, D, H, W).
+
+        Raises:
+            StoreError: the object is missing or damaged; the message names the row.
+        """
+        layout = self.layout(modality)
+        try:
+            return layout.decode(self.location.read(layout.key(row)))
+        except FileNotFoundError as error:
+            raise StoreError(f"row {row} of {modality}: missing object {layout.key(row)}") from error
+        except ValueError as error:
+            raise StoreError(f"row {row} of {modality}: damaged object {layout.key(row)}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One row that is not what the index says."""
+
+    row: int
+    modality: str
+    name: str
+    reason: str
+
+
+def verify_rows(store: Store) -> Iterator[Fault | None]:
+    """Re-read every row the index says is present, in order; yields its fault, or None when it is whole."""
+    present = [record for record in store.records if record.present]
+    with ThreadPoolExecutor(_VERIFY_THREADS) as pool:
+        yield from pool.map(lambda record: _verify_row(store, record), present)
+
+
+def content_digest(voxels: np.ndarray) -> str:
+    """SHA-256 of a volume's decoded voxels in C order."""
+    return hashlib.sha256(np.ascontiguousarray(voxels).data).hexdigest()
+
+
+def read_manifest(location: Location) -> StoreManifest | None:
+    """store.json, or None where there is none.
+
+    Raises:
+        StoreError: it cannot be read as the schema this version knows.
+    """
+    try:
+        text = location.read(STORE_NAME)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        return StoreManifest.model_validate_json(text)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(str(part) for part in fault["loc"]) or "the file"
+        raise StoreError(
+            f"{location.uri}/{STORE_NAME}: {where}: {fault['msg']}; written by another version?"
+        ) from error
+
+
+def _read_index(location: Location, manifest: StoreManifest) -> pa.Table:
+    try:
+        data = location.read(INDEX_NAME)
+    except FileNotFoundError as error:
+        raise StoreError(f"{location.uri}: {INDEX_NAME} is missing; run interscan preprocess again") from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != manifest.index_sha256:
+        raise StoreError(
+            f"{location.uri}: {INDEX_NAME} has SHA-256 {found[:12]}, {STORE_NAME} says {manifest.index_sha256[:12]}: "
+            "the index was changed, or an append was cut off; run interscan preprocess again"
+        )
+    return indexing.from_bytes(data)
+
+
+def _verify_row(store: Store, record: IndexRecord) -> Fault | None:
+    try:
+        found = content_digest(store.read(record.row, record.modality))
+    except StoreError as error:
+        return Fault(record.row, record.modality, record.name, str(error))
+    if found != record.content_sha256:
+        reason = (
+            f"row {record.row} of {record.modality}: voxels have SHA-256 {found[:12]}, not {record.content_sha256[:12]}"
+        )
+        return Fault(record.row, record.modality, record.name, reason)
+    return None

@@ -1,0 +1,103 @@
+"""The nouns that all parts share: scan, image, volume, finding, progression.
+
+Axes are RAS+ in millimetres: voxels_CDHW has C channels, then right, anterior and superior.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Progression = Literal["improved", "stable", "declined"]
+PROGRESSIONS: tuple[Progression, ...] = ("improved", "stable", "declined")
+"""The order of the three classes everywhere: label 0, 1, 2 and the columns of `compare`."""
+
+FloatArray = npt.NDArray[np.float32]
+Affine = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One quality remark about a scan.
+
+    Attributes:
+        code: short stable name, for example `too_coarse`.
+        message: one line with what, the value, the limit and the remedy.
+        leaves_out: whether the scan is left out because of it.
+    """
+
+    code: str
+    message: str
+    leaves_out: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """One acquired image as a source lists it, not yet read.
+
+    Attributes:
+        subject_id: the person, for example `sub-03`.
+        session_id: the visit, for example `ses-02`.
+        run: distinguishes repeats within a session; empty when there is one.
+        modality: BIDS suffix, for example `T1w`.
+        day: days since the subject's first visit; None when the source does not say.
+        uri: where the file lies (path or fsspec URL).
+        site: acquisition site, empty when unknown.
+        scanner: scanner name, empty when unknown.
+        outcomes: scores of that visit by name, for example `{"mmse": 27.0}`; absent scores are left out.
+    """
+
+    subject_id: str
+    session_id: str
+    modality: str
+    uri: str
+    run: str = ""
+    day: float | None = None
+    site: str = ""
+    scanner: str = ""
+    outcomes: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def visit(self) -> tuple[str, str, str]:
+        """Subject, session and run: what one row of the store stands for."""
+        return (self.subject_id, self.session_id, self.run)
+
+    @property
+    def name(self) -> str:
+        """What messages call the scan, for example `sub-03_ses-02_T1w`."""
+        return "_".join(part for part in (self.subject_id, self.session_id, self.run, self.modality) if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A scan's voxels as read.
+
+    Attributes:
+        voxels_XYZ: float32 in real units (slope and intercept applied); 3D once quality has passed.
+        affine: voxel index to RAS+ millimetres.
+        dtype: the dtype on disk.
+    """
+
+    voxels_XYZ: FloatArray
+    affine: Affine
+    dtype: str
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel edge lengths along the three array axes, in mm."""
+        edges = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return (float(edges[0]), float(edges[1]), float(edges[2]))
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A scan after preprocessing, as the store holds it.
+
+    Attributes:
+        voxels_CDHW: stored dtype (uint8 by default, scale 1/255), axes RAS+.
+        affine: grid index to the scan's own RAS+ millimetres.
+    """
+
+    voxels_CDHW: npt.NDArray[np.generic]
+    affine: Affine

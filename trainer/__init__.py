@@ -1,0 +1,1 @@
+"""Store in, artefact out: objectives, encoders, data, fitting, evaluation and export."""

@@ -1,0 +1,15 @@
+"""Networks from volumes to embeddings, and the heads on top of embeddings."""
+
+from trainer.encoders.conv3d import Encoder, EncoderName, FastEncoder, ReferenceEncoder, build_encoder
+from trainer.encoders.heads import ProgressionHead, Projector, ScoreHead
+
+__all__ = [
+    "Encoder",
+    "EncoderName",
+    "FastEncoder",
+    "ProgressionHead",
+    "Projector",
+    "ReferenceEncoder",
+    "ScoreHead",
+    "build_encoder",
+]

@@ -1,0 +1,170 @@
+"""Two convolutional encoders of 3D volumes: the published one of ClinImCL and a faster one for CPUs.
+
+Both take float volumes_BCDHW in [0, 1] and return float32 embeddings_BE, under autocast too: what is sought is the
+small difference between two visits, and bfloat16 keeps only 8 bits of each. Both can be traced and exported with a
+free batch axis; they hold no state but weights and BatchNorm statistics, so in eval mode a volume's embedding does
+not depend on what else is in the batch.
+"""
+
+from itertools import pairwise
+from typing import Literal, TypeAlias
+
+import torch
+from torch import nn
+
+from trainer.encoders.heads import PreciseLinear
+
+SMALLEST_EDGE = 16
+"""Voxels an edge needs, so that something is left after both encoders have halved it four times."""
+
+EncoderName: TypeAlias = Literal["reference", "fast"]
+
+
+class Encoder(nn.Module):
+    """Base of the encoders: features, global average pool, and a linear layer that autocast does not touch.
+
+    Attributes:
+        in_channels: channels C a volume must have.
+        embedding_width: width E of the embedding.
+    """
+
+    def __init__(self, features: nn.Module, *, in_channels: int, feature_width: int, embedding_width: int) -> None:
+        super().__init__()
+        if embedding_width < 1:
+            raise ValueError(f"embedding_width is {embedding_width}; it must be at least 1")
+        self.in_channels = in_channels
+        self.embedding_width = embedding_width
+        self.features = features
+        self.linear = PreciseLinear(feature_width, embedding_width)
+
+    def forward(self, volumes_BCDHW: torch.Tensor) -> torch.Tensor:
+        """Embed volumes.
+
+        Args:
+            volumes_BCDHW: floating point in [0, 1], C = `in_channels`, edges of 16 voxels or more.
+
+        Returns:
+            embeddings_BE, float32 (float64 for a float64 model), not normalised.
+
+        Raises:
+            ValueError: another rank or channel count, an edge below 16, or whole numbers (scale uint8 by 1/255 first).
+        """
+        self._refuse_wrong_input(volumes_BCDHW)
+        pooled_BF = self.features(volumes_BCDHW).mean(dim=(2, 3, 4), dtype=self.linear.weight.dtype)
+        embeddings_BE: torch.Tensor = self.linear(pooled_BF)
+        return embeddings_BE
+
+    def _refuse_wrong_input(self, volumes_BCDHW: torch.Tensor) -> None:
+        shape = volumes_BCDHW.shape
+        if volumes_BCDHW.dim() != 5:
+            raise ValueError(f"volumes have shape {tuple(shape)}; the encoder needs 5 axes (B, C, D, H, W)")
+        if not volumes_BCDHW.is_floating_point():
+            raise ValueError(f"volumes have dtype {volumes_BCDHW.dtype}; the encoder needs floats in [0, 1]")
+        # While a graph is being recorded a size may be a tensor or a symbol; comparing it would fix it in the graph.
+        if isinstance(shape[1], int) and shape[1] != self.in_channels:
+            raise ValueError(f"volumes have shape {tuple(shape)}; the encoder was built for C = {self.in_channels}")
+        if any(isinstance(edge, int) and edge < SMALLEST_EDGE for edge in shape[2:]):
+            raise ValueError(f"volumes have shape {tuple(shape)}; every edge must be at least {SMALLEST_EDGE} voxels")
+
+
+class ReferenceEncoder(Encoder):
+    """The encoder of the ClinImCL paper: 4 x (MaxPool3d(2), Conv3d(3), BatchNorm3d, ReLU), 1-16-32-64-128, Linear.
+
+    324,480 parameters with one channel and width 256. Each pooling drops the last plane of an odd edge, so of an edge
+    not divisible by 16 up to 15 voxels on the far side (edge mod 16) are not seen.
+
+    Args:
+        in_channels: channels C of a volume.
+        embedding_width: width E of the embedding.
+    """
+
+    def __init__(self, *, in_channels: int = 1, embedding_width: int = 256) -> None:
+        widths = (in_channels, 16, 32, 64, 128)
+        layers: list[nn.Module] = []
+        for width_in, width_out in pairwise(widths):
+            layers += [nn.MaxPool3d(2), nn.Conv3d(width_in, width_out, 3, padding=1)]
+            layers += [nn.BatchNorm3d(width_out), nn.ReLU(inplace=True)]
+        super().__init__(
+            nn.Sequential(*layers),
+            in_channels=in_channels,
+            feature_width=widths[-1],
+            embedding_width=embedding_width,
+        )
+
+
+class BlockStem(nn.Module):
+    """Convolution of kernel and stride 4 (a 4^3 space-to-depth and a linear map), fast where channels are few.
+
+    The last axis is folded into channels first: with one channel that is a view, and in channels-last layout, so that
+    oneDNN meets 4 input channels where a plain Conv3d offers 1. The result is that of the plain convolution; a training
+    step of `FastEncoder` at 96^3 takes 4.0 instead of 6.7 ms per volume on two cores (benchmarks/encoder_step.py).
+    Up to 3 voxels at the far side of an edge (edge mod 4) are not seen.
+
+    Args:
+        in_channels: channels of a volume.
+        width: output channels.
+    """
+
+    def __init__(self, in_channels: int, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(4 * in_channels, width, kernel_size=(4, 4, 1), stride=(4, 4, 1), bias=False)
+
+    def forward(self, volumes_BCDHW: torch.Tensor) -> torch.Tensor:
+        """Map (B, C, D, H, W) to (B, width, D // 4, H // 4, W // 4)."""
+        batch, channels, depth, height, width = volumes_BCDHW.shape
+        whole_blocks = volumes_BCDHW[..., : width // 4 * 4]
+        blocks = whole_blocks.reshape(batch, channels, depth, height, width // 4, 4)
+        # (B, C, D, H, W/4, 4) -> (B, 4, C, D, H, W/4) -> (B, 4C, D, H, W/4)
+        folded: torch.Tensor = self.conv(blocks.permute(0, 5, 1, 2, 3, 4).flatten(1, 2))
+        return folded
+
+
+class FastEncoder(Encoder):
+    """A 4^3 stem, then 3x3x3 convolutions of stride 2, each with BatchNorm and ReLU, global average pool, Linear.
+
+    1,230,016 parameters at the default widths. The stem leaves out the last edge mod 4 voxels; the strided convolutions
+    round up and lose nothing.
+
+    Args:
+        in_channels: channels C of a volume.
+        widths: channels after the stem and after each strided convolution.
+        embedding_width: width E of the embedding.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        widths: tuple[int, ...] = (32, 64, 128, 256),
+        embedding_width: int = 256,
+    ) -> None:
+        if not widths:
+            raise ValueError("widths is empty; give at least the width of the stem")
+        layers: list[nn.Module] = [BlockStem(in_channels, widths[0]), nn.BatchNorm3d(widths[0]), nn.ReLU(inplace=True)]
+        for width_in, width_out in pairwise(widths):
+            # No bias: BatchNorm's shift does its work.
+            layers += [nn.Conv3d(width_in, width_out, 3, stride=2, padding=1, bias=False)]
+            layers += [nn.BatchNorm3d(width_out), nn.ReLU(inplace=True)]
+        super().__init__(
+            nn.Sequential(*layers),
+            in_channels=in_channels,
+            feature_width=widths[-1],
+            embedding_width=embedding_width,
+        )
+
+
+def build_encoder(name: EncoderName, *, in_channels: int, embedding_width: int) -> Encoder:
+    """Build an encoder by the name that recipes use.
+
+    Args:
+        name: `reference` or `fast`.
+        in_channels: channels C of a volume.
+        embedding_width: width E of the embedding.
+
+    Raises:
+        ValueError: no encoder has that name.
+    """
+    if name == "reference":
+        return ReferenceEncoder(in_channels=in_channels, embedding_width=embedding_width)
+    if name == "fast":
+        return FastEncoder(in_channels=in_channels, embedding_width=embedding_width)
+    raise ValueError(f"no encoder is called {name!r}; choose reference or fast")

@@ -1,0 +1,1 @@
+"""Evaluation: numbers with intervals, controls beside them, figures, and one page that says what they mean."""

@@ -1,0 +1,245 @@
+"""The baselines every progression result stands against: gap in days, scanners, majority class, shuffled labels.
+
+METHODS.md, trap 10. Classifiers are fitted on training pairs only and scored on held-out pairs. A model that does not
+beat them has not been shown to see anything in the scans. Predictions are kept, so that the comparison can be paired.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.preprocessing import OneHotEncoder
+from sklearn.tree import DecisionTreeClassifier
+
+from trainer.evaluate.evaluation import ControlResult, Metric
+from trainer.evaluate.intervals import Interval, cluster_bootstrap
+from trainer.evaluate.metrics import NUM_CLASSES, balanced_accuracy, confusion_counts, macro_f1
+
+Features = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class PairTable:
+    """What is known of each pair of scans without looking at them.
+
+    Attributes:
+        subject_id: (P,) who.
+        gap_days: (P,) days from the earlier to the later scan, finite.
+        scanner_earlier: (P,) scanner name of the earlier scan, empty when unknown.
+        scanner_later: (P,) scanner name of the later scan.
+        label: (P,) 0, 1, 2 in the order of `preprocess.types.PROGRESSIONS`.
+
+    Raises:
+        ValueError: columns of unequal length, a gap that is not finite, or a label outside 0 to 2.
+    """
+
+    subject_id: npt.NDArray[np.str_]
+    gap_days: npt.NDArray[np.float64]
+    scanner_earlier: npt.NDArray[np.str_]
+    scanner_later: npt.NDArray[np.str_]
+    label: npt.NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        columns = (self.subject_id, self.gap_days, self.scanner_earlier, self.scanner_later, self.label)
+        if {column.shape for column in columns} != {(len(self.label),)}:
+            raise ValueError(f"columns of a pair table differ in shape: {[column.shape for column in columns]}")
+        if not np.isfinite(self.gap_days).all():
+            raise ValueError("gap_days holds a value that is not finite; a pair needs both days")
+        if not np.isin(self.label, range(NUM_CLASSES)).all():
+            raise ValueError(f"labels hold {np.unique(self.label).tolist()}; classes are 0 to {NUM_CLASSES - 1}")
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+
+@dataclass(frozen=True, eq=False)
+class Control:
+    """One baseline on the held-out pairs.
+
+    Attributes:
+        name: `gap_days`, `scanner` or `majority`.
+        predicted_P: (P,) its class for each held-out pair.
+        macro_f1: on the held-out pairs.
+        balanced_accuracy: on the held-out pairs.
+    """
+
+    name: str
+    predicted_P: npt.NDArray[np.int64]
+    macro_f1: float
+    balanced_accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A control's macro-F1 and the model's lead over it, both with intervals over the same subjects.
+
+    Attributes:
+        name: of the control.
+        score: macro-F1 of the control.
+        lead: macro-F1 of the model minus that of the control, paired; above 0 the model is better.
+    """
+
+    name: str
+    score: Interval
+    lead: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class LabelPermutation:
+    """Macro-F1 that the same predictions get when the held-out labels are shuffled.
+
+    Attributes:
+        mean: over shuffles.
+        low: 2.5th percentile.
+        high: 97.5th percentile.
+        p_value: (1 + shuffles at least as good) / (1 + shuffles). Pairs are shuffled one by one; where subjects have
+            many pairs it is too optimistic, and the interval over subjects is the one to trust.
+        num_shuffles: how many.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p_value: float
+    num_shuffles: int
+
+
+def fit_controls(train: PairTable, test: PairTable, seed: int) -> list[Control]:
+    """Fit each baseline on training pairs and score it on held-out pairs.
+
+    Gap and scanner use a small class-balanced decision tree: it follows a gap that matters only in the middle, and
+    scanner combinations, neither of which a linear model can. A leaf holds at least 5 pairs and 2 % of the training
+    pairs, so that the tree cannot learn single subjects by heart.
+
+    Args:
+        train: training pairs.
+        test: held-out pairs of other subjects.
+        seed: of the tree, which breaks ties between equal splits.
+
+    Returns:
+        Controls `gap_days`, `scanner` and `majority`, in that order.
+
+    Raises:
+        ValueError: a table is empty, or a subject is in both.
+    """
+    if not len(train) or not len(test):
+        raise ValueError(f"controls need training and held-out pairs; got {len(train)} and {len(test)}")
+    shared = np.intersect1d(train.subject_id, test.subject_id)
+    if shared.size:
+        raise ValueError(
+            f"{shared.size} subjects are in training and held-out pairs, first {shared[0]}; split by subject"
+        )
+    encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False).fit(_scanners(train))
+    majority = np.full(len(test), np.bincount(train.label, minlength=NUM_CLASSES).argmax(), dtype=np.int64)
+    predictions = {
+        "gap_days": _tree_predictions(train.gap_days[:, None], train.label, test.gap_days[:, None], seed),
+        "scanner": _tree_predictions(
+            encoder.transform(_scanners(train)), train.label, encoder.transform(_scanners(test)), seed
+        ),
+        "majority": majority,
+    }
+    return [
+        Control(name, predicted, macro_f1(test.label, predicted), balanced_accuracy(test.label, predicted))
+        for name, predicted in predictions.items()
+    ]
+
+
+def compare_with_controls(
+    controls: Sequence[Control], test: PairTable, predicted: npt.ArrayLike, *, seed: int, num_resamples: int = 2000
+) -> list[Comparison]:
+    """Bootstrap each control's macro-F1, and the model's paired lead over it, over held-out subjects.
+
+    Args:
+        controls: from `fit_controls`.
+        test: the held-out pairs they were scored on.
+        predicted: (P,) the model's classes for the same pairs.
+        seed: of the bootstrap.
+        num_resamples: of the bootstrap.
+
+    Raises:
+        ValueError: predictions that do not fit the pairs.
+    """
+    label_P, model_P = test.label, np.asarray(predicted)
+    confusion_counts(label_P, model_P)
+
+    def compare(control: Control) -> Comparison:
+        def score(rows: npt.NDArray[np.int64]) -> float:
+            return macro_f1(label_P[rows], control.predicted_P[rows])
+
+        def lead(rows: npt.NDArray[np.int64]) -> float:
+            return macro_f1(label_P[rows], model_P[rows]) - score(rows)
+
+        first = cluster_bootstrap(score, test.subject_id, seed=seed, num_resamples=num_resamples)
+        second = cluster_bootstrap(lead, test.subject_id, seed=seed, num_resamples=num_resamples)
+        return Comparison(control.name, first, second)
+
+    return [compare(control) for control in controls]
+
+
+def permute_labels(
+    labels: npt.ArrayLike, predicted: npt.ArrayLike, *, seed: int, num_shuffles: int = 1000
+) -> LabelPermutation:
+    """Score unchanged predictions against shuffled labels: macro-F1 with every link to the scans cut.
+
+    Args:
+        labels: (P,) true classes.
+        predicted: (P,) predicted classes.
+        seed: of the shuffles.
+        num_shuffles: how many.
+
+    Raises:
+        ValueError: nothing to score or unequal lengths.
+    """
+    label_P, guess_P = np.asarray(labels), np.asarray(predicted)
+    reached = macro_f1(label_P, guess_P)
+    generator = np.random.default_rng(seed)
+    scores = np.array([macro_f1(generator.permutation(label_P), guess_P) for _ in range(num_shuffles)])
+    low, high = np.quantile(scores, (0.025, 0.975))
+    # 1e-12: equal confusions reached by another order of sums count as equally good.
+    p_value = (1 + int((scores >= reached - 1e-12).sum())) / (1 + num_shuffles)
+    return LabelPermutation(float(scores.mean()), float(low), float(high), p_value, num_shuffles)
+
+
+def control_results(
+    controls: Sequence[Control], comparisons: Sequence[Comparison], shuffled: LabelPermutation | None, *, num: int
+) -> tuple[ControlResult, ...]:
+    """Put controls, their comparisons and the shuffled labels in the form that metrics.json holds.
+
+    Args:
+        controls: from `fit_controls`.
+        comparisons: from `compare_with_controls`, in the same order.
+        shuffled: from `permute_labels`; None leaves it out.
+        num: held-out pairs.
+    """
+    results = [
+        ControlResult(
+            name=control.name,
+            scores={
+                "macro_f1": Metric.from_interval(comparison.score, num=num),
+                "balanced_accuracy": Metric(value=control.balanced_accuracy, num=num),
+            },
+            lead=Metric.from_interval(comparison.lead, num=num, chance=0.0),
+        )
+        for control, comparison in zip(controls, comparisons, strict=True)
+    ]
+    if shuffled is not None:
+        score = Metric(value=shuffled.mean, low=shuffled.low, high=shuffled.high, num=num)
+        results.append(ControlResult(name="shuffled_labels", scores={"macro_f1": score}, p_value=shuffled.p_value))
+    return tuple(results)
+
+
+def _scanners(table: PairTable) -> npt.NDArray[np.str_]:
+    changed = np.where(table.scanner_earlier == table.scanner_later, "same", "changed")
+    return np.column_stack([table.scanner_earlier, table.scanner_later, changed])
+
+
+def _tree_predictions(
+    train_PF: Features, train_label_P: npt.NDArray[np.int64], test_PF: Features, seed: int
+) -> npt.NDArray[np.int64]:
+    smallest_leaf = max(5, round(0.02 * len(train_PF)))
+    tree = DecisionTreeClassifier(
+        max_depth=4, min_samples_leaf=smallest_leaf, class_weight="balanced", random_state=seed
+    )
+    predicted: npt.NDArray[np.int64] = tree.fit(train_PF, train_label_P).predict(test_PF).astype(np.int64)
+    return predicted
