@@ -1,8 +1,8 @@
 """Which URIs the service may read: a list of prefixes, closed by default; pure except for links on the local disk.
 
-Only the protocols of `preprocess.storage` pass. http(s) is not among them: a redirect could lead from an allowed host to
-the inner network. A URI has one spelling: whatever could be read in two ways (`..`, escapes, backslashes, chained file
-systems, queries) is refused, not repaired.
+Only the protocols of `preprocess.storage` pass. http(s) is not among them: a redirect could lead from an allowed
+host to the inner network. A URI has one spelling: whatever could be read in two ways (`..`, escapes, backslashes,
+chained file systems, queries) is refused, not repaired.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Bearer keys, compared in constant time; without keys only this machine is served, unless the operator says otherwise."""
+"""Bearer keys, compared in constant time; without keys only this machine is served, unless the operator opens it."""
 
 import hmac
 from urllib.parse import urlsplit
@@ -48,4 +48,5 @@ def check_key(request: Request, settings: Settings) -> None:
 
 def _bearer(header: str) -> bytes:
     scheme, _, key = header.partition(" ")
-    return key.strip().encode() if scheme.lower() == "bearer" else b""
+    # Starlette reads header bytes as Latin-1; this gives the caller's bytes back.
+    return key.strip().encode("latin-1") if scheme.lower() == "bearer" else b""

@@ -1,4 +1,4 @@
-"""Inference with a loaded program: stored volumes in, embeddings and probabilities out; safe to call from many threads."""
+"""Inference with a loaded program: stored volumes in, embeddings and probabilities out; safe from many threads."""
 
 import threading
 from typing import Protocol

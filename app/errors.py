@@ -116,8 +116,9 @@ async def _on_disconnect(request: Request, error: Exception) -> Response:
 async def _on_crash(request: Request, error: Exception) -> Response:
     request_id = getattr(request.state, "request_id", "")
     # The error's own text is left out of the log: it could quote a scan's header.
-    frames = "".join(traceback.format_tb(error.__traceback__))
-    LOG.error("request %s failed: %s\n%s", request_id, type(error).__qualname__, frames.rstrip())
+    frames = traceback.extract_tb(error.__traceback__)
+    places = "\n".join(f"  {frame.filename}:{frame.lineno} in {frame.name}" for frame in frames)
+    LOG.error("request %s failed: %s\n%s", request_id, type(error).__qualname__, places)
     detail = "the service failed; give the operator this request id"
     return _answer(request, ProblemError(500, "internal", detail))
 

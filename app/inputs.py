@@ -1,4 +1,4 @@
-"""From an upload or a URI to a checked volume; nothing larger than the limit is taken in, nothing is read outside the list."""
+"""From an upload or a URI to a checked volume; nothing beyond the size limit or outside the allowed list is read."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from starlette.datastructures import UploadFile
 
 from app.allowlist import NotAllowedError, check_allowed
 from app.errors import ProblemError
+from app.settings import MAX_VOXELS
 from preprocess.console import LOG
 from preprocess.errors import ScanError, StorageError
 from preprocess.quality import check_image
@@ -35,7 +36,7 @@ class PreparedScan:
     findings: tuple[Finding, ...]
 
 
-def prepare(data: bytes, recipe: VolumeRecipe, *, name: str, max_voxels: int) -> PreparedScan:
+def prepare(data: bytes, recipe: VolumeRecipe, *, name: str, max_voxels: int = MAX_VOXELS) -> PreparedScan:
     """Read, check and resample a scan as the batch job does.
 
     Args:
@@ -95,12 +96,18 @@ def read_uri(uri: str, prefixes: Sequence[str], *, name: str, max_bytes: int) ->
             # No further than the size that was checked: the object may have grown since.
             data: bytes = location.fs.cat_file(location.path, start=0, end=size) if size else b""
             return data
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ProblemError(422, "not_found", f"{name}: there is nothing under the URI; check its spelling") from error
+    except FileNotFoundError as error:
+        raise _not_found(name) from error
     except StorageError as error:
+        if isinstance(error.__cause__, NotADirectoryError):
+            raise _not_found(name) from error
         LOG.warning("storage refused: %s", str(error).replace(location.uri, name).replace(location.path, name))
         detail = f"{name}: the storage refused or could not be reached; ask the operator"
         raise ProblemError(502, "storage_failed", detail) from error
+
+
+def _not_found(name: str) -> ProblemError:
+    return ProblemError(422, "not_found", f"{name}: there is nothing under the URI; check its spelling")
 
 
 def too_large(name: str, max_bytes: int) -> ProblemError:

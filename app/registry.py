@@ -1,4 +1,4 @@
-"""Loads artefacts and lets them answer only after digests, fingerprint, references and golden values have been checked."""
+"""Loads artefacts; one may answer only after its digests, fingerprint, references and golden values were checked."""
 
 import hashlib
 import io
@@ -6,7 +6,7 @@ import threading
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Literal, cast
 
 import numpy as np
@@ -45,7 +45,7 @@ def load_program(data: bytes) -> Program:
     with _LOADING, warnings.catch_warnings():
         # TorchScript is the artefact's contract until torch.export takes its place.
         warnings.filterwarnings("ignore", r"`torch\.jit\.load` is deprecated", DeprecationWarning)
-        program = torch.jit.load(io.BytesIO(data), map_location="cpu")
+        program = torch.jit.load(io.BytesIO(data), map_location="cpu")  # type: ignore[no-untyped-call]
     return cast(Program, program.eval())
 
 
@@ -90,23 +90,17 @@ class Registry:
 
     def load(self) -> None:
         """Load every artefact; one that fails keeps its reason and does not stop the others."""
-        for place, uri in enumerate(self._uris):
-            if self._stop.is_set():
-                return
-            self._mark(place, "loading")
-            try:
-                model = load_artefact(uri)
-                self._refuse_twin(model.manifest)
-            except (ArtefactError, StorageError) as error:
-                LOG.error("not ready: %s", error)
-                self._mark(
-                    place, "failed", str(error).replace(Location(uri).uri, _label(uri)).replace(uri, _label(uri))
-                )
-            else:
-                self._models[place] = model
-                self._mark(place, "ready")
-                LOG.info("ready: %s %s", model.manifest.name, model.manifest.version)
-        self.finished.set()
+        try:
+            for place, uri in enumerate(self._uris):
+                if self._stop.is_set():
+                    return
+                self._mark(place, "loading")
+                self._load_one(place, uri)
+        finally:
+            for place, status in enumerate(self._statuses):
+                if status.status in ("waiting", "loading"):
+                    self._mark(place, "failed", "loading was broken off; see the server's log")
+            self.finished.set()
 
     def stop(self) -> None:
         """Load no further artefact."""
@@ -127,19 +121,23 @@ class Registry:
         """The models that may answer, the default first."""
         return [self._models[place] for place in sorted(self._models)]
 
+    @property
+    def default(self) -> LoadedModel | None:
+        """The first artefact's model, once it is ready."""
+        return self._models.get(0)
+
     def choose(self, name: str | None, version: str | None) -> LoadedModel:
         """The model that a request asks for.
 
         Raises:
             ProblemError: 404 when there is none of that name and version; 503 when it may be one that is not ready.
         """
-        if name is None and version is None and 0 in self._models:
-            return self._models[0]
-        for model in self.models:
+        for place, model in sorted(self._models.items()):
             manifest = model.manifest
-            if (name is not None or version is not None) and name in (None, manifest.name):
-                if version in (None, manifest.version):
-                    return model
+            is_asked = name in (None, manifest.name) and version in (None, manifest.version)
+            # Without a name the first artefact is meant, even while it is not ready.
+            if is_asked and (place == 0 or name is not None or version is not None):
+                return model
         if self.is_ready:
             known = ", ".join(f"{model.manifest.name} {model.manifest.version}" for model in self.models)
             raise ProblemError(404, "unknown_model", f"no such model or version; this server has {known}")
@@ -147,14 +145,30 @@ class Registry:
         loading = "no artefact was given" if not self._uris else "models are still being loaded; try again"
         raise ProblemError(503, "not_ready", reasons or loading, headers={"Retry-After": "10"})
 
+    def _load_one(self, place: int, uri: str) -> None:
+        try:
+            model = load_artefact(uri)
+            self._refuse_twin(uri, model.manifest)
+        except (ArtefactError, StorageError) as error:
+            LOG.error("not ready: %s", error)
+            self._mark(place, "failed", _without_path(str(error), uri))
+        else:
+            self._models[place] = model
+            self._mark(place, "ready")
+            LOG.info("ready: %s %s", model.manifest.name, model.manifest.version)
+
+    def _refuse_twin(self, uri: str, manifest: Manifest) -> None:
+        name, version = manifest.name, manifest.version
+        if any((twin.manifest.name, twin.manifest.version) == (name, version) for twin in self.models):
+            raise ArtefactError(f"{uri}: {name} {version} is loaded already; name each artefact once")
+
     def _mark(self, place: int, status: Literal["loading", "ready", "failed"], reason: str | None = None) -> None:
         self._statuses[place] = ArtefactStatus(artefact=_label(self._uris[place]), status=status, reason=reason)
 
-    def _refuse_twin(self, manifest: Manifest) -> None:
-        if any(
-            (model.manifest.name, model.manifest.version) == (manifest.name, manifest.version) for model in self.models
-        ):
-            raise ArtefactError(f"{manifest.name} {manifest.version} is loaded already; name each artefact once")
+
+def _without_path(text: str, uri: str) -> str:
+    local = str(Path(uri.split("://")[-1]).absolute())
+    return text.replace(local, _label(uri)).replace(uri.rstrip("/"), _label(uri))
 
 
 def _label(uri: str) -> str:

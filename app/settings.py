@@ -9,6 +9,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from app.allowlist import normal_prefix
 from preprocess.errors import UsageError
 
+MAX_VOXELS = 2**28
+"""1 GiB as float32, ten times a 0.8 mm head."""
 _MIB = 2**20
 _MIN_KEY_LENGTH = 16
 """Characters; 16 of base64 are 96 random bits."""
@@ -43,7 +45,7 @@ class Settings(BaseSettings):
     no_auth: bool = False
     allow_prefixes: Several = ()
     max_upload_bytes: int = Field(default=200 * _MIB, gt=0)
-    max_voxels: int = Field(default=2**28, gt=0)
+    max_voxels: int = Field(default=MAX_VOXELS, gt=0)
     max_running: int = Field(default=2, ge=1, le=16)
     # Waiting requests hold a thread of Starlette's pool of 40.
     max_waiting: int = Field(default=16, ge=0, le=20)

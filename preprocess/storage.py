@@ -8,7 +8,7 @@ Options (endpoint, token) come from fsspec's own environment variables (`FSSPEC_
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -88,17 +88,18 @@ class Location:
         """Put a whole object, replacing what was there."""
         with self._refusals(name):
             if self.is_local:
-                _write_renamed(Path(self.key(name)), data)
+                _write_beside(Path(self.key(name)), data, os.replace)
             else:
                 self.fs.pipe_file(self.key(name), data)
 
     def create(self, name: str, data: bytes) -> bool:
         """Put an object only if the name is free; false when it was taken."""
         with self._refusals(name):
-            if self.is_local:
-                Path(self.key(name)).parent.mkdir(parents=True, exist_ok=True)
             try:
-                self.fs.pipe_file(self.key(name), data, mode="create")
+                if self.is_local:
+                    _write_beside(Path(self.key(name)), data, os.link)
+                else:
+                    self.fs.pipe_file(self.key(name), data, mode="create")
             except FileExistsError:
                 return False
             return True
@@ -178,11 +179,12 @@ def _protocols(fs: Any) -> tuple[str, ...]:
     return (protocol,) if isinstance(protocol, str) else tuple(protocol)
 
 
-def _write_renamed(path: Path, data: bytes) -> None:
+def _write_beside(path: Path, data: bytes, publish: Callable[[Path, Path], None]) -> None:
+    """Write a file beside its place, then give it its name: `os.replace` over an old one, `os.link` only if free."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         beside.write_bytes(data)
-        beside.replace(path)
+        publish(beside, path)
     finally:
         beside.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -95,12 +96,26 @@ class Store:
             StoreError: the object is missing or damaged; the message names the row.
         """
         layout = self.layout(modality)
-        try:
+        with self.naming(row, modality):
             return layout.decode(self.location.read(layout.key(row)))
+
+    @contextmanager
+    def naming(self, row: int, modality: str) -> Iterator[None]:
+        """Name the row in whatever goes wrong while its object is fetched and decoded.
+
+        Raises:
+            StoreError: the object is missing or damaged.
+            StorageError: the bucket refuses.
+        """
+        where = f"{self.location.uri}: row {row} of {modality}"
+        remedy = "run interscan verify for all damage, then interscan preprocess into a new store"
+        try:
+            with refusals(where, missing_is_error=False):
+                yield
         except FileNotFoundError as error:
-            raise StoreError(f"row {row} of {modality}: missing object {layout.key(row)}") from error
+            raise StoreError(f"{where}: its object is missing; {remedy}") from error
         except ValueError as error:
-            raise StoreError(f"row {row} of {modality}: damaged object {layout.key(row)}: {error}") from error
+            raise StoreError(f"{where}: its object is damaged: {error}; {remedy}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,8 +70,9 @@ class Encoder(nn.Module):
 class ReferenceEncoder(Encoder):
     """The encoder of the ClinImCL paper: 4 x (MaxPool3d(2), Conv3d(3), BatchNorm3d, ReLU), 1-16-32-64-128, Linear.
 
-    324,480 parameters with one channel and width 256. Each pooling drops the last plane of an odd edge, so of an edge
-    not divisible by 16 up to 15 voxels on the far side (edge mod 16) are not seen.
+    324,480 parameters with one channel and width 256. Each pooling drops the last plane of an odd edge: of an odd
+    edge the last voxel is not seen, and what lies beyond the last multiple of 16 counts only through the convolutions
+    next to it. The far side of an edge divisible by 16 loses nothing.
 
     Args:
         in_channels: channels C of a volume.

@@ -24,6 +24,8 @@ Floats = npt.NDArray[np.float64]
 BLUE, ORANGE, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#8A8F98", "#22262B"
 CLASS_COLOURS = (BLUE, GREY, ORANGE)
 """Improved, stable, declined."""
+MIN_DISTANCE = 1e-4
+"""Nearer pairs are drawn here: float32 embeddings and a logarithmic axis have no zero."""
 MIN_SCANS_FOR_UMAP = 15
 """UMAP's default neighbourhood; below it a neighbour graph says nothing that PCA does not."""
 
@@ -210,15 +212,18 @@ def distance_histogram(
         ("same day, scanned twice", none if rescan_R is None else np.asarray(rescan_R, dtype=np.float64), GREEN, ":"),
     )
     present = [kind for kind in kinds if kind[1].size]
-    top = max((float(values.max()) for _, values, _, _ in present), default=1.0)
-    edges = np.linspace(0, max(top, 1e-6), 41)
-    figure = _figure(6.4)
+    everything = np.concatenate([np.empty(0), *(values for _, values, _, _ in present)])
+    # Repeats lie a hundred times nearer than strangers: only a logarithmic axis shows both.
+    low, high = max(everything.min(initial=1), MIN_DISTANCE), max(everything.max(initial=0), 10 * MIN_DISTANCE)
+    edges = np.geomspace(min(low, high / 10), high, 41)
+    figure = _figure(5.4, 4.0)
     axes = figure.subplots()
     for name, values, colour, line in present:
-        share = np.histogram(values.clip(0), edges)[0] / len(values)
+        share = np.histogram(values.clip(edges[0], edges[-1]), edges)[0] / len(values)
         axes.stairs(share, edges, color=colour, alpha=0.22, fill=True)
         axes.stairs(share, edges, color=colour, linestyle=line, linewidth=1.6, label=f"{name} ({len(values)})")
-    _finish(axes, "cosine distance", "share of pairs")
+    axes.set_xscale("log")
+    _finish(axes, "cosine distance, logarithmic", "share of pairs")
     return _png(figure, "Distances within and between subjects")
 
 

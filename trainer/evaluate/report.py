@@ -63,11 +63,12 @@ METRICS: dict[str, MetricText] = {
 
 @dataclass(frozen=True, slots=True)
 class FigureText:
-    """How the page introduces a figure: its title, how to read it, and the text for those who cannot see it."""
+    """How the page introduces a figure: its title, how to read it, the text for those who cannot see it, its room."""
 
     title: str
     reading: str
     alt: str
+    wide: bool = False
 
 
 FIGURES: dict[str, FigureText] = {
@@ -100,12 +101,14 @@ FIGURES: dict[str, FigureText] = {
         "Each arrow leads from one visit to the next. Direction and length on such a map are only roughly those of "
         "the embedding: look for colours that go one way together, and check the claim in the table.",
         "Map of held-out scans with arrows between visits, coloured by progression",
+        wide=True,
     ),
     "training": FigureText(
         "The training",
         "Loss is divided by that of a model that knows nothing, so 1 is chance. A curve that stays near the dashed "
         "line has learned nothing.",
         "Loss and retrieval by epoch",
+        wide=True,
     ),
 }
 """The figures' order on the page. Figures with other names follow, under their own name."""
@@ -138,6 +141,7 @@ def render_report(evaluation: Evaluation, figures: Mapping[str, bytes], history:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["number"] = _number
+    environment.filters["count"] = _count
     columns = list(dict.fromkeys(key for epoch in history for key in epoch))
     return environment.from_string(template_text).render(
         evaluation=evaluation,
@@ -147,7 +151,7 @@ def render_report(evaluation: Evaluation, figures: Mapping[str, bytes], history:
         model=evaluation.metrics.get("macro_f1"),
         figures=[_figure(name, figures[name]) for name in _ordered(figures, FIGURES)],
         columns=columns,
-        history=[[epoch.get(column) for column in columns] for epoch in history],
+        history=list(zip(*(_history_column([epoch.get(key) for epoch in history]) for key in columns), strict=True)),
         caveats=list(dict.fromkeys((*evaluation.caveats, *find_caveats(evaluation)))),
         model_bar=_bar(evaluation.metrics["macro_f1"], (0, 1)) if "macro_f1" in evaluation.metrics else None,
     )
@@ -184,7 +188,7 @@ def _control_row(control: ControlResult) -> dict[str, object]:
 
 
 def _bar(metric: Metric, axis: tuple[float, float]) -> Bar | None:
-    if metric.value is None:
+    if metric.value is None or (metric.low is None and metric.chance is None):
         return None
 
     def place(number: float | None) -> float | None:
@@ -201,10 +205,18 @@ def _figure(name: str, png: bytes) -> dict[str, object]:
 
 
 def _number(value: float | None, sign: bool = False) -> str:
-    """Three significant digits below 100, none after the point above; a dash for what was not measured."""
+    """Two or three digits after the point below 100, none above; a dash for what was not measured."""
     if value is None:
         return "–"
-    if abs(value) >= 100 or float(value).is_integer():
-        return f"{value:+,.0f}" if sign else f"{value:,.0f}"
-    digits = 3 if abs(value) < 0.1 else 2
-    return f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
+    digits = 0 if abs(value) >= 100 else 3 if 0 < abs(value) < 0.1 else 2
+    return f"{value:{'+' if sign else ''},.{digits}f}"
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _history_column(values: Sequence[float | None]) -> list[str]:
+    """Whole numbers, such as the epoch, without digits after the point; all others with four."""
+    whole = all(value is None or float(value).is_integer() for value in values)
+    return ["–" if value is None else f"{value:.0f}" if whole else f"{value:.4g}" for value in values]

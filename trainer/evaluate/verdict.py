@@ -19,6 +19,12 @@ SKILLS = {
     "retrieval_at_1": "recognises a person across visits",
 }
 """Metrics that answer a question of their own, the most important first; the first one measured makes the headline."""
+SHORT_NAMES = {
+    "macro_f1": "macro-F1",
+    "change_correlation": "Spearman's rho",
+    "spearman": "Spearman's rho",
+    "retrieval_at_1": "retrieval@1",
+}
 CONTROL_WORDS = {
     "gap_days": "the gap in days alone",
     "scanner": "the scanners alone",
@@ -137,10 +143,7 @@ def _main_claim(name: str, evaluation: Evaluation) -> tuple[Standing, str]:
     if unknown:
         said = _listed([CONTROL_WORDS.get(one, one) for one in unknown], "or")
         return "open", f"Better than chance, but whether it is better than {said} was not or could not be measured."
-    return (
-        "shown",
-        f"The model {skill}, better than chance and than {_listed([_words(c) for c in evaluation.controls])}.",
-    )
+    return "shown", f"The model {skill}, better than chance and than every control."
 
 
 def _with_numbers(name: str, metric: Metric) -> str:
@@ -152,7 +155,7 @@ def _with_numbers(name: str, metric: Metric) -> str:
     ends = "no interval" if metric.low is None else f"95 % interval {metric.low:.2f} to {metric.high:.2f}"
     who = "" if metric.num_subjects is None else f" over {metric.num_subjects} subjects"
     chance = "" if metric.chance is None else f"; chance is {metric.chance:.2f}"
-    return f"{opening}: {name.replace('_', ' ')} {metric.value:.2f} ({ends}{who}){chance}."
+    return f"{opening}: {SHORT_NAMES[name]} {metric.value:.2f} ({ends}{who}){chance}."
 
 
 def _lead_sentence(control: ControlResult) -> str:

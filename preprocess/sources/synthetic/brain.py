@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from preprocess.errors import UsageError
 from preprocess.sources.synthetic.brain_files import image_path, text_files
@@ -35,7 +36,7 @@ from preprocess.sources.synthetic.brain_plan import (
     scan_stream,
     subject_anatomy,
 )
-from preprocess.sources.synthetic.phantom import true_ventricle_mm3
+from preprocess.sources.synthetic.phantom import Anatomy, true_ventricle_mm3
 from preprocess.sources.synthetic.scanner import acquire, grid_of
 
 _MARKER = ".interscan-synth.json"
@@ -182,7 +183,7 @@ def _claim(out: Path, parameters: dict[str, object]) -> None:
 
 def _run(jobs: Sequence[_Job], num_missing: int, workers: int | None) -> Iterator[float]:
     """True ventricle volumes in the order of the jobs, each picture being on disk when its volume is answered."""
-    processes = len(os.sched_getaffinity(0)) if workers is None else workers
+    processes = (os.cpu_count() or 1) if workers is None else workers
     processes = min(processes, num_missing)
     if processes <= 1:
         yield from map(_make, jobs)
@@ -194,17 +195,24 @@ def _run(jobs: Sequence[_Job], num_missing: int, workers: int | None) -> Iterato
 def _make(job: _Job) -> float:
     """Write one picture unless it exists; answer the true volume of its ventricles in mm3."""
     anatomy = subject_anatomy(job.seed, job.number)
-    if not job.path.exists():
-        grid = grid_of(job.session.machine, job.spacing_mm)
-        rng = scan_stream(job.seed, job.number, job.session)
-        voxels_XYZ = acquire(anatomy, job.session.atrophy, job.session.machine, grid, rng)
-        image = nib.Nifti1Image(voxels_XYZ, grid.affine)
-        image.set_qform(grid.affine, code=1)
-        image.set_sform(grid.affine, code=1)
-        image.header.set_xyzt_units("mm", "sec")
-        # Level 1: noise does not compress further, and higher levels cost several times as long.
-        _put(job.path, gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
-    return true_ventricle_mm3(anatomy, job.session.atrophy)
+    # One BLAS thread: the workers already use the cores, and the rounding must not depend on how many there are.
+    with threadpool_limits(limits=1, user_api="blas"):
+        volume_mm3 = true_ventricle_mm3(anatomy, job.session.atrophy)
+        if not job.path.exists():
+            _write_picture(job, anatomy)
+    return volume_mm3
+
+
+def _write_picture(job: _Job, anatomy: Anatomy) -> None:
+    grid = grid_of(job.session.machine, job.spacing_mm)
+    rng = scan_stream(job.seed, job.number, job.session)
+    voxels_XYZ = acquire(anatomy, job.session.atrophy, job.session.machine, grid, rng)
+    image = nib.Nifti1Image(voxels_XYZ, grid.affine)
+    image.set_qform(grid.affine, code=1)
+    image.set_sform(grid.affine, code=1)
+    image.header.set_xyzt_units("mm", "sec")
+    # Level 1: noise does not compress further, and higher levels cost several times as long.
+    _put(job.path, gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
 
 
 def _put(path: Path, content: bytes) -> None:

@@ -8,6 +8,7 @@ so thickness and sulcal width are known numbers, and atrophy changes them and no
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 
 from preprocess.sources.synthetic.layers_head import cavity, temporal_cavity, upper_cavity
 from preprocess.sources.synthetic.phantom import WEAR, Anatomy, Tissue, lateral_ventricles, template
@@ -98,8 +99,11 @@ def _cerebrum(anatomy: Anatomy, atrophy: float) -> Layer:
         beyond = np.sqrt(
             np.maximum(36 - side[0], 0) ** 2 + np.maximum(at[1] - 26, 0) ** 2 + np.maximum(-46 - at[1], 0) ** 2
         )
-        folds, slope = _folds(anatomy, head_3P, head_3XYZ.shape[1:], node_mm)
-        deepest = np.float32(_SULCUS_DEPTH_MM) + 3 * anatomy.depths.at(head_3P)
+        # Sulci matter only in the shell they can reach; two nodes more feed the gradient and the interpolation.
+        shell = (hull < 3 * node_mm) & (core > -3 * node_mm)
+        folds, slope = _folds(anatomy, head_3P, shell, head_3XYZ.shape[1:], node_mm)
+        deepest = np.full_like(folds, _SULCUS_DEPTH_MM)
+        deepest[shell] += 3 * anatomy.depths.at(head_3P[:, shell])
         return np.stack([hull, at[0], core, sylvian, beyond, folds, slope, deepest]).reshape(8, *head_3XYZ.shape[1:])
 
     def shade(values_KXYZ: FloatArray, edge_mm: float) -> Painted:
@@ -121,18 +125,20 @@ def _cerebrum(anatomy: Anatomy, atrophy: float) -> Layer:
 
 
 def _folds(
-    anatomy: Anatomy, head_3P: FloatArray, shape: tuple[int, ...], node_mm: float
+    anatomy: Anatomy, head_3P: FloatArray, shell_P: npt.NDArray[np.bool_], shape: tuple[int, ...], node_mm: float
 ) -> tuple[FloatArray, FloatArray]:
-    """The folding field and the length of its gradient per mm, both (P,).
+    """The folding field and the length of its gradient per mm, both (P,), zero outside the shell.
 
     Points are drawn most of the way onto a shell around the middle of their hemisphere first, so that sheets run
     inwards from the surface as sulci do, not along it.
     """
-    centred = head_3P - np.array([0.0, -15.0, 6.0], np.float32)[:, None]
-    centred[0] -= 20 * np.tanh(head_3P[0] / 12)
+    near_3P = head_3P[:, shell_P]
+    centred = near_3P - np.array([0.0, -15.0, 6.0], np.float32)[:, None]
+    centred[0] -= 20 * np.tanh(near_3P[0] / 12)
     radius = np.sqrt(centred[0] ** 2 + (centred[1] / 1.3) ** 2 + centred[2] ** 2)
     pulled = centred * (np.float32(60) / np.maximum(radius, 12)) ** np.float32(0.6)
-    field = anatomy.folds.at(pulled)
+    field = np.zeros(shell_P.shape, np.float32)
+    field[shell_P] = anatomy.folds.at(pulled)
     slopes = np.gradient(field.reshape(shape), np.float32(node_mm))
     slope = np.sqrt(slopes[0] ** 2 + slopes[1] ** 2 + slopes[2] ** 2).ravel()
     return field, slope
@@ -180,4 +186,4 @@ def _deep(anatomy: Anatomy, atrophy: float) -> Layer:
         yield Tissue.HIPPOCAMPUS, coverage(hippocampus, edge_mm)
         yield Tissue.VENTRICLE, coverage(ventricles, edge_mm)
 
-    return Layer((-58.0, -90.0, -36.0), (58.0, 48.0, 42.0), 2.0, fields, shade)
+    return Layer((-58.0, -90.0, -36.0), (58.0, 48.0, 42.0), 2.5, fields, shade)

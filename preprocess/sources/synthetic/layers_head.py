@@ -140,4 +140,4 @@ def _skull(anatomy: Anatomy) -> Layer:
         yield Tissue.MARROW, coverage(clivus, edge_mm)
         yield Tissue.CSF, coverage(inside, edge_mm)
 
-    return Layer((-82.0, -118.0, -76.0), (82.0, 82.0, 90.0), 4.0, fields, shade)
+    return Layer((-82.0, -118.0, -76.0), (82.0, 82.0, 90.0), 5.0, fields, shade)

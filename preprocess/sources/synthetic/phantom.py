@@ -36,7 +36,7 @@ class Wear:
     """What full atrophy (1.0) does, chosen once; the effect is linear in atrophy.
 
     Attributes:
-        ventricle_mm: added radius of the lateral ventricles. 4 mm takes a median person from 22 to 58 ml, the range
+        ventricle_mm: added radius of the lateral ventricles. 4 mm takes a median person from 20 to 61 ml, the range
             from normal to severe.
         cortex_share: share of the cortical thickness lost; 0.2 is what severe Alzheimer's disease does in temporal
             cortex.
@@ -127,7 +127,7 @@ def draw_anatomy(rng: np.random.Generator) -> Anatomy:
         sulcus_mm=1.0 + 0.2 * float(np.clip(rng.normal(), -2, 2)),
         skull_mm=6.0 + 0.7 * float(np.clip(rng.normal(), -2, 2)),
         scalp_mm=5.5 + 0.8 * float(np.clip(rng.normal(), -2, 2)),
-        bend=(draw_waves(rng, 4, 80, 160), draw_waves(rng, 4, 80, 160), draw_waves(rng, 4, 80, 160)),
+        bend=(draw_waves(rng, 3, 80, 160), draw_waves(rng, 3, 80, 160), draw_waves(rng, 3, 80, 160)),
         folds=draw_waves(rng, 40, 17, 26),
         depths=draw_waves(rng, 6, 30, 60),
     )
@@ -136,21 +136,22 @@ def draw_anatomy(rng: np.random.Generator) -> Anatomy:
 def true_ventricle_mm3(anatomy: Anatomy, atrophy: float) -> float:
     """Volume of both lateral ventricles in mm3, from the shape itself: no pose, noise or scanner.
 
-    Integrated on a 1.5 mm lattice with soft edges; halving the lattice changes it by less than 0.5 %.
+    Integrated on a 2 mm lattice; the soft edge is half a step wide, since a ramp of width e adds e**2 / (12 r**2) to a
+    tube of radius r. Against a lattice of 0.5 mm the error stays below 0.5 %.
     """
-    spacing_mm = 1.5
-    low = np.array([-58.0, -90.0, -36.0])
-    shape = (78, 96, 54)
+    spacing_mm = 2.0
+    low = np.array([-56.0, -90.0, -34.0])
+    shape = (57, 71, 40)
     axes = [(low[i] + spacing_mm * np.arange(shape[i])).astype(np.float32) for i in range(3)]
     points_3P = np.stack(np.meshgrid(*axes, indexing="ij")).reshape(3, -1)
     level = lateral_ventricles(template(anatomy, points_3P), anatomy.ventricle_mm + WEAR.ventricle_mm * atrophy)
-    return float(coverage(level, spacing_mm).sum(dtype=np.float64) * spacing_mm**3)
+    return float(coverage(level, spacing_mm / 2).sum(dtype=np.float64) * spacing_mm**3)
 
 
 def template(anatomy: Anatomy, head_3P: FloatArray) -> FloatArray:
     """Where points (3, P) of this person's head lie in the template, in mm."""
     scaled = head_3P / np.array(anatomy.scale, np.float32)[:, None]
-    bend_mm = np.float32(1.6)  # keeps the two sides recognisably unequal without leaving the adult range
+    bend_mm = np.float32(1.2)  # keeps the two sides recognisably unequal without leaving the adult range
     return scaled + bend_mm * np.stack([waves.at(head_3P) for waves in anatomy.bend])
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from preprocess.types import FloatArray
 
@@ -96,13 +95,11 @@ def paint(layers: Sequence[Layer], grid: Grid, pose: Pose, colours: npt.NDArray[
     """
     picture_XYZ = np.full(grid.shape_XYZ, colours[0], np.float32)
     edge_mm = float(np.prod(grid.spacing_mm)) ** (1 / 3)
-    # One BLAS thread: worker processes already use the cores, and the rounding must not depend on how many there are.
-    with threadpool_limits(limits=1, user_api="blas"):
-        for layer in layers:
-            for window, values_KXYZ in _slabs(layer, grid, pose):
-                view_XYZ = picture_XYZ[window]
-                for tissue, share_XYZ in layer.shade(values_KXYZ, edge_mm):
-                    view_XYZ += share_XYZ * (colours[tissue] - view_XYZ)
+    for layer in layers:
+        for window, values_KXYZ in _slabs(layer, grid, pose):
+            view_XYZ = picture_XYZ[window]
+            for tissue, share_XYZ in layer.shade(values_KXYZ, edge_mm):
+                view_XYZ += share_XYZ * (colours[tissue] - view_XYZ)
     return picture_XYZ
 
 
@@ -121,9 +118,8 @@ def upsample(nodes_XYZ: FloatArray, node_mm: float, first_node_mm: Sequence[floa
     x, y, z = (
         _interpolation(_centres(grid, axis), first_node_mm[axis], node_mm, nodes_XYZ.shape[axis]) for axis in range(3)
     )
-    with threadpool_limits(limits=1, user_api="blas"):
-        rows = np.tensordot(x, nodes_XYZ, axes=(1, 0))
-        full: FloatArray = ((y @ rows) @ z.T).astype(np.float32, copy=False)
+    rows = np.tensordot(x, nodes_XYZ, axes=(1, 0))
+    full: FloatArray = ((y @ rows) @ z.T).astype(np.float32, copy=False)
     return full
 
 

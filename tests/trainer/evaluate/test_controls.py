@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from trainer.evaluate.controls import PairTable, compare_with_controls, fit_controls, permute_labels
+from trainer.evaluate.controls import PairTable, compare_with_controls, control_results, fit_controls, permute_labels
 from trainer.evaluate.metrics import guessed_macro_f1
 
 
@@ -108,3 +108,16 @@ def test_tables_that_cannot_be_used_are_refused() -> None:
         PairTable(*(np.array([value]) for value in ("a", np.nan, "x", "y", 1)))
     with pytest.raises(ValueError, match="classes are 0 to 2"):
         PairTable(*(np.array([value]) for value in ("a", 1.0, "x", "y", 5)))
+
+
+def test_results_for_the_report_keep_scores_leads_and_the_p_value() -> None:
+    train, test = pairs(0, prefix="train"), pairs(1, prefix="test")
+    controls = fit_controls(train, test, seed=0)
+    compared = compare_with_controls(controls, test, test.label, seed=0, num_resamples=100)
+    shuffled = permute_labels(test.label, test.label, seed=0, num_shuffles=50)
+    results = control_results(controls, compared, shuffled, num=len(test))
+    assert [one.name for one in results] == ["gap_days", "scanner", "majority", "shuffled_labels"]
+    assert results[1].scores["macro_f1"].value == pytest.approx(controls[1].macro_f1)
+    assert results[1].lead is not None
+    assert (results[1].lead.low, results[1].lead.num_subjects) == (compared[1].lead.low, 80)
+    assert (results[3].p_value, results[3].lead) == (shuffled.p_value, None)

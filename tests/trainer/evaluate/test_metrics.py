@@ -86,6 +86,15 @@ def test_calibration_error_equals_a_loop_over_the_bins_and_edges_belong_to_the_l
     assert progression_scores(labels, probabilities).calibration_error == pytest.approx(expected)
 
 
+def test_a_confidence_on_an_edge_stays_in_the_lower_bin_whatever_its_last_digit() -> None:
+    for tenth in range(4, 11):
+        edge = [tenth / 10, 0.6 * (1 - tenth / 10), 0.4 * (1 - tenth / 10)]
+        inside = [tenth / 10 - 0.04, 0.54 - 0.05 * tenth, 0.5 - 0.05 * tenth]
+        above = [np.nextafter(tenth / 10, 1), *edge[1:]]
+        rows = np.array([edge, inside, above])
+        assert reliability_bins([0, 0, 0], rows / rows.sum(1, keepdims=True)).count_K.tolist() == [3]
+
+
 def test_log_loss_chance_is_the_entropy_of_the_labels() -> None:
     labels, _ = drawn(50, seed=3)
     assert label_entropy(labels) == pytest.approx(stats.entropy(np.bincount(labels)))

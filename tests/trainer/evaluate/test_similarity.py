@@ -79,7 +79,8 @@ def test_chance_is_what_embeddings_without_meaning_reach() -> None:
 
 def test_a_collapsed_model_scores_exactly_chance_whatever_the_order_of_rows() -> None:
     _, ids, days = cohort(6)
-    result = same_subject_retrieval(np.tile([0.3, -1.7, 2.2], (len(ids), 1)), np.sort(ids), days)
+    alike = np.tile([0.3, -1.7, 2.2], (len(ids), 1)) + 1e-12 * np.random.default_rng(0).normal(size=(len(ids), 3))
+    result = same_subject_retrieval(alike, np.sort(ids), days)
     assert result.value == pytest.approx(result.chance)
 
 
@@ -131,6 +132,9 @@ def test_random_pairs_between_subjects_have_the_mean_of_all_pairs() -> None:
     error = 4 * drawn.std() / np.sqrt(40_000)
     assert drawn.mean() == pytest.approx(within_between(vectors, ids, days).between, abs=error)
     assert np.array_equal(drawn, between_distances(vectors, ids, num=40_000, seed=0))
+    # Nine scans of a, one each of b and c: of 19 pairs only b with c lies at distance 2.
+    opposite = between_distances([[1, 0]] * 9 + [[0, 1], [0, -1]], ["a"] * 9 + ["b", "c"], num=40_000, seed=0)
+    assert (opposite > 1.5).mean() == pytest.approx(1 / 19, abs=0.005)
     far = between_distances(np.eye(3)[[0, 0, 1, 2, 2, 2]], ["a", "a", "b", "c", "c", "c"], num=500, seed=1)
     assert far == pytest.approx(np.ones(500))
 

@@ -17,7 +17,7 @@ def batch(num_scans: int = 8, width: int = 6, seed: int = 0, dtype: torch.dtype 
     generator = torch.Generator().manual_seed(seed)
     embeddings = torch.randn(num_scans, width, generator=generator, dtype=dtype)
     predicted = torch.randn(num_scans, generator=generator, dtype=dtype)
-    scores = torch.randint(0, 31, (num_scans,), generator=generator).to(dtype)
+    scores = torch.randint(18, 31, (num_scans,), generator=generator).to(dtype)
     return embeddings, predicted, scores, torch.arange(num_scans) // 2
 
 
@@ -120,8 +120,8 @@ def test_regressed_is_zero_where_distance_is_proportional_to_the_difference_of_s
 
 def test_weight_of_a_pair_never_exceeds_one():
     embeddings, scores = torch.eye(2), torch.tensor([0.0, 90.0])
-    loss = learner(embeddings, (scores - 24.0) / 4.0, scores, [0, 1], variant="regressed", margin=0.5, **SETTINGS)
-    assert loss.item() == pytest.approx((1 - 0.5) ** 2, abs=1e-5)
+    loss = learner(embeddings, (scores - 24.0) / 4.0, scores, [0, 1], variant="regressed", margin=0.25, **SETTINGS)
+    assert loss.item() == pytest.approx((1 - 0.25) ** 2, abs=1e-5)
 
 
 def test_margin_above_one_is_out_of_reach_of_embeddings_that_are_never_negative():

@@ -1,0 +1,133 @@
+"""The two ways a request brings its scans, on one path: a multipart upload, or JSON with URIs."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from pydantic import ValidationError
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from app.errors import ProblemError, invalid_request
+from app.inputs import too_large
+from app.schemas import FieldFault, ModelChoice
+
+_MAX_TEXT_BYTES = 2**16
+"""For a JSON body, for one text field, and for the boundaries and headers around uploads."""
+_MAX_TEXT_FIELDS = 8
+
+AnyFields = TypeVar("AnyFields", bound=ModelChoice)
+
+
+@dataclass(frozen=True, slots=True)
+class Body(Generic[AnyFields]):
+    """What a request says.
+
+    Attributes:
+        fields: the text fields, or with JSON the whole object.
+        uploads: by part name; empty with JSON.
+    """
+
+    fields: AnyFields
+    uploads: dict[str, UploadFile] = field(default_factory=dict)
+
+
+@asynccontextmanager
+async def open_body(
+    request: Request, parts: tuple[str, ...], fields: type[AnyFields], by_uri: type[AnyFields], *, max_bytes: int
+) -> AsyncIterator[Body[AnyFields]]:
+    """Read the body; uploads are spooled to unnamed temporary files, closed on leaving.
+
+    Args:
+        request: with its body still unread.
+        parts: the uploads that must be there.
+        fields: model of the text fields beside them.
+        by_uri: model of the JSON object.
+        max_bytes: of one upload.
+
+    Raises:
+        ProblemError: 400 broken multipart, 413 too large, 415 another content type, 422 wrong fields.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/json":
+        yield Body(_parse_json(by_uri, await _read_text(request)))
+    elif kind == "multipart/form-data":
+        form = await _read_form(request, parts, max_bytes)
+        try:
+            yield _sort_form(form, parts, fields, max_bytes)
+        finally:
+            await form.close()
+    else:
+        needed = ", ".join(name for name, entry in by_uri.model_fields.items() if entry.is_required())
+        raise ProblemError(
+            415,
+            "unsupported_media_type",
+            f"send multipart/form-data with the files {', '.join(parts)}, or application/json with {needed}",
+        )
+
+
+async def _read_form(request: Request, parts: tuple[str, ...], max_bytes: int) -> FormData:
+    refusal = too_large("upload", max_bytes)
+    stream = _counted(request, len(parts) * max_bytes + _MAX_TEXT_BYTES, refusal)
+    parser = MultiPartParser(
+        request.headers, stream, max_files=len(parts), max_fields=_MAX_TEXT_FIELDS, max_part_size=_MAX_TEXT_BYTES
+    )
+    try:
+        return await parser.parse()
+    except MultiPartException as error:
+        detail = f"the body is not sound multipart/form-data: {error.message}"
+        raise ProblemError(400, "bad_multipart", detail) from error
+
+
+async def _read_text(request: Request) -> bytes:
+    refusal = ProblemError(413, "too_large", f"the JSON body is larger than {_MAX_TEXT_BYTES} bytes")
+    return b"".join([chunk async for chunk in _counted(request, _MAX_TEXT_BYTES, refusal)])
+
+
+async def _counted(request: Request, max_bytes: int, refusal: ProblemError) -> AsyncGenerator[bytes, None]:
+    promised = request.headers.get("content-length", "")
+    if promised.isdecimal() and int(promised) > max_bytes:
+        raise refusal
+    num_bytes = 0
+    async for chunk in request.stream():
+        num_bytes += len(chunk)
+        if num_bytes > max_bytes:
+            raise refusal
+        yield chunk
+
+
+def _sort_form(form: FormData, parts: tuple[str, ...], fields: type[AnyFields], max_bytes: int) -> Body[AnyFields]:
+    uploads: dict[str, UploadFile] = {}
+    texts: dict[str, str] = {}
+    faults = []
+    for name, value in form.multi_items():
+        if name in uploads or name in texts:
+            faults.append(FieldFault(field=name, message="given twice"))
+        elif isinstance(value, UploadFile) != (name in parts):
+            known = name in parts or name in fields.model_fields
+            message = "must be a file" if name in parts else "must be text" if known else "no such field"
+            faults.append(FieldFault(field=name, message=message))
+        elif isinstance(value, UploadFile):
+            if (value.size or 0) > max_bytes:
+                raise too_large(name, max_bytes)
+            uploads[name] = value
+        elif value.strip():  # an empty field of a web form is one not given
+            texts[name] = value.strip()
+    named = {name for name, _ in form.multi_items()}
+    faults += [FieldFault(field=name, message="the file is missing") for name in parts if name not in named]
+    if faults:
+        detail = "; ".join(f"{fault.field}: {fault.message}" for fault in faults)
+        raise ProblemError(422, "invalid_request", detail, faults=tuple(faults))
+    try:
+        return Body(fields.model_validate(texts), uploads)
+    except ValidationError as error:
+        raise invalid_request(error) from error
+
+
+def _parse_json(model: type[AnyFields], text: bytes) -> AnyFields:
+    try:
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        raise invalid_request(error) from error

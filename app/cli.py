@@ -1,0 +1,210 @@
+"""The verbs serve, predict and embed; what is heavy is imported when a verb runs."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from preprocess.console import EXIT_DONE, LOG, emit, progress
+
+if TYPE_CHECKING:
+    import socket
+
+    import pyarrow as pa
+
+    from app.registry import LoadedModel
+    from preprocess.store import Store
+
+_ONE_MIB = 2**20
+_KEPT_COLUMNS = ("subject_id", "session_id", "run", "day", "row")
+
+
+def serve(
+    *artefacts: str,
+    host: Annotated[str, Parameter(env_var="INTERSCAN_HOST")] = "127.0.0.1",
+    port: Annotated[int, Parameter(env_var="INTERSCAN_PORT")] = 8000,
+    allow_prefix: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
+    no_auth: Annotated[bool, Parameter(env_var="INTERSCAN_NO_AUTH", negative="")] = False,
+    max_upload_mib: int | None = None,
+    max_running: Annotated[int, Parameter(env_var="INTERSCAN_MAX_RUNNING")] = 2,
+    max_waiting: Annotated[int, Parameter(env_var="INTERSCAN_MAX_WAITING")] = 16,
+) -> int:
+    """Serve artefacts over REST.
+
+    API keys come from INTERSCAN_API_KEYS (several with commas), never from the command line, where other users of the
+    machine could read them. Without keys only this machine is served. Stop with Ctrl-C.
+
+    Args:
+        artefacts: Artefact folders, local or gs://, s3://; the first is the default model.
+        host: Address to bind to; one that other machines reach needs keys in INTERSCAN_API_KEYS, with commas between.
+        port: TCP port; 0 takes a free one.
+        allow_prefix: Prefix of scan URIs that requests may name, for example gs://bucket/scans; may be repeated.
+            Without it, and without INTERSCAN_ALLOW_PREFIXES, scans can only be uploaded.
+        no_auth: Serve other machines without keys, behind a proxy that authenticates.
+        max_upload_mib: Largest scan, MiB; 200 unless INTERSCAN_MAX_UPLOAD_BYTES says otherwise.
+        max_running: Requests worked on at once; each takes about 0.5 GB.
+        max_waiting: Requests that may wait; the next is answered 503.
+    """
+    import uvicorn
+
+    from app.main import create_app
+    from app.settings import make_settings
+    from preprocess.errors import UsageError
+
+    # What is left out here comes from the environment.
+    max_upload_bytes = None if max_upload_mib is None else max_upload_mib * _ONE_MIB
+    given = {"artefacts": artefacts, "allow_prefixes": allow_prefix, "max_upload_bytes": max_upload_bytes}
+    settings = make_settings(
+        **{name: value for name, value in given.items() if value not in ((), None)},
+        host=host,
+        port=port,
+        no_auth=no_auth,
+        max_running=max_running,
+        max_waiting=max_waiting,
+    )
+    if not settings.artefacts:
+        raise UsageError("nothing to serve; give an artefact folder, made by interscan export")
+    listener = _listen(settings.host, settings.port)
+    shown = f"[{settings.host}]" if ":" in settings.host else settings.host
+    LOG.info("http://%s:%d  (try it at /docs; ready once /readyz says so)", shown, listener.getsockname()[1])
+    # The service logs its own requests; uvicorn's log would quote errors, which may quote a scan's header.
+    quiet = {"version": 1, "disable_existing_loggers": False, "loggers": {"uvicorn": {"level": "CRITICAL"}}}
+    config = uvicorn.Config(create_app(settings), log_config=quiet, access_log=False, server_header=False)
+    with listener:
+        uvicorn.Server(config).run(sockets=[listener])
+    return EXIT_DONE
+
+
+def predict(
+    artefact: str,
+    earlier: str,
+    later: str,
+    *,
+    gap_days: float | None = None,
+    json: Annotated[bool, Parameter(name="--json")] = False,
+) -> int:
+    """Answer for one pair of scans without a server.
+
+    Args:
+        artefact: Artefact folder, local or gs://, s3://.
+        earlier: NIfTI file of the scan acquired first, path or URL.
+        later: NIfTI file of the scan acquired second.
+        gap_days: Days between them; repeated in the answer, not used by the model.
+        json: Print the answer as the REST service gives it.
+    """
+    from app.answers import answer_progression
+    from app.inputs import prepare
+    from app.registry import load_artefact
+    from app.report import describe
+    from preprocess.errors import UsageError
+
+    if gap_days is not None and gap_days < 0:
+        raise UsageError(f"--gap-days {gap_days:g} is negative; exchange the two scans")
+    files = {name: _read_scan(uri, name) for name, uri in (("earlier", earlier), ("later", later))}
+    model = load_artefact(artefact)
+    recipe = model.manifest.inputs.volume_recipe
+    scans = {name: prepare(data, recipe, name=name) for name, data in files.items()}
+    answer = answer_progression(model, scans["earlier"], scans["later"], gap_days=gap_days)
+    emit(answer.model_dump(mode="json"), describe(answer), as_json=json)
+    return EXIT_DONE
+
+
+def embed(
+    artefact: str,
+    store: str,
+    out: str,
+    *,
+    batch_size: int = 8,
+    json: Annotated[bool, Parameter(name="--json")] = False,
+) -> int:
+    """Embed every volume of a store with an artefact, into one Parquet file.
+
+    The columns are subject_id, session_id, run, day, row, embedding and the store's outcome scores.
+
+    Args:
+        artefact: Artefact folder, local or gs://, s3://.
+        store: Store made with the preprocessing that the artefact was trained on.
+        out: Parquet file to write, path or URL.
+        batch_size: Volumes embedded at once.
+        json: Print the result as JSON.
+    """
+    from app.registry import load_artefact
+    from preprocess.errors import StoreError, UsageError
+    from preprocess.index import to_bytes
+    from preprocess.storage import Location
+    from preprocess.store import Store
+
+    if batch_size < 1:
+        raise UsageError(f"--batch-size {batch_size} is less than 1")
+    folder, _, name = out.rpartition("/")
+    if not name or (":" in folder and not folder.rstrip("/").partition("://")[2]):
+        raise UsageError(f"{out}: not a file; name one, for example embeddings.parquet")
+    opened = Store.open(store)
+    model = load_artefact(artefact)
+    opened.require_fingerprint(model.manifest.inputs.fingerprint)
+    modality = model.manifest.inputs.modality
+    rows = _present_rows(opened.index, modality)
+    if not len(rows):
+        raise StoreError(f"{opened.location.uri}: no row of modality {modality}; use a store that holds it")
+    table = _embed_rows(model, opened, rows, modality, batch_size)
+    Location(folder or ("/" if out.startswith("/") else ".")).write(name, to_bytes(table))
+    manifest = model.manifest
+    result = {
+        "out": out,
+        "num_rows": len(table),
+        "width": manifest.embedding_width,
+        "model": manifest.name,
+        "version": manifest.version,
+        "fingerprint": manifest.inputs.fingerprint,
+    }
+    text = f"{len(table)} embeddings of width {manifest.embedding_width} by {manifest.name} {manifest.version}: {out}"
+    emit(result, text, as_json=json)
+    return EXIT_DONE
+
+
+def _read_scan(uri: str, name: str) -> bytes:
+    from preprocess.errors import UsageError
+    from preprocess.storage import Location
+
+    try:
+        return Location(uri).read()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UsageError(f"{uri}: no such file; give the {name} scan as .nii or .nii.gz") from error
+
+
+def _present_rows(index: "pa.Table", modality: str) -> "pa.Table":
+    import pyarrow.compute as pc
+
+    return index.filter(pc.and_(pc.equal(index["modality"], modality), index["present"])).sort_by("row")
+
+
+def _embed_rows(model: "LoadedModel", store: "Store", rows: "pa.Table", modality: str, batch_size: int) -> "pa.Table":
+    """The kept columns of `rows` with an embedding column, list<float32>."""
+    import numpy as np
+    import pyarrow as pa
+
+    numbers: Sequence[int] = rows["row"].to_pylist()
+    batches = []
+    with progress("embed") as advance:
+        for start in range(0, len(numbers), batch_size):
+            volumes = np.stack([store.read(row, modality) for row in numbers[start : start + batch_size]])
+            batches.append(model.engine.embed(volumes))
+            advance(min(start + batch_size, len(numbers)), len(numbers))
+    embeddings = pa.array(list(np.concatenate(batches)), type=pa.list_(pa.float32()))
+    columns = {name: rows[name] for name in _KEPT_COLUMNS} | {"embedding": embeddings}
+    outcomes = {name: rows[name] for name in rows.column_names if name.startswith("outcome.")}
+    return pa.table(columns | outcomes)
+
+
+def _listen(host: str, port: int) -> "socket.socket":
+    """A listening socket, made here so that a taken port is one line."""
+    import socket
+
+    from preprocess.errors import UsageError
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host.strip("[]"), port), family=family, backlog=128)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UsageError(f"cannot bind to {host} port {port}: {reason}; choose another --port or --host") from error

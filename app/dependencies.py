@@ -1,0 +1,98 @@
+"""What routes are given: the service behind the application, the caller's right to ask, and the scans of a request."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials
+from starlette.datastructures import UploadFile
+
+from app.auth import BEARER, check_key
+from app.body import open_body
+from app.gate import Gate
+from app.inputs import PreparedScan, prepare, read_upload, read_uri
+from app.registry import LoadedModel, Registry
+from app.schemas import PairFields, ScanFields, UriPair, UriScan
+from app.settings import Settings
+from app.telemetry import Telemetry
+
+SCAN_PART = ("scan",)
+PAIR_PARTS = ("earlier", "later")
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What one application holds for its lifetime."""
+
+    settings: Settings
+    registry: Registry
+    gate: Gate
+    telemetry: Telemetry
+
+    def prepare(self, source: UploadFile | str, model: LoadedModel, *, name: str) -> PreparedScan:
+        """Read an upload or a URI and make it a volume for the model; errors as in `app.inputs`."""
+        settings = self.settings
+        if isinstance(source, str):
+            data = read_uri(source, settings.allow_prefixes, name=name, max_bytes=settings.max_upload_bytes)
+        else:
+            data = read_upload(source, name=name, max_bytes=settings.max_upload_bytes)
+        recipe = model.manifest.inputs.volume_recipe
+        return prepare(data, recipe, name=name, max_voxels=settings.max_voxels)
+
+
+async def get_service(request: Request) -> Service:
+    """The service that `create_app` put on the application."""
+    return cast(Service, request.app.state.service)
+
+
+ServiceDep = Annotated[Service, Depends(get_service)]
+
+
+async def admit(
+    request: Request,
+    service: ServiceDep,
+    _documented: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)],
+) -> None:
+    """Let the caller in; before the body is read."""
+    check_key(request, service.settings)
+
+
+@dataclass(frozen=True, slots=True)
+class ScanRequest:
+    """One scan and which model is asked."""
+
+    scan: UploadFile | str
+    fields: ScanFields
+
+
+@dataclass(frozen=True, slots=True)
+class PairRequest:
+    """Two scans and which model is asked."""
+
+    earlier: UploadFile | str
+    later: UploadFile | str
+    fields: PairFields
+
+
+async def read_scan(request: Request, service: ServiceDep) -> AsyncIterator[ScanRequest]:
+    """The body of an embedding request; errors as in `open_body`."""
+    max_bytes = service.settings.max_upload_bytes
+    async with open_body(request, SCAN_PART, ScanFields, UriScan, max_bytes=max_bytes) as body:
+        fields = body.fields
+        yield ScanRequest(fields.uri if isinstance(fields, UriScan) else body.uploads["scan"], fields)
+
+
+async def read_pair(request: Request, service: ServiceDep) -> AsyncIterator[PairRequest]:
+    """The body of a progression request; errors as in `open_body`."""
+    max_bytes = service.settings.max_upload_bytes
+    async with open_body(request, PAIR_PARTS, PairFields, UriPair, max_bytes=max_bytes) as body:
+        fields = body.fields
+        if isinstance(fields, UriPair):
+            yield PairRequest(fields.earlier_uri, fields.later_uri, fields)
+        else:
+            yield PairRequest(body.uploads["earlier"], body.uploads["later"], fields)
+
+
+ScanDep = Annotated[ScanRequest, Depends(read_scan)]
+PairDep = Annotated[PairRequest, Depends(read_pair)]

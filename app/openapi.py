@@ -1,0 +1,68 @@
+"""What OpenAPI cannot learn from signatures: the two content types of one body, and problems as error answers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from app.errors import PROBLEM_JSON
+from app.schemas import Problem
+
+Json = dict[str, Any]
+
+_REASONS = {
+    400: "Broken multipart body.",
+    401: "No valid key.",
+    403: "A URI outside the allowed prefixes, or a server without keys reached from elsewhere.",
+    404: "No such model or version.",
+    413: "A scan or body larger than the limit.",
+    415: "Neither multipart/form-data nor application/json.",
+    422: "A wrong field, or a scan that cannot be used; `code` and `findings` say why.",
+    500: "The service failed.",
+    502: "The storage behind a URI refused or could not be reached.",
+    503: "Models are not ready, or all places are taken; see Retry-After.",
+}
+_REF = {"$ref": "#/components/schemas/Problem"}
+
+
+def problem_responses(*statuses: int) -> dict[int | str, Json]:
+    """The error answers of a route."""
+    content = {PROBLEM_JSON: {"schema": _REF}}
+    return {status: {"description": _REASONS[status], "content": content} for status in statuses}
+
+
+def request_body(parts: Mapping[str, str], fields: type[BaseModel], by_uri: type[BaseModel]) -> Json:
+    """A body that is either an upload or JSON.
+
+    Args:
+        parts: description of each uploaded file, by part name.
+        fields: model of the text fields beside them.
+        by_uri: model of the JSON object.
+    """
+    texts = fields.model_json_schema()["properties"]
+    files = {
+        name: {"type": "string", "format": "binary", "description": description} for name, description in parts.items()
+    }
+    form = {"type": "object", "required": list(parts), "properties": files | texts, "additionalProperties": False}
+    return {
+        "required": True,
+        "content": {
+            "multipart/form-data": {"schema": form},
+            "application/json": {"schema": by_uri.model_json_schema()},
+        },
+    }
+
+
+def install_openapi(app: FastAPI) -> None:
+    """Add the problem schema, which no route names as its answer, to the application's OpenAPI text."""
+    build = app.openapi
+
+    def openapi() -> Json:
+        schema = build()
+        _, problem = models_json_schema([(Problem, "serialization")], ref_template="#/components/schemas/{model}")
+        schema["components"]["schemas"].update(problem["$defs"])
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,29 @@
+"""POST /v1/embeddings: one scan in, its embedding out."""
+
+from fastapi import APIRouter, Depends
+
+from app.answers import answer_embedding
+from app.dependencies import ScanDep, ServiceDep, admit
+from app.openapi import problem_responses, request_body
+from app.schemas import EmbeddingAnswer, ScanFields, UriScan
+
+router = APIRouter(prefix="/v1", tags=["answers"], dependencies=[Depends(admit)])
+
+_BODY = request_body({"scan": "A NIfTI file, .nii or .nii.gz."}, ScanFields, UriScan)
+
+
+@router.post(
+    "/embeddings",
+    summary="Embed one scan",
+    responses=problem_responses(400, 401, 403, 404, 413, 415, 422, 500, 502, 503),
+    openapi_extra={"requestBody": _BODY},
+)
+def embed_scan(asked: ScanDep, service: ServiceDep) -> EmbeddingAnswer:
+    """Preprocess a scan exactly as the training data were, and embed it.
+
+    Send the file as multipart part `scan`, or `{"uri": ...}` as JSON. Compare embeddings only where model, version and
+    fingerprint are equal.
+    """
+    model = service.registry.choose(asked.fields.model, asked.fields.version)
+    with service.gate.turn():
+        return answer_embedding(model, service.prepare(asked.scan, model, name="scan"))

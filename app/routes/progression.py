@@ -1,0 +1,39 @@
+"""POST /v1/progression: two scans of one person in, what changed out."""
+
+from fastapi import APIRouter, Depends
+
+from app.answers import answer_progression
+from app.dependencies import PairDep, ServiceDep, admit
+from app.openapi import problem_responses, request_body
+from app.schemas import PairFields, ProgressionAnswer, UriPair
+
+router = APIRouter(prefix="/v1", tags=["answers"], dependencies=[Depends(admit)])
+
+_BODY = request_body(
+    {
+        "earlier": "The scan acquired first: a NIfTI file, .nii or .nii.gz.",
+        "later": "The scan acquired second, of the same person and modality.",
+    },
+    PairFields,
+    UriPair,
+)
+
+
+@router.post(
+    "/progression",
+    summary="Tell what changed between two scans",
+    responses=problem_responses(400, 401, 403, 404, 413, 415, 422, 500, 502, 503),
+    openapi_extra={"requestBody": _BODY},
+)
+def tell_progression(asked: PairDep, service: ServiceDep) -> ProgressionAnswer:
+    """Compare two scans of one person: improved, stable or declined, and what is needed to judge the answer.
+
+    Send the files as multipart parts `earlier` and `later`, or `{"earlier_uri": ..., "later_uri": ...}` as JSON.
+    Exchanging the scans exchanges the probabilities of improved and declined. Read `caution` first.
+    """
+    fields = asked.fields
+    model = service.registry.choose(fields.model, fields.version)
+    with service.gate.turn():
+        earlier = service.prepare(asked.earlier, model, name="earlier")
+        later = service.prepare(asked.later, model, name="later")
+        return answer_progression(model, earlier, later, gap_days=fields.gap_days)

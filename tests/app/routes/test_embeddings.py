@@ -1,0 +1,68 @@
+"""POST /v1/embeddings as a caller sees it."""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import torch
+
+from app.registry import load_program
+from preprocess.manifest import PROGRAM_NAME
+from preprocess.readers import read_nifti
+from preprocess.transforms import to_volume
+from tests.support.artefacts import RECIPE, WIDTH
+from tests.support.heads import head_nifti, head_voxels, nifti
+from tests.support.service import assert_problem
+
+SCAN = head_nifti(20, seed=4)
+
+
+def test_an_upload_gets_the_embedding_that_the_transforms_and_the_program_give(client, artefact):
+    response = client.post("/v1/embeddings", files={"scan": ("x.nii.gz", SCAN)})
+
+    program: Any = load_program((artefact / PROGRAM_NAME).read_bytes())
+    volume = to_volume(read_nifti(SCAN, name="x"), RECIPE, name="x").voxels_CDHW
+    with torch.no_grad():
+        expected = program.embed(torch.from_numpy(volume.astype(np.float32) * np.float32(1 / 255))[None])[0]
+    answer = response.json()
+    assert response.status_code == 200, response.text
+    assert answer["embedding"] == expected.tolist()
+    assert answer["width"] == WIDTH
+    assert answer["fingerprint"] == RECIPE.fingerprint()
+    assert answer["scan"]["sha256"] == hashlib.sha256(SCAN).hexdigest()
+    assert 0 <= answer["scan"]["out_of_distribution"]["percentile"] <= 100
+
+
+def test_json_with_a_uri_gives_the_answer_of_the_upload(client, scans_folder):
+    (scans_folder / "scan one.nii.gz").write_bytes(SCAN)
+
+    by_uri = client.post("/v1/embeddings", json={"uri": f"{scans_folder}/scan one.nii.gz", "model": "tiny"})
+
+    assert by_uri.json() == client.post("/v1/embeddings", files={"scan": ("x", SCAN)}).json()
+
+
+def test_a_scan_unlike_the_training_scans_is_flagged(client):
+    def place(data: bytes) -> dict[str, Any]:
+        answer = client.post("/v1/embeddings", files={"scan": ("x", data)}).json()
+        found: dict[str, Any] = answer["scan"]["out_of_distribution"]
+        return found
+
+    half = head_voxels()
+    half[:, 24:] = 0
+    usual, strange = place(SCAN), place(nifti(half, np.diag([4.0, 4.0, 4.0, 1.0])))
+
+    assert usual["is_outside"] is False
+    assert strange["is_outside"] is True
+    assert strange["percentile"] == 100 > usual["percentile"]
+
+
+def test_the_wrong_part_name_is_named(client):
+    problem = assert_problem(client.post("/v1/embeddings", files={"image": ("x", SCAN)}), 422, "invalid_request")
+
+    assert {fault["field"] for fault in problem["errors"]} == {"image", "scan"}
+
+
+def test_json_without_a_uri_names_the_field(client):
+    problem = assert_problem(client.post("/v1/embeddings", json={"url": "gs://b/x"}), 422, "invalid_request")
+
+    assert {fault["field"] for fault in problem["errors"]} == {"uri", "url"}

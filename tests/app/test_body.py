@@ -1,0 +1,102 @@
+"""What a request's body may be, over HTTP."""
+
+import pytest
+
+from tests.support.heads import head_nifti
+from tests.support.service import assert_problem, post_pair, running
+
+SCAN = head_nifti()
+LIMIT = len(SCAN)
+
+
+@pytest.fixture(scope="module")
+def strict(artefact):
+    """A service whose limit is exactly the size of `SCAN`."""
+    with running(artefact, max_upload_bytes=LIMIT) as client:
+        yield client
+
+
+def test_a_scan_of_exactly_the_limit_passes_and_one_byte_more_is_413(strict):
+    assert post_pair(strict, SCAN, SCAN).status_code == 200
+    assert "later" in assert_problem(post_pair(strict, SCAN, SCAN + b"\0"), 413, "too_large")["detail"]
+    assert_problem(strict.post("/v1/embeddings", files={"scan": ("x", SCAN * 2)}), 413, "too_large")
+
+
+def test_a_body_without_length_is_cut_off_while_it_is_read(strict):
+    sent = 0
+
+    def endless():
+        nonlocal sent
+        yield b'--b\r\nContent-Disposition: form-data; name="scan"; filename="x"\r\n\r\n'
+        for _ in range(1000):
+            sent += 1
+            yield b"\0" * LIMIT
+
+    response = strict.post(
+        "/v1/embeddings", content=endless(), headers={"content-type": "multipart/form-data; boundary=b"}
+    )
+
+    assert_problem(response, 413, "too_large")
+
+
+def test_a_long_json_body_is_413(client):
+    assert_problem(client.post("/v1/embeddings", json={"uri": "x" * 70_000}), 413, "too_large")
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/octet-stream", "application/x-www-form-urlencoded", ""])
+def test_another_content_type_is_415_and_says_what_to_send(client, kind):
+    problem = assert_problem(
+        client.post("/v1/progression", content=b"abc", headers={"content-type": kind}), 415, "unsupported_media_type"
+    )
+
+    assert "earlier, later" in problem["detail"]
+    assert "earlier_uri, later_uri" in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "status", "code"),
+    [
+        ("application/json", b"{not json", 422, "invalid_request"),
+        ("application/json", b"", 422, "invalid_request"),
+        ("application/json", b"[]", 422, "invalid_request"),
+        ("application/json; charset=utf-8", b'{"uri": 3}', 422, "invalid_request"),
+        ("multipart/form-data", b"abc", 400, "bad_multipart"),
+        ("multipart/form-data; boundary=b", b"no boundary here", 400, "bad_multipart"),
+        ("multipart/form-data; boundary=b", b"", 422, "invalid_request"),
+    ],
+)
+def test_a_broken_body_is_a_problem_not_a_crash(client, kind, content, status, code):
+    response = client.post("/v1/embeddings", content=content, headers={"content-type": kind})
+
+    assert_problem(response, status, code)
+
+
+def test_a_missing_a_doubled_and_a_text_part_are_each_named(client):
+    missing = client.post("/v1/progression", files={"earlier": ("x", SCAN)})
+    doubled = client.post("/v1/embeddings", files={"scan": ("x", SCAN)}, data={"model": ["tiny", "tiny"]})
+    text = client.post("/v1/embeddings", files={"scan": (None, "hello")})
+    file = client.post("/v1/embeddings", files={"scan": ("x", SCAN)} | {"model": ("x", b"tiny")})
+
+    assert assert_problem(missing, 422, "invalid_request")["detail"] == "later: the file is missing"
+    assert assert_problem(doubled, 422, "invalid_request")["detail"] == "model: given twice"
+    assert assert_problem(text, 422, "invalid_request")["detail"] == "scan: must be a file"
+    assert_problem(file, 400, "bad_multipart")  # one file more than there are parts
+
+
+def test_empty_text_fields_of_a_web_form_count_as_not_given(client):
+    assert post_pair(client, SCAN, SCAN, gap_days="", model="").json()["gap_days"] is None
+
+
+def test_uploads_are_closed_when_the_answer_is_out(client, monkeypatch):
+    closed = []
+    monkeypatch.setattr("starlette.datastructures.FormData.close", lambda form: _note(closed, form), raising=True)
+
+    post_pair(client, SCAN, SCAN)
+
+    assert closed == [["earlier", "later"]]
+
+
+async def _note(closed, form):
+    closed.append(sorted(form))
+    for upload in form.values():
+        await upload.close()

@@ -1,0 +1,136 @@
+"""Distances and percentiles against scipy."""
+
+import io
+
+import numpy as np
+import pytest
+from scipy.spatial import distance
+from scipy.stats import percentileofscore
+
+from app.references import References, cosine_distance, parse_references, percentile_rank, stand_among
+from preprocess.errors import ArtefactError
+
+RNG = np.random.default_rng(5)
+WIDTH = 6
+
+
+def make_arrays() -> dict[str, np.ndarray]:
+    return {
+        "embeddings_NE": RNG.normal(size=(30, WIDTH)).astype(np.float32),
+        "scores_N": np.where(np.arange(30) % 4, np.arange(30), np.nan).astype(np.float32),
+        "noise_distances_P": np.asarray([0.3, 0.1, 0.2], np.float32),
+        "change_distances_P": np.asarray([], np.float32),
+        "ood_mean_E": RNG.normal(size=WIDTH).astype(np.float32),
+        "ood_precision_EE": np.diag(RNG.uniform(1, 2, WIDTH)).astype(np.float32),
+        "ood_distances_Q": RNG.uniform(1, 4, 500).astype(np.float32),
+    }
+
+
+def parse(arrays: dict[str, np.ndarray]) -> References:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return parse_references(buffer.getvalue(), name="references.npz", width=WIDTH)
+
+
+def test_the_distance_from_the_training_scans_is_mahalanobis_distance_as_scipy_has_it():
+    arrays = make_arrays()
+    scan_E = RNG.normal(size=WIDTH).astype(np.float32)
+
+    found = parse(arrays).out_of_distribution(scan_E)
+
+    expected = distance.mahalanobis(scan_E, arrays["ood_mean_E"], arrays["ood_precision_EE"])
+    assert found.distance == pytest.approx(expected, rel=1e-6)
+    assert found.percentile == percentileofscore(arrays["ood_distances_Q"], expected, kind="strict")
+
+
+def test_only_a_scan_beyond_99_percent_of_the_validation_scans_is_outside():
+    arrays = make_arrays() | {
+        "ood_mean_E": np.zeros(WIDTH, np.float32),
+        "ood_precision_EE": np.eye(WIDTH, dtype=np.float32),
+        "ood_distances_Q": np.arange(100, dtype=np.float32),
+    }
+    references = parse(arrays)
+
+    def at(distance_: float) -> bool | None:
+        return references.out_of_distribution(np.asarray([distance_] + [0] * 5, np.float32)).is_outside
+
+    assert at(98.5) is False
+    assert at(99.0) is False
+    assert at(99.5) is True
+
+
+def test_without_validation_scans_nothing_is_said_of_being_outside():
+    references = parse(make_arrays() | {"ood_distances_Q": np.asarray([], np.float32)})
+
+    found = references.out_of_distribution(np.ones(WIDTH, np.float32))
+
+    assert (found.percentile, found.is_outside) == (None, None)
+
+
+def test_neighbours_are_the_nearest_by_cosine_among_those_with_a_score():
+    arrays = make_arrays()
+    scan_E = RNG.normal(size=WIDTH).astype(np.float32)
+    known = np.flatnonzero(np.isfinite(arrays["scores_N"]))
+    nearest = sorted(known, key=lambda row: distance.cosine(scan_E, arrays["embeddings_NE"][row]))[:15]
+    scores = arrays["scores_N"][nearest]
+
+    found = parse(arrays).neighbours(scan_E)
+
+    assert found is not None
+    assert found.count == 15
+    assert found.median_score == np.median(scores)
+    assert (found.lower_quartile, found.upper_quartile) == tuple(np.percentile(scores, (25, 75)))
+    assert parse(arrays | {"scores_N": np.full(30, np.nan, np.float32)}).neighbours(scan_E) is None
+
+
+def test_cosine_distance_is_scipy_s_and_exactly_0_for_equal_embeddings():
+    first, second = RNG.normal(size=(2, WIDTH)).astype(np.float32)
+
+    assert cosine_distance(first, second) == pytest.approx(distance.cosine(first, second), rel=1e-6)
+    assert cosine_distance(first, first.copy()) == 0.0
+    assert cosine_distance(first, -first) == pytest.approx(2.0)
+    assert cosine_distance(first, np.zeros(WIDTH, np.float32)) == 1.0
+
+
+def test_the_place_among_known_pairs_is_numpy_s_and_scipy_s():
+    known = np.sort(RNG.uniform(0, 1, 41))
+
+    found = stand_among(known, 0.4)
+
+    assert found is not None
+    assert (found.median, found.percentile_95) == tuple(np.percentile(known, (50, 95)))
+    assert found.percentile_rank == percentileofscore(known, 0.4, kind="strict") == percentile_rank(known, 0.4)
+    assert stand_among(np.asarray([]), 0.4) is None
+
+
+def test_distances_may_come_in_any_order():
+    assert parse(make_arrays()).noise_distances_P == pytest.approx([0.1, 0.2, 0.3])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scores_N": np.zeros(29)}, r"scores_N has shape \(29,\), expected \(30,\)"),
+        ({"ood_mean_E": np.zeros(5)}, "ood_mean_E has shape"),
+        ({"embeddings_NE": np.zeros((30, 5))}, "embeddings_NE has shape"),
+        ({"ood_precision_EE": np.full((WIDTH, WIDTH), np.nan)}, "ood_precision_EE holds NaN"),
+    ],
+)
+def test_an_array_that_breaks_the_contract_is_named(change, message):
+    with pytest.raises(ArtefactError, match=message):
+        parse(make_arrays() | change)
+
+
+def test_a_missing_array_and_a_file_that_is_no_npz_are_named():
+    arrays = make_arrays()
+    del arrays["ood_mean_E"]
+    with pytest.raises(ArtefactError, match="no array ood_mean_E"):
+        parse(arrays)
+    with pytest.raises(ArtefactError, match="not a readable npz"):
+        parse_references(b"PK\x03\x04 nonsense", name="references.npz", width=WIDTH)
+
+
+def test_a_pickle_in_the_references_is_not_unpickled():
+    arrays = make_arrays() | {"scores_N": np.asarray([{"a": 1}] * 30, dtype=object)}
+    with pytest.raises(ArtefactError, match="not a readable npz"):
+        parse(arrays)

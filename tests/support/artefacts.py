@@ -1,0 +1,171 @@
+"""A tiny artefact that keeps the whole contract: scripted antisymmetric model, references, golden values, manifest."""
+
+import hashlib
+import io
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from preprocess.manifest import GOLDEN_NAME, MANIFEST_NAME, PROGRAM_NAME, REFERENCES_NAME
+from preprocess.recipe import VolumeRecipe
+from preprocess.transforms import unit_scale
+
+RECIPE = VolumeRecipe(grid=(16, 16, 16), spacing_mm=12.0)
+WIDTH = 8
+
+
+class TinyModel(torch.nn.Module):
+    """Mean grey value of the eight octants, minus a constant; compares by a weighted difference."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights_E = torch.nn.Parameter(torch.linspace(-40.0, 60.0, WIDTH))
+
+    def forward(self, volumes_BCDHW: torch.Tensor) -> torch.Tensor:
+        return self.embed(volumes_BCDHW)
+
+    @torch.jit.export
+    def embed(self, volumes_BCDHW: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.adaptive_avg_pool3d(volumes_BCDHW, 2).flatten(1) - 0.2
+
+    @torch.jit.export
+    def compare(self, earlier_BCDHW: torch.Tensor, later_BCDHW: torch.Tensor) -> torch.Tensor:
+        change_B = (self.embed(later_BCDHW) - self.embed(earlier_BCDHW)) @ self.weights_E
+        up_B, down_B = change_B.exp(), (-change_B).exp()
+        # The two exchangeable terms are added first, so that exchanging them changes no bit of the sum.
+        total_B = (up_B + down_B) + 1.5
+        return torch.stack([up_B / total_B, 1.5 / total_B, down_B / total_B], dim=1)
+
+
+def write_artefact(
+    folder: Path,
+    *,
+    name: str = "tiny",
+    version: str = "1",
+    noise_distances: tuple[float, ...] = (0.0001, 0.0002, 0.0004, 0.001),
+    macro_f1: tuple[float, float, float, float] | None = (0.61, 0.52, 0.70, 0.40),
+    changes: dict[str, Any] | None = None,
+    golden_shift: float = 0.0,
+) -> Path:
+    """Write the artefact.
+
+    Args:
+        folder: made when missing.
+        name: of the model.
+        version: of the model.
+        noise_distances: of scan-rescan pairs.
+        macro_f1: value, low, high, chance; None leaves the metric out.
+        changes: keys of the manifest to replace, at the top level.
+        golden_shift: added to the golden embedding, to make it wrong.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    model = TinyModel().eval()
+    files = {
+        PROGRAM_NAME: _script(model),
+        GOLDEN_NAME: _npz(**_golden(model, golden_shift)),
+        REFERENCES_NAME: _npz(**_references(noise_distances)),
+    }
+    for file, data in files.items():
+        (folder / file).write_bytes(data)
+    manifest = _manifest(name, version, files, macro_f1) | (changes or {})
+    (folder / MANIFEST_NAME).write_text(json.dumps(manifest))
+    return folder
+
+
+def rewrite_file(folder: Path, file: str, data: bytes) -> None:
+    """Replace a file and its digest, so that only what is inside it is wrong."""
+    (folder / file).write_bytes(data)
+    manifest = json.loads((folder / MANIFEST_NAME).read_text())
+    manifest["files"][file] = hashlib.sha256(data).hexdigest()
+    (folder / MANIFEST_NAME).write_text(json.dumps(manifest))
+
+
+def _script(model: torch.nn.Module) -> bytes:
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"`torch\.jit\.(script|save)` is deprecated", DeprecationWarning)
+        torch.jit.save(torch.jit.script(model), buffer)
+    return buffer.getvalue()
+
+
+def _npz(**arrays: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def _golden(model: TinyModel, shift: float) -> dict[str, np.ndarray]:
+    volumes = np.random.default_rng(7).integers(0, 256, (2, 2, 1, *RECIPE.grid), dtype=np.uint8)
+    earlier, later = (torch.from_numpy(half.astype(np.float32) * np.float32(unit_scale("uint8"))) for half in volumes)
+    with torch.no_grad():
+        embedding, probabilities = model.embed(earlier), model.compare(earlier, later)
+    return {
+        "earlier_BCDHW": volumes[0],
+        "later_BCDHW": volumes[1],
+        "embedding_BE": embedding.numpy() + np.float32(shift),
+        "probabilities_B3": probabilities.numpy(),
+    }
+
+
+def _references(noise_distances: tuple[float, ...]) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(3)
+    embeddings = rng.normal(0.15, 0.1, (40, WIDTH)).astype(np.float32)
+    scores = rng.integers(10, 31, 40).astype(np.float32)
+    scores[::10] = np.nan
+    mean = embeddings.mean(0)
+    precision = np.linalg.inv(np.cov(embeddings.T) + 0.01 * np.eye(WIDTH)).astype(np.float32)
+    offsets = rng.normal(0.15, 0.1, (200, WIDTH)) - mean
+    distances = np.sort(np.sqrt(np.einsum("ne,ef,nf->n", offsets, precision, offsets)))
+    return {
+        "embeddings_NE": embeddings,
+        "scores_N": scores,
+        "noise_distances_P": np.asarray(noise_distances, dtype=np.float32),
+        "change_distances_P": np.linspace(0, 0.05, 30, dtype=np.float32),
+        "ood_mean_E": mean,
+        "ood_precision_EE": precision,
+        "ood_distances_Q": distances.astype(np.float32),
+    }
+
+
+def _manifest(
+    name: str, version: str, files: dict[str, bytes], macro_f1: tuple[float, float, float, float] | None
+) -> dict[str, Any]:
+    metrics = {}
+    if macro_f1 is not None:
+        value, low, high, chance = macro_f1
+        metrics["macro_f1"] = {"value": value, "low": low, "high": high, "chance": chance, "num": 40}
+    return {
+        "schema_version": 1,
+        "name": name,
+        "version": version,
+        "created": "2026-01-02T03:04:05Z",
+        "method": "octant means",
+        "embedding_width": WIDTH,
+        "inputs": {
+            "modality": "T1w",
+            "volume_recipe": RECIPE.model_dump(mode="json"),
+            "fingerprint": RECIPE.fingerprint(),
+        },
+        "outcome": {"name": "mmse", "higher_is_better": True, "threshold": 2.0, "source": "made up for tests"},
+        "calibration": {"temperature": 1.0, "num_pairs": 0},
+        "metrics": metrics,
+        "files": {file: hashlib.sha256(data).hexdigest() for file, data in files.items()},
+        "tolerance": 1e-5,
+        "guarantees": ["exchanging the scans exchanges improved and declined"],
+        "intended_use": "tests",
+        "limitations": ["knows nothing"],
+        "training": {
+            "run_uri": "gs://private-bucket/people/runs/tiny-run",
+            "checkpoint": "step-1",
+            "recipe": {},
+            "store_uri": "gs://private-bucket/people/store",
+            "store_index_sha256": "0" * 64,
+            "num_subjects": {"train": 10},
+            "git_revision": "none",
+            "torch_version": torch.__version__,
+        },
+    }

@@ -1,0 +1,101 @@
+"""The batches of an epoch: a pure function of the cohort, the seed and the epoch.
+
+A batch holds each subject at most once, since two scans of one subject in a batch are false negatives. Subjects are
+divided evenly over the batches of a round, so that no batch is a small remainder and every planned scan is used once.
+"""
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from preprocess.errors import UsageError
+from trainer.data.cohort import Cohort
+
+Sampling = Literal["pairs", "scans"]
+Batches = list[npt.NDArray[np.int64]]
+"""One array a batch, shape (B, K): places in the cohort of B subjects' K scans, earlier first."""
+MIN_BATCH = 2
+"""In-batch objectives need another subject to compare with."""
+
+
+def plan_epoch(
+    cohort: Cohort,
+    *,
+    sampling: Sampling,
+    batch_size: int,
+    subjects_per_epoch: float,
+    seed: int,
+    epoch: int,
+) -> Batches:
+    """The batches of one epoch.
+
+    Args:
+        cohort: training scans.
+        sampling: `pairs`: two visits of different days a subject (K = 2), drawn anew each epoch; `scans`: every scan
+            of the drawn subjects once, single (K = 1).
+        batch_size: subjects a batch, at most.
+        subjects_per_epoch: fraction of the subjects drawn each epoch, in (0, 1].
+        seed: of the run.
+        epoch: counted from 0.
+
+    Raises:
+        UsageError: too few subjects for a batch of two.
+    """
+    rng = np.random.default_rng([seed, epoch, 0xBA7C])
+    usable = _paired_visits(cohort) if sampling == "pairs" else cohort.places_by_subject
+    if len(usable) < MIN_BATCH:
+        what = "visits on two days" if sampling == "pairs" else "a scan"
+        raise UsageError(
+            f"{len(usable)} training subjects have {what}; {MIN_BATCH} are the least a batch can hold; bring more "
+            "subjects, or choose data.sampling = 'scans' where days are unknown"
+        )
+    subjects = sorted(usable)
+    num_drawn = max(MIN_BATCH, round(subjects_per_epoch * len(subjects)))
+    drawn = [subjects[place] for place in rng.permutation(len(subjects))[:num_drawn]]
+    if sampling == "pairs":
+        samples = np.array([np.sort(rng.choice(usable[subject], size=2, replace=False)) for subject in drawn])
+        return _divide(samples, batch_size)
+    # Round r holds the r-th scan, in random order, of every subject that has so many: no subject twice in a batch.
+    shuffled = [rng.permutation(usable[subject]) for subject in drawn]
+    batches: Batches = []
+    left_over: list[npt.NDArray[np.int64]] = []
+    for turn in range(max(len(places) for places in shuffled)):
+        scans = np.array([[places[turn]] for places in shuffled if len(places) > turn])
+        scans = scans[rng.permutation(len(scans))]
+        if len(scans) >= MIN_BATCH:
+            batches.extend(_divide(scans, batch_size))
+        else:
+            left_over.append(scans)
+    for scans in left_over:
+        _place_singles(batches, scans, cohort)
+    return [batches[place] for place in rng.permutation(len(batches))]
+
+
+def _paired_visits(cohort: Cohort) -> dict[str, list[int]]:
+    """One place for each day of every subject with at least two days."""
+    visits: dict[str, list[int]] = {}
+    for subject_id, places in cohort.places_by_subject.items():
+        by_day = {
+            float(cohort.days_N[place]): place for place in reversed(places) if not np.isnan(cohort.days_N[place])
+        }
+        if len(by_day) >= 2:
+            visits[subject_id] = [by_day[day] for day in sorted(by_day)]
+    return visits
+
+
+def _divide(samples_SK: npt.NDArray[np.int64], batch_size: int) -> Batches:
+    num_batches = -(-len(samples_SK) // batch_size)
+    if len(samples_SK) // num_batches < MIN_BATCH:
+        num_batches = max(1, len(samples_SK) // MIN_BATCH)
+    return list(np.array_split(samples_SK, num_batches))
+
+
+def _place_singles(batches: Batches, scans: npt.NDArray[np.int64], cohort: Cohort) -> None:
+    """Put the scans of a round too small for a batch into the smallest batches that lack their subject."""
+    codes_N = cohort.subject_codes_N
+    for scan in scans:
+        fitting = [place for place, batch in enumerate(batches) if codes_N[scan[0]] not in codes_N[batch[:, 0]]]
+        if fitting:
+            smallest = min(fitting, key=lambda place: (len(batches[place]), place))
+            batches[smallest] = np.concatenate([batches[smallest], scan[None]])

@@ -1,0 +1,1 @@
+"""From batches to weights: the loop, precision, optimiser, checkpoints, tracking and the progression head."""

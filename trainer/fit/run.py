@@ -1,0 +1,148 @@
+"""A run's folder: what it was started with, how far it is, and what it ended with.
+
+run.json       recipe, store, fingerprint, index digest, split; written first
+checkpoints/   resume state
+log.jsonl      one line an epoch
+tensorboard/   the same for TensorBoard
+model.pt       encoder and heads at the end
+result.json    written last: a run without it is not finished
+"""
+
+import hashlib
+import json
+import subprocess
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from preprocess.errors import RunError
+from preprocess.storage import Location
+from preprocess.store import Store
+from trainer.data.splits import Split
+from trainer.fit.checkpoint import State, dump_state, load_state
+from trainer.recipe import TrainRecipe
+
+_RUN_NAME = "run.json"
+_MODEL_NAME = "model.pt"
+_RESULT_NAME = "result.json"
+
+
+class Run:
+    """An opened run.
+
+    Args:
+        location: its folder.
+        record: contents of run.json.
+    """
+
+    def __init__(self, location: Location, record: dict[str, Any]) -> None:
+        self.location = location
+        self.record = record
+        self.recipe = TrainRecipe.model_validate(record["recipe"])
+        self.split = Split(**{name: tuple(ids) for name, ids in record["split"].items()})
+
+    @classmethod
+    def start(cls, location: Location, recipe: TrainRecipe, store: Store, split: Split) -> "Run":
+        """Open the run there, or begin it.
+
+        Raises:
+            RunError: the run there has another recipe or store.
+        """
+        record = {
+            "recipe": recipe.model_dump(mode="json"),
+            "store_uri": store.location.uri,
+            "fingerprint": store.manifest.fingerprint,
+            "index_sha256": store.manifest.index_sha256,
+            "split": asdict(split),
+            "git_revision": git_revision(),
+        }
+        # Only the first writer creates it; all others hold theirs against it.
+        if location.create(_RUN_NAME, json.dumps(record, indent=2).encode()):
+            return cls(location, json.loads(json.dumps(record)))
+        run = cls.open(location)
+        settings = recipe.model_dump(mode="json")
+        changed = [key for key, value in settings.items() if value != run.record["recipe"].get(key)]
+        if changed:
+            raise RunError(
+                f"{location.uri}: this run was started with another recipe (differs in: {', '.join(changed)}); "
+                "use that recipe to go on, or another --run"
+            )
+        for key in ("fingerprint", "index_sha256"):
+            if record[key] != run.record[key]:
+                raise RunError(
+                    f"{location.uri}: this run was started on a store whose {key} is {run.record[key]}, "
+                    f"{store.location.uri} has {record[key]}; use that store to go on, or another --run"
+                )
+        return run
+
+    @classmethod
+    def open(cls, location: Location) -> "Run":
+        """Open an existing run.
+
+        Raises:
+            RunError: there is none.
+        """
+        try:
+            return cls(location, json.loads(location.read(_RUN_NAME)))
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise RunError(
+                f"{location.uri}: no {_RUN_NAME}, so this is not a run; start it with interscan train"
+            ) from error
+
+    def open_store(self, uri: str | None = None) -> Store:
+        """The store the run was trained on.
+
+        Args:
+            uri: where it is now, if it was moved.
+
+        Raises:
+            StoreError: it is missing, or of another fingerprint.
+        """
+        store = Store.open(uri or self.record["store_uri"])
+        store.require_fingerprint(self.record["fingerprint"])
+        return store
+
+    def finish(self, model: State, result: dict[str, Any]) -> dict[str, Any]:
+        """Write the model, then the result that points to it."""
+        data = dump_state(model)
+        self.location.write(_MODEL_NAME, data)
+        complete = {**result, "model_sha256": hashlib.sha256(data).hexdigest()}
+        self.location.write(_RESULT_NAME, json.dumps(complete, indent=2).encode())
+        return complete
+
+    def result(self) -> dict[str, Any] | None:
+        """What the run ended with, or None while it is not finished."""
+        try:
+            result: dict[str, Any] = json.loads(self.location.read(_RESULT_NAME))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return result
+
+    def load_model(self) -> tuple[State, dict[str, Any]]:
+        """The final model's state and the result.
+
+        Raises:
+            RunError: the run is not finished, or its model is damaged.
+        """
+        result = self.result()
+        if result is None:
+            raise RunError(f"{self.location.uri}: the run is not finished; run the same interscan train command again")
+        data = self.location.read(_MODEL_NAME)
+        found = hashlib.sha256(data).hexdigest()
+        if found != result["model_sha256"]:
+            raise RunError(
+                f"{self.location.uri}/{_MODEL_NAME}: SHA-256 {found[:12]} is not {result['model_sha256'][:12]}, "
+                "the model is damaged; train again in another place"
+            )
+        return load_state(data), result
+
+
+def git_revision() -> str:
+    """The commit of the source tree that runs, with `-dirty` for uncommitted changes; `unknown` outside a checkout."""
+    folder = Path(__file__).resolve().parent
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return found.stdout.strip()

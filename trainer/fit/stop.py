@@ -1,0 +1,32 @@
+"""SIGTERM and SIGINT as a request to stop after the current step; a second one interrupts at once."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+
+@dataclass(slots=True)
+class StopRequest:
+    """Whether somebody asked to stop."""
+
+    wanted: bool = False
+
+
+@contextmanager
+def listening() -> Iterator[StopRequest]:
+    """Catch the signals while the block runs, and put the earlier handlers back afterwards."""
+    request = StopRequest()
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        if request.wanted:
+            raise KeyboardInterrupt
+        request.wanted = True
+
+    earlier = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield request
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)

@@ -1,0 +1,66 @@
+"""Where figures of a run go: one JSON line an epoch at any URL, and TensorBoard events.
+
+Object stores cannot append, so the JSON-lines file is written whole from the history, which the checkpoint carries: a
+resumed run continues it without gap or repeat.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from torch.utils.tensorboard import SummaryWriter
+
+from preprocess.storage import Location
+
+LOG_NAME = "log.jsonl"
+History = list[dict[str, float]]
+
+
+def read_history(run: Location) -> History:
+    """The published history of a run; empty where there is none."""
+    try:
+        return [json.loads(line) for line in run.read(LOG_NAME).decode().splitlines()]
+    except FileNotFoundError:
+        return []
+
+
+class Tracking:
+    """Writes the history of a run.
+
+    Args:
+        run: the run's folder.
+        first_epoch: where this process starts; events of later epochs, left by a lost one, are hidden.
+    """
+
+    def __init__(self, run: Location, *, first_epoch: int) -> None:
+        self._run = run
+        self._folder = Path(tempfile.mkdtemp(prefix="interscan-events-"))
+        self._writer = SummaryWriter(str(self._folder), purge_step=first_epoch)
+
+    def __enter__(self) -> "Tracking":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.close()
+        self._upload()
+        shutil.rmtree(self._folder)
+
+    def record(self, history: Sequence[Mapping[str, float]]) -> None:
+        """Publish the history, whose last entry is new."""
+        lines = "".join(json.dumps(entry) + "\n" for entry in history)
+        self._run.write(LOG_NAME, lines.encode())
+        newest = history[-1]
+        for name, value in newest.items():
+            if name != "epoch":
+                self._writer.add_scalar(name, value, int(newest["epoch"]))
+        self._writer.flush()
+        self._upload()
+
+    def _upload(self) -> None:
+        for path in sorted(self._folder.iterdir()):
+            self._run.write(f"tensorboard/{path.name}", path.read_bytes())

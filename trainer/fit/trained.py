@@ -1,0 +1,117 @@
+"""A finished run's networks, loaded: what evaluation measures and export writes."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from preprocess.errors import RunError
+from preprocess.store import Store
+from trainer.encoders import Encoder, ProgressionHead, ScoreHead, build_encoder
+from trainer.fit.run import Run
+from trainer.recipe import LearnerTerm
+
+
+class PairModel(nn.Module):
+    """What is exported: embeddings of scans, and calibrated progression probabilities of pairs.
+
+    Args:
+        encoder: from volumes to embeddings.
+        head: from differences to logits.
+        temperature: what logits are divided by before the softmax.
+    """
+
+    def __init__(self, encoder: Encoder, head: ProgressionHead, temperature: float) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+        self.temperature = temperature
+
+    def embed(self, volumes_BCDHW: torch.Tensor) -> torch.Tensor:
+        """Embeddings (B, E) of float32 volumes in [0, 1]."""
+        embeddings_BE: torch.Tensor = self.encoder(volumes_BCDHW)
+        return embeddings_BE
+
+    def compare(self, earlier_BCDHW: torch.Tensor, later_BCDHW: torch.Tensor) -> torch.Tensor:
+        """Probabilities (B, 3) of improved, stable and declined."""
+        return self.judge(self.embed(later_BCDHW) - self.embed(earlier_BCDHW))
+
+    def judge(self, differences_BE: torch.Tensor) -> torch.Tensor:
+        """Probabilities (B, 3) from later minus earlier embeddings."""
+        return torch.softmax(self.head(differences_BE) / self.temperature, dim=1)
+
+    def forward(self, volumes_BCDHW: torch.Tensor) -> torch.Tensor:
+        """Same as `embed`."""
+        return self.embed(volumes_BCDHW)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A loaded run.
+
+    Attributes:
+        run: its folder and recipe.
+        result: its result.json.
+        encoder: in evaluation mode.
+        score_head: predicts the standardised score; None when the recipe trained none.
+        head: the progression head; None when the training pairs showed fewer than two classes.
+    """
+
+    run: Run
+    result: dict[str, Any]
+    encoder: Encoder
+    score_head: ScoreHead | None
+    head: ProgressionHead | None
+
+    def pair_model(self) -> PairModel:
+        """The networks as one module.
+
+        Raises:
+            RunError: there is no progression head.
+        """
+        if self.head is None:
+            raise RunError(
+                f"{self.run.location.uri}: the run has no progression head, since its training pairs show fewer than two "
+                f"kinds of change in {self.run.recipe.outcome.name}; train on a cohort with scores of two visits"
+            )
+        return PairModel(self.encoder, self.head, self.result["progression_head"]["temperature"]).eval()
+
+    @torch.inference_mode()
+    def probabilities(self, differences_PE: np.ndarray) -> np.ndarray:
+        """Progression probabilities (P, 3) from differences of embeddings."""
+        return self.pair_model().judge(torch.as_tensor(differences_PE, dtype=torch.float32)).numpy()
+
+    @torch.inference_mode()
+    def predicted_scores(self, embeddings_NE: np.ndarray) -> np.ndarray | None:
+        """Predicted scores (N,) in the outcome's own unit; None when the recipe trained no score head."""
+        statistics = self.result["score_statistics"]
+        if self.score_head is None or statistics is None:
+            return None
+        standardised_N = self.score_head(torch.as_tensor(embeddings_NE, dtype=torch.float32)).numpy()
+        return np.asarray(standardised_N * statistics["sd"] + statistics["mean"])
+
+
+def load_trained(run: Run, store: Store) -> Trained:
+    """Load a finished run.
+
+    Raises:
+        RunError: not finished, or damaged.
+    """
+    state, result = run.load_model()
+    recipe = run.recipe
+    width = recipe.encoder.embedding_width
+    in_channels = store.layout(recipe.data.modality).shape[0]
+    encoder = build_encoder(recipe.encoder.name, in_channels=in_channels, embedding_width=width)
+    encoder.load_state_dict(state["encoder"])
+    score_head = None
+    if any(isinstance(term, LearnerTerm) for term in recipe.objective):
+        score_head = ScoreHead(width)
+        score_head.load_state_dict(state["score_head"])
+    head = None
+    if state["progression_head"] is not None:
+        head = ProgressionHead(width, recipe.head.hidden)
+        head.load_state_dict(state["progression_head"])
+        head.eval()
+    return Trained(run, result, encoder.eval(), score_head, head)

@@ -1,0 +1,133 @@
+"""The loss of a batch as the recipe's sum of objectives, each with its value and its chance level beside it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from trainer.objectives.contrast import info_nce, info_nce_chance
+from trainer.objectives.learner import LearnerVariant, learner
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOutput:
+    """What the networks make of a batch of B subjects with K scans each.
+
+    Attributes:
+        embeddings_BKE: raw embeddings.
+        projections_BKP: unit rows.
+        predicted_BK: predicted standardised scores.
+        scores_BK: raw scores, NaN where unknown.
+        subjects_B: subjects as whole numbers.
+    """
+
+    embeddings_BKE: torch.Tensor
+    projections_BKP: torch.Tensor
+    predicted_BK: torch.Tensor
+    scores_BK: torch.Tensor
+    subjects_B: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One objective's value on a batch, and what knowing nothing would give.
+
+    Attributes:
+        loss: scalar with a gradient.
+        chance: value of an uninformed model on this batch.
+    """
+
+    loss: torch.Tensor
+    chance: float
+
+
+class Objective(Protocol):
+    """One weighted part of the loss."""
+
+    @property
+    def name(self) -> str:
+        """What the history calls it."""
+
+    @property
+    def weight(self) -> float:
+        """Its factor in the loss."""
+
+    def __call__(self, output: BatchOutput) -> Value | None:
+        """Value of a batch; None when nothing in it can be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class InfoNce:
+    """InfoNCE between the first and the second visit; chance is ln B."""
+
+    weight: float
+    temperature: float
+    name: str = "info_nce"
+
+    def __call__(self, output: BatchOutput) -> Value | None:
+        """Value of a batch of pairs."""
+        loss = info_nce(
+            output.projections_BKP[:, 0],
+            output.projections_BKP[:, 1],
+            temperature=self.temperature,
+            subject_ids=output.subjects_B,
+        )
+        return Value(loss, info_nce_chance(len(output.subjects_B)))
+
+
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """LEARNER on all scans of the batch whose score is known.
+
+    Chance is the loss of a model that predicts the training mean and places all scans at the distance that is best
+    when nothing is known: for `mse` it is the variance of the batch's standardised scores around 0.
+    """
+
+    weight: float
+    variant: LearnerVariant
+    contrast_weight: float
+    margin: float
+    threshold: float
+    score_mean: float
+    score_sd: float
+    score_range: float
+    name: str = "learner"
+
+    def __call__(self, output: BatchOutput) -> Value | None:
+        """Value of a batch; None when fewer than two subjects have a score."""
+        num_scans = output.scores_BK.shape[1]
+        scores_N = output.scores_BK.reshape(-1)
+        subjects_N = output.subjects_B.repeat_interleave(num_scans)
+        known_N = scores_N.isfinite()
+        if len(subjects_N[known_N].unique()) < 2:
+            return None
+        loss = learner(
+            output.embeddings_BKE.flatten(0, 1)[known_N],
+            output.predicted_BK.reshape(-1)[known_N],
+            scores_N[known_N],
+            subjects_N[known_N],
+            variant=self.variant,
+            score_mean=self.score_mean,
+            score_sd=self.score_sd,
+            score_range=self.score_range,
+            threshold=self.threshold,
+            margin=self.margin,
+            weight=self.contrast_weight,
+        )
+        standardised_N = (scores_N[known_N] - self.score_mean) / self.score_sd
+        return Value(loss, float(standardised_N.square().mean()))
+
+
+def total(objectives: Sequence[Objective], output: BatchOutput) -> tuple[torch.Tensor, dict[str, Value]]:
+    """The weighted sum, and each objective's own value by name.
+
+    Raises:
+        ValueError: no objective finds anything to use in the batch.
+    """
+    values = {objective.name: (objective.weight, objective(output)) for objective in objectives}
+    used = {name: (weight, value) for name, (weight, value) in values.items() if value is not None}
+    if not used:
+        raise ValueError("no objective can use this batch: no scores are known in it")
+    loss = torch.stack([weight * value.loss for weight, value in used.values()]).sum()
+    return loss, {name: value for name, (_, value) in used.items()}
