@@ -45,7 +45,7 @@ async def open_body(
         parts: the uploads that must be there.
         fields: model of the text fields beside them.
         by_uri: model of the JSON object.
-        max_bytes: of one upload.
+        max_bytes: of one upload on average; `read_upload` holds each to it.
 
     Raises:
         ProblemError: 400 broken multipart, 413 too large, 415 another content type, 422 wrong fields.
@@ -56,7 +56,7 @@ async def open_body(
     elif kind == "multipart/form-data":
         form = await _read_form(request, parts, max_bytes)
         try:
-            yield _sort_form(form, parts, fields, max_bytes)
+            yield _sort_form(form, parts, fields)
         finally:
             await form.close()
     else:
@@ -69,7 +69,7 @@ async def open_body(
 
 
 async def _read_form(request: Request, parts: tuple[str, ...], max_bytes: int) -> FormData:
-    refusal = too_large("upload", max_bytes)
+    refusal = too_large("a scan", max_bytes)
     stream = _counted(request, len(parts) * max_bytes + _MAX_TEXT_BYTES, refusal)
     parser = MultiPartParser(
         request.headers, stream, max_files=len(parts), max_fields=_MAX_TEXT_FIELDS, max_part_size=_MAX_TEXT_BYTES
@@ -98,7 +98,7 @@ async def _counted(request: Request, max_bytes: int, refusal: ProblemError) -> A
         yield chunk
 
 
-def _sort_form(form: FormData, parts: tuple[str, ...], fields: type[AnyFields], max_bytes: int) -> Body[AnyFields]:
+def _sort_form(form: FormData, parts: tuple[str, ...], fields: type[AnyFields]) -> Body[AnyFields]:
     uploads: dict[str, UploadFile] = {}
     texts: dict[str, str] = {}
     faults = []
@@ -110,8 +110,6 @@ def _sort_form(form: FormData, parts: tuple[str, ...], fields: type[AnyFields], 
             message = "must be a file" if name in parts else "must be text" if known else "no such field"
             faults.append(FieldFault(field=name, message=message))
         elif isinstance(value, UploadFile):
-            if (value.size or 0) > max_bytes:
-                raise too_large(name, max_bytes)
             uploads[name] = value
         elif value.strip():  # an empty field of a web form is one not given
             texts[name] = value.strip()

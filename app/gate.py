@@ -39,11 +39,11 @@ class Gate:
         """
         with self._count:
             if self._num_inside >= self._max_inside:
-                raise _busy()
+                raise _busy(f"all {self._max_inside} places are taken")
             self._num_inside += 1
         try:
             if not self._places.acquire(timeout=self._max_wait_s):
-                raise _busy()
+                raise _busy(f"no turn within {self._max_wait_s:g} s")
             try:
                 yield
             finally:
@@ -53,6 +53,7 @@ class Gate:
                 self._num_inside -= 1
 
 
-def _busy() -> ProblemError:
-    detail = f"all places are taken; try again in {_RETRY_AFTER_S} s"
-    return ProblemError(503, "busy", detail, headers={"Retry-After": str(_RETRY_AFTER_S)})
+def _busy(reason: str) -> ProblemError:
+    return ProblemError(
+        503, "busy", f"{reason}; try again in {_RETRY_AFTER_S} s", headers={"Retry-After": str(_RETRY_AFTER_S)}
+    )

@@ -90,7 +90,7 @@ class Problem(Schema):
     """An error, as RFC 9457 has it."""
 
     type: str = Field(default="about:blank", description="The status says what kind of problem it is.")
-    title: str = Field(examples=["Unprocessable Content"])
+    title: str = Field(examples=["Unprocessable Entity"])
     status: int = Field(examples=[422])
     code: str = Field(description="Short stable name, for programs.", examples=["not_nifti"])
     detail: str = Field(description="One sentence for a person, with the remedy.")

@@ -31,7 +31,7 @@ class Settings(BaseSettings):
         allow_prefixes: prefixes of scan URIs that may be read; none refuses every URI.
         max_upload_bytes: largest scan, as uploaded or as it lies under its URI.
         max_voxels: largest image that a header may promise.
-        max_running: requests worked on at once; each holds a full-resolution scan, about 0.5 GB for a 256^3 head.
+        max_running: requests worked on at once; each holds a full-resolution scan, about 0.3 GB for a 256^3 head.
         max_waiting: requests that may wait for their turn; the next is answered 503.
         max_wait_s: longest wait for a turn, seconds.
     """

@@ -79,7 +79,7 @@ class RequestMiddleware:
             await self._app(scope, receive, send_with_id)
         finally:
             seconds = time.perf_counter() - start
-            route = getattr(scope.get("route"), "path", "none")
+            route = getattr(scope.get("route"), "path", "other")
             self._telemetry.observe(scope["method"], route, status, seconds)
             if route not in _QUIET:
                 LOG.info("%s %s %d %.0f ms %s", scope["method"], route, status, 1000 * seconds, request_id)

@@ -63,3 +63,34 @@ def evaluate(run: str, *, store: str | None = None, json: JsonFlag = False) -> i
     result = {"verdict": verdict.headline, "standing": verdict.standing, "report": report}
     emit({**result, **evaluation.model_dump(mode="json")}, text, as_json=json)
     return EXIT_DONE
+
+
+def export(
+    run: str,
+    artefact: str,
+    *,
+    name: str | None = None,
+    version: str = "1",
+    store: str | None = None,
+    json: JsonFlag = False,
+) -> int:
+    """Export an evaluated run as an artefact: TorchScript, torch.export programs, references and manifest.
+
+    Args:
+        run: the run's folder, path or URL.
+        artefact: new folder for the artefact, path or URL.
+        name: of the model; the recipe's name when not given.
+        version: of the model.
+        store: where the store is now, if it was moved since training.
+        json: print the manifest as one JSON object on stdout.
+    """
+    from preprocess.storage import Location
+    from trainer.export.artefact import export_run
+    from trainer.fit.run import Run
+
+    place = Location(artefact)
+    manifest = export_run(Run.open(Location(run)), place, name=name, version=version, store_uri=store)
+    parity = f"programs agree within {manifest.tolerance:g}"
+    text = f"{place.uri}: {manifest.name} {manifest.version}, {len(manifest.files)} files, {parity}"
+    emit({"artefact": place.uri, **manifest.model_dump(mode="json")}, text, as_json=json)
+    return EXIT_DONE

@@ -100,3 +100,16 @@ def test_the_answer_stands_for_the_outcome_of_the_manifest(artefact):
     total = sum(answer.probabilities.model_dump().values())
     assert total == pytest.approx(1, abs=1e-6)
     assert answer_embedding(model, EARLIER).width == model.manifest.embedding_width
+
+
+def test_a_change_is_within_noise_up_to_the_95th_percentile_of_scan_rescan_distances(tmp_path, artefact):
+    distance = answer_progression(load_artefact(str(artefact)), EARLIER, LATER).change.distance
+    # The 95th percentiles are 4.3 and 0.87 times the distance.
+    for number, (factors, is_within) in enumerate([((0.1, 0.2, 0.3, 5.0), True), ((0.1, 0.2, 0.7, 0.9), False)]):
+        noise = tuple(factor * distance for factor in factors)
+        model = load_artefact(str(write_artefact(tmp_path / str(number), noise_distances=noise)))
+        change = answer_progression(model, EARLIER, LATER).change
+
+        assert change.within_noise_floor is is_within
+        assert change.noise_floor is not None
+        assert change.noise_floor.percentile_95 == pytest.approx(np.percentile(noise, 95), rel=1e-5)

@@ -33,7 +33,7 @@ def test_requests_are_logged_by_route_and_probes_are_not(client, caplog, monkeyp
 
     lines = [record.getMessage() for record in caplog.records if record.name == "interscan"]
     assert re.fullmatch(r"GET /v1/models 200 \d+ ms r1", lines[0])
-    assert re.fullmatch(r"GET none 404 \d+ ms \w+", lines[1])
+    assert re.fullmatch(r"GET other 404 \d+ ms \w+", lines[1])
     assert len(lines) == 2
 
 

@@ -16,6 +16,8 @@ from preprocess.transforms import unit_scale
 
 RECIPE = VolumeRecipe(grid=(16, 16, 16), spacing_mm=12.0)
 WIDTH = 8
+STEADINESS = 0.8
+"""Below 1, so that even for equal scans `stable` is not the most probable class."""
 
 
 class TinyModel(torch.nn.Module):
@@ -23,6 +25,7 @@ class TinyModel(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.steadiness = STEADINESS
         self.weights_E = torch.nn.Parameter(torch.linspace(-40.0, 60.0, WIDTH))
 
     def forward(self, volumes_BCDHW: torch.Tensor) -> torch.Tensor:
@@ -36,9 +39,10 @@ class TinyModel(torch.nn.Module):
     def compare(self, earlier_BCDHW: torch.Tensor, later_BCDHW: torch.Tensor) -> torch.Tensor:
         change_B = (self.embed(later_BCDHW) - self.embed(earlier_BCDHW)) @ self.weights_E
         up_B, down_B = change_B.exp(), (-change_B).exp()
+        stable_B = torch.full_like(up_B, self.steadiness)
         # The two exchangeable terms are added first, so that exchanging them changes no bit of the sum.
-        total_B = (up_B + down_B) + 1.5
-        return torch.stack([up_B / total_B, 1.5 / total_B, down_B / total_B], dim=1)
+        total_B = (up_B + down_B) + self.steadiness
+        return torch.stack([up_B / total_B, stable_B / total_B, down_B / total_B], dim=1)
 
 
 def write_artefact(

@@ -21,50 +21,51 @@ class Augment:
     gain: float
     noise: float
 
-    def __call__(self, volumes_NCDHW: torch.Tensor, *, seed: int, epoch: int, batch: int) -> torch.Tensor:
-        """Views of a batch, clipped to [0, 1].
+    def __call__(self, voxels_NCDHW: torch.Tensor, *, scale: float, seed: int, epoch: int, batch: int) -> torch.Tensor:
+        """Views of a batch as float32, clipped to [0, 1].
 
         Args:
-            volumes_NCDHW: float volumes in [0, 1]; may be written to.
+            voxels_NCDHW: stored voxels on the training device; moving them before they become float moves a quarter
+                of the bytes.
+            scale: what a stored value is multiplied by to lie in [0, 1].
             seed: of the run.
             epoch: counted from 0.
             batch: place of the batch in its epoch.
         """
-        num_scans = len(volumes_NCDHW)
-        device = volumes_NCDHW.device
-        # Scalars are drawn on the CPU, so that a run sees the same views on every device.
-        host = torch.Generator().manual_seed(_mix(seed, epoch, batch))
-        mirrored = (torch.rand(num_scans, generator=host) < self.flip).tolist()
+        num_scans = len(voxels_NCDHW)
+        device = voxels_NCDHW.device
+        # Drawn on the CPU, so that a run sees the same views on every device.
+        draws = torch.Generator().manual_seed(_mix(seed, epoch, batch))
+        mirrored = (torch.rand(num_scans, generator=draws) < self.flip).tolist()
         reach = 2 * self.shift_voxels + 1
-        shifts = (torch.randint(reach, (num_scans, 3), generator=host) - self.shift_voxels).tolist()
-        gains_N = 1 + self.gain * (2 * torch.rand(num_scans, generator=host) - 1)
-        noises_N = self.noise * torch.rand(num_scans, generator=host)
-        views = torch.empty_like(volumes_NCDHW)
+        shifts = (torch.randint(reach, (num_scans, 3), generator=draws) - self.shift_voxels).tolist()
+        gains = (1 + self.gain * (2 * torch.rand(num_scans, generator=draws) - 1)).tolist()
+        noises = (self.noise * torch.rand(num_scans, generator=draws)).tolist()
+        views = torch.empty(voxels_NCDHW.shape, dtype=torch.float32, device=device)
         for place in range(num_scans):
-            volume_CDHW = volumes_NCDHW[place].flip(1) if mirrored[place] else volumes_NCDHW[place]
-            views[place] = shifted(volume_CDHW, shifts[place])
-        views *= gains_N.to(device).view(-1, 1, 1, 1, 1)
+            voxels_CDHW = voxels_NCDHW[place].flip(1) if mirrored[place] else voxels_NCDHW[place]
+            shift_scaled(voxels_CDHW, shifts[place], scale * gains[place], out=views[place])
         if self.noise > 0:
-            # One noise volume a batch, rolled to another place for each scan: drawing normals for every voxel of a
+            # One noise volume a batch, read from another place for each scan: drawing normals for every voxel of a
             # batch costs as much as the training step on a CPU.
-            grain_CDHW = torch.randn(views.shape[1:], generator=host).to(device, views.dtype)
-            offsets = torch.randint(grain_CDHW[0].numel(), (num_scans,), generator=host).tolist()
+            num_voxels = views[0].numel()
+            grain = torch.randn(num_voxels, generator=draws).to(device).repeat(2)
+            offsets = torch.randint(num_voxels, (num_scans,), generator=draws).tolist()
             for place in range(num_scans):
-                views[place].add_(grain_CDHW.roll(offsets[place]), alpha=float(noises_N[place]))
+                grain_CDHW = grain[offsets[place] : offsets[place] + num_voxels].view(views.shape[1:])
+                views[place].add_(grain_CDHW, alpha=noises[place])
         return views.clamp_(0, 1)
 
 
-def shifted(volume_CDHW: torch.Tensor, shift_voxels: list[int]) -> torch.Tensor:
-    """The volume moved by whole voxels along D, H and W; what moves in is 0."""
-    if not any(shift_voxels):
-        return volume_CDHW
-    moved = torch.zeros_like(volume_CDHW)
+def shift_scaled(voxels_CDHW: torch.Tensor, shift_voxels: list[int], scale: float, *, out: torch.Tensor) -> None:
+    """Write `scale` times the volume, moved by whole voxels along D, H and W, into `out`; what moves in is 0."""
+    if any(shift_voxels):
+        out.zero_()
     to, source = [slice(None)], [slice(None)]
     for shift in shift_voxels:
         to.append(slice(max(shift, 0), None if shift >= 0 else shift))
         source.append(slice(max(-shift, 0), None if shift <= 0 else -shift))
-    moved[tuple(to)] = volume_CDHW[tuple(source)]
-    return moved
+    torch.mul(voxels_CDHW[tuple(source)], scale, out=out[tuple(to)])
 
 
 def _mix(seed: int, epoch: int, batch: int) -> int:

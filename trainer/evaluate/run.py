@@ -263,8 +263,8 @@ def _notes(run: Run) -> tuple[str, ...]:
     outcome = run.recipe.outcome
     good = "rise" if outcome.higher_is_better else "fall"
     return (
-        f"Progression: a {good} of {outcome.name} by at least {outcome.threshold:g} between consecutive visits is improved, "
-        "the opposite declined, anything between stable.",
+        f"Progression: a {good} of {outcome.name} by at least {outcome.threshold:g} between consecutive visits is "
+        "improved, the opposite declined, anything between stable.",
         "Subjects were split before pairs were made; intervals resample held-out subjects.",
         "Progression head and its temperature were fitted on training and validation subjects only.",
     )

@@ -13,12 +13,6 @@ from trainer.fit.precision import Compute
 _BATCH = 16
 
 
-def to_unit(voxels: torch.Tensor, compute: Compute, dtype_name: str) -> torch.Tensor:
-    """Stored voxels as float32 in [0, 1] on the device; scaling happens there, so that bytes travel."""
-    moved = voxels.to(compute.device, non_blocking=compute.pin_memory)
-    return moved.to(torch.float32).mul_(unit_scale(dtype_name))
-
-
 @torch.inference_mode()
 def embed_cohort(encoder: nn.Module, store: Store, modality: str, cohort: Cohort, compute: Compute) -> np.ndarray:
     """Embeddings of a cohort's scans, in its order.
@@ -35,12 +29,14 @@ def embed_cohort(encoder: nn.Module, store: Store, modality: str, cohort: Cohort
     """
     was_training = encoder.training
     encoder.eval()
-    dtype_name = store.manifest.recipe.dtype
+    scale = unit_scale(store.manifest.recipe.dtype)
     batches = [cohort.rows_N[start : start + _BATCH] for start in range(0, len(cohort), _BATCH)]
     parts = []
     with VolumeStream(store, modality, batches, pin_memory=compute.pin_memory) as stream:
         for voxels_BCDHW in stream:
+            # Scaled on the device, so that bytes travel, not floats.
+            volumes_BCDHW = voxels_BCDHW.to(compute.device, non_blocking=compute.pin_memory).float().mul_(scale)
             with compute.autocast():
-                parts.append(encoder(to_unit(voxels_BCDHW, compute, dtype_name)).float().cpu().numpy())
+                parts.append(encoder(volumes_BCDHW).float().cpu().numpy())
     encoder.train(was_training)
     return np.concatenate(parts)

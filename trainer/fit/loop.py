@@ -16,12 +16,13 @@ from torch import nn
 from preprocess.console import LOG
 from preprocess.errors import Interrupted
 from preprocess.store import Store
+from preprocess.transforms import unit_scale
 from trainer.data.augment import Augment
 from trainer.data.cohort import Cohort
 from trainer.data.sampling import Batches, plan_epoch
 from trainer.data.stream import VolumeStream
 from trainer.fit.checkpoint import Checkpoints, State
-from trainer.fit.embedding import embed_cohort, to_unit
+from trainer.fit.embedding import embed_cohort
 from trainer.fit.model import TrainingModel
 from trainer.fit.optim import build_optimiser, build_schedule
 from trainer.fit.precision import Compute
@@ -91,7 +92,7 @@ class Loop:
         self._checkpoints = checkpoints
         self._every_epochs = every_epochs
         self._validate = validate
-        self._dtype_name = store.manifest.recipe.dtype
+        self._scale = unit_scale(store.manifest.recipe.dtype)
         self._optimiser = build_optimiser(model, learning_rate=optim.learning_rate, weight_decay=optim.weight_decay)
         num_steps = sum(len(self.plan(epoch)) for epoch in range(optim.epochs))
         self._schedule = build_schedule(self._optimiser, num_steps=num_steps, warmup_fraction=optim.warmup_fraction)
@@ -183,8 +184,13 @@ class Loop:
     def _step(self, places_BK: np.ndarray, voxels_BKCDHW: torch.Tensor) -> None:
         position = self.position
         device = self._compute.device
-        volumes_NCDHW = to_unit(voxels_BKCDHW.flatten(0, 1), self._compute, self._dtype_name)
-        volumes_NCDHW = self._augment(volumes_NCDHW, seed=self._seed, epoch=position.epoch, batch=position.batch)
+        volumes_NCDHW = self._augment(
+            voxels_BKCDHW.flatten(0, 1).to(device, non_blocking=self._compute.pin_memory),
+            scale=self._scale,
+            seed=self._seed,
+            epoch=position.epoch,
+            batch=position.batch,
+        )
         scores_BK = torch.as_tensor(self._training.scores_N[places_BK], dtype=torch.float32, device=device)
         subjects_B = torch.as_tensor(self._training.subject_codes_N[places_BK[:, 0]], device=device)
         with self._compute.autocast():
@@ -200,10 +206,10 @@ class Loop:
         self._schedule.step()
         num_scans = places_BK.size
         self._add("volumes", num_scans)
-        self._add("loss", float(loss) * num_scans)
+        self._add("loss", float(loss.detach()) * num_scans)
         for name, value in values.items():
             self._add(f"{name}.volumes", num_scans)
-            self._add(name, float(value.loss) * num_scans)
+            self._add(name, float(value.loss.detach()) * num_scans)
             self._add(f"{name}.chance", value.chance * num_scans)
 
     def _add(self, name: str, amount: float) -> None:

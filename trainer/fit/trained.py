@@ -73,7 +73,7 @@ class Trained:
         """
         if self.head is None:
             raise RunError(
-                f"{self.run.location.uri}: the run has no progression head, since its training pairs show fewer than two "
+                f"{self.run.location.uri}: the run has no progression head: its training pairs show fewer than two "
                 f"kinds of change in {self.run.recipe.outcome.name}; train on a cohort with scores of two visits"
             )
         return PairModel(self.encoder, self.head, self.result["progression_head"]["temperature"]).eval()

@@ -100,7 +100,7 @@ class Learner:
         scores_N = output.scores_BK.reshape(-1)
         subjects_N = output.subjects_B.repeat_interleave(num_scans)
         known_N = scores_N.isfinite()
-        if len(subjects_N[known_N].unique()) < 2:
+        if len(torch.unique(subjects_N[known_N])) < 2:
             return None
         loss = learner(
             output.embeddings_BKE.flatten(0, 1)[known_N],

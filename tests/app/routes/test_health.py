@@ -74,7 +74,7 @@ def test_metrics_count_requests_by_route_and_status(artefact):
     name = "interscan_requests_total"
     assert samples[name, ("method", "POST"), ("route", "/v1/progression"), ("status", "200")] == 1
     assert samples[name, ("method", "GET"), ("route", "/livez"), ("status", "200")] == 1
-    assert samples[name, ("method", "GET"), ("route", "none"), ("status", "404")] == 1
+    assert samples[name, ("method", "GET"), ("route", "other"), ("status", "404")] == 1
     assert samples["interscan_request_seconds_count", ("route", "/v1/progression")] == 1
     assert samples["interscan_models_ready",] == 1
     assert "nothing" not in text

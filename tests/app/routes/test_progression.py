@@ -74,6 +74,8 @@ def test_the_same_file_twice_is_called_the_same_file(client):
     answer = post_pair(client, SMALL, SMALL).json()
 
     assert answer["is_same_scan"]
+    assert answer["probabilities"]["improved"] == answer["probabilities"]["declined"]
+    assert answer["probabilities"]["stable"] < answer["probabilities"]["improved"]
     assert answer["progression"] == "stable"
     assert answer["change"]["distance"] == 0
     assert "same file" in answer["caution"][0]

@@ -1,0 +1,203 @@
+"""The verbs serve, predict and embed, called as the command line calls them."""
+
+import hashlib
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from app.cli import embed, predict, serve
+from app.registry import load_artefact
+from preprocess.errors import ScanError, StoreError, UsageError
+from preprocess.index import IndexRecord
+from preprocess.recipe import VolumeRecipe
+from preprocess.storage import Location
+from preprocess.writer import commit, open_rows, prepare_arrays, write_row
+from tests.support.artefacts import RECIPE, WIDTH
+from tests.support.heads import head_nifti
+from tests.support.service import post_pair
+
+SMALL, LARGE = head_nifti(15, seed=1), head_nifti(22, seed=2)
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[str, str]:
+    (tmp_path / "one.nii.gz").write_bytes(SMALL)
+    (tmp_path / "two.nii.gz").write_bytes(LARGE)
+    return str(tmp_path / "one.nii.gz"), str(tmp_path / "two.nii.gz")
+
+
+def write_store(uri: str, num_rows: int, recipe: VolumeRecipe = RECIPE) -> np.ndarray:
+    """A store whose row 1 is absent; gives all volumes (N, 1, *grid)."""
+    location = Location(uri)
+    volumes = np.random.default_rng(2).integers(0, 256, (num_rows, 1, *recipe.grid), dtype=np.uint8)
+    prepare_arrays(location, recipe, ["T1w"], num_rows)
+    array = open_rows(location, "T1w")
+    records = []
+    for row, volume in enumerate(volumes):
+        is_present = row != 1
+        if is_present:
+            write_row(array, uri, row, volume)
+        records.append(
+            IndexRecord(
+                row=row,
+                modality="T1w",
+                subject_id=f"sub-{row // 2}",
+                session_id=f"ses-{row % 2}",
+                run="",
+                day=100.0 * (row % 2),
+                present=is_present,
+                site="",
+                scanner="",
+                spacing_mm=(12.0,) * 3,
+                affine=tuple(np.eye(4).ravel()),
+                source_uri=f"/raw/{row}.nii",
+                source_sha256="",
+                source_bytes=0,
+                content_sha256=hashlib.sha256(volume.tobytes()).hexdigest() if is_present else "",
+                outcomes={"mmse": 20.0 + row},
+            )
+        )
+    commit(location, recipe, records)
+    return volumes
+
+
+def test_predict_prints_the_object_that_the_service_answers(client, artefact, pair, capsys):
+    assert predict(str(artefact), *pair, gap_days=30, json=True) == 0
+
+    assert json.loads(capsys.readouterr().out) == post_pair(client, SMALL, LARGE, gap_days="30").json()
+
+
+def test_predict_reads_a_bucket_and_prints_text_for_a_person(artefact, pair, capsys):
+    fsspec.filesystem("memory").pipe_file("/cli-test/one.nii.gz", SMALL)
+
+    assert predict(str(artefact), "memory://cli-test/one.nii.gz", pair[1]) == 0
+
+    out = capsys.readouterr().out
+    assert out.startswith(("improved\n", "stable\n", "declined\n"))
+    assert "For research only" in out
+
+
+def test_predict_names_a_missing_file_and_the_scan_that_is_none(artefact, pair, tmp_path):
+    (tmp_path / "page.nii.gz").write_bytes(b"<html>")
+
+    with pytest.raises(UsageError, match=r"nothing\.nii: no such file"):
+        predict(str(artefact), pair[0], str(tmp_path / "nothing.nii"))
+    with pytest.raises(ScanError, match="later: a web page"):
+        predict(str(artefact), pair[0], str(tmp_path / "page.nii.gz"))
+    with pytest.raises(UsageError, match="exchange the two scans"):
+        predict(str(artefact), *pair, gap_days=-1)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+def test_embed_writes_one_embedding_for_each_present_row(artefact, tmp_path, capsys, batch_size):
+    volumes = write_store(str(tmp_path / "store"), 7)
+    out = tmp_path / "new" / "embeddings.parquet"
+
+    assert embed(str(artefact), str(tmp_path / "store"), str(out), batch_size=batch_size, json=True) == 0
+
+    table = pq.read_table(out)
+    rows = [0, 2, 3, 4, 5, 6]
+    assert table["row"].to_pylist() == rows
+    assert table["subject_id"].to_pylist() == ["sub-0", "sub-1", "sub-1", "sub-2", "sub-2", "sub-3"]
+    assert table["outcome.mmse"].to_pylist() == [20.0 + row for row in rows]
+    assert str(table.schema.field("embedding").type) == "list<element: float>"
+    engine = load_artefact(str(artefact)).engine
+    for row, embedding in zip(rows, table["embedding"].to_pylist(), strict=True):
+        np.testing.assert_allclose(embedding, engine.embed(volumes[row][None])[0], rtol=1e-5)
+    result = json.loads(capsys.readouterr().out)
+    assert (result["num_rows"], result["width"], result["fingerprint"]) == (6, WIDTH, RECIPE.fingerprint())
+
+
+def test_embed_writes_to_a_bucket(artefact, tmp_path):
+    write_store(str(tmp_path / "store"), 3)
+
+    assert embed(str(artefact), str(tmp_path / "store"), "memory://cli-test/out/e.parquet") == 0
+
+    data = fsspec.filesystem("memory").cat_file("/cli-test/out/e.parquet")
+    assert len(pq.read_table(io.BytesIO(data))) == 2
+
+
+def test_embed_refuses_a_store_of_another_preprocessing_with_both_fingerprints(artefact, tmp_path):
+    other = RECIPE.model_copy(update={"spacing_mm": 11.0})
+    write_store(str(tmp_path / "store"), 2, other)
+
+    with pytest.raises(StoreError, match=f"{other.fingerprint()}.*{RECIPE.fingerprint()}"):
+        embed(str(artefact), str(tmp_path / "store"), str(tmp_path / "e.parquet"))
+    assert not (tmp_path / "e.parquet").exists()
+
+
+def test_embed_stops_at_a_damaged_row_and_writes_nothing(artefact, tmp_path):
+    write_store(str(tmp_path / "store"), 3)
+    chunk = next((tmp_path / "store" / "volumes.zarr" / "T1w" / "c" / "2").rglob("0"))
+    while chunk.is_dir():
+        chunk = chunk / "0"
+    data = bytearray(chunk.read_bytes())
+    data[len(data) // 2] ^= 1
+    chunk.write_bytes(data)
+
+    with pytest.raises(StoreError, match="row 2 of T1w"):
+        embed(str(artefact), str(tmp_path / "store"), str(tmp_path / "e.parquet"))
+    assert not (tmp_path / "e.parquet").exists()
+
+
+@pytest.mark.parametrize("out", ["folder/", "gs://bucket.parquet"])
+def test_embed_wants_a_file_to_write(artefact, out):
+    with pytest.raises(UsageError, match="not a file"):
+        embed(str(artefact), "nowhere", out)
+
+
+def test_serve_refuses_what_would_be_unsafe_or_empty(artefact):
+    with pytest.raises(UsageError, match="no API key"):
+        serve(str(artefact), host="0.0.0.0")
+    with pytest.raises(UsageError, match="nothing to serve"):
+        serve()
+    with pytest.raises(UsageError, match="https"):
+        serve(str(artefact), allow_prefix=("https://host/",))
+
+
+def test_serve_on_a_taken_port_is_one_line(artefact):
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UsageError, match=f"port {port}: address already in use; choose another") as caught:
+            serve(str(artefact), port=port)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_served_artefact_answers_over_a_real_socket_and_stops_cleanly(artefact):
+    command = "from interscan.cli import main; main()"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    server = subprocess.Popen(
+        [sys.executable, "-c", command, "serve", str(artefact), "--port", "0"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        cwd=Path(__file__).parents[2],
+    )
+    assert server.stderr is not None
+    try:
+        address = re.match(r"(http://127\.0\.0\.1:\d+) ", server.stderr.readline())
+        assert address
+        assert server.stderr.readline() == "ready: tiny 1\n"
+        with urllib.request.urlopen(f"{address[1]}/readyz") as response:
+            assert json.load(response)["status"] == "ready"
+        server.send_signal(signal.SIGTERM)
+        out, err = server.communicate(timeout=60)
+    finally:
+        server.kill()
+        server.wait()
+    assert "Traceback" not in out + err
+    assert out == ""
