@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from preprocess.console import EXIT_DONE, LOG, emit, progress
+from preprocess.console import EXIT_DONE, LOG, JsonFlag, emit, progress
 
 if TYPE_CHECKING:
     import socket
@@ -84,7 +84,7 @@ def predict(
     later: str,
     *,
     gap_days: float | None = None,
-    json: Annotated[bool, Parameter(name="--json")] = False,
+    json: JsonFlag = False,
 ) -> int:
     """Answer for one pair of scans without a server.
 
@@ -118,7 +118,7 @@ def embed(
     out: str,
     *,
     batch_size: int = 8,
-    json: Annotated[bool, Parameter(name="--json")] = False,
+    json: JsonFlag = False,
 ) -> int:
     """Embed every volume of a store with an artefact, into one Parquet file.
 

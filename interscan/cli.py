@@ -24,15 +24,19 @@ VERBS = {
 }
 
 
-def build_app() -> App:
-    """The command line, with nothing loaded yet."""
+def build_app(chosen: str = "") -> App:
+    """The command line, with nothing loaded yet.
+
+    Args:
+        chosen: verb whose own, longer help is to be shown; the others show one line.
+    """
     app = App(
         name="interscan",
         help="What changed between two scans: preprocess, train, evaluate, export and serve.",
         version=_version,
     )
     for verb, (path, summary) in VERBS.items():
-        app.command(path, name=verb, help=summary)
+        app.command(path, name=verb, help=None if verb == chosen else summary)
     return app
 
 
@@ -47,7 +51,9 @@ def run(arguments: Sequence[str]) -> int:
 
     configure_logging()
     try:
-        code = build_app()(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
+        code = build_app(next(iter(arguments), ""))(
+            list(arguments), exit_on_error=False, print_error=False, result_action="return_value"
+        )
     except CycloptsError as error:
         complain(f"{error} (see interscan --help)")
         return 2

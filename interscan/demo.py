@@ -15,11 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import Parameter
-
-from preprocess.console import EXIT_DONE, LOG, emit, progress
+from preprocess.console import EXIT_DONE, LOG, JsonFlag, emit, progress
 
 _SPACING_MM = 2.0
 """Of the demo's scans; `interscan synth` writes 1 mm by default. The store's grid is 2 mm either way."""
@@ -33,7 +31,7 @@ def demo(
     store: str | None = None,
     subjects: int = 120,
     seed: int = 0,
-    json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    json: JsonFlag = False,
 ) -> int:
     """Run the whole road on synthetic data: under 4 minutes on two CPU cores.
 

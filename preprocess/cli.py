@@ -1,13 +1,9 @@
 """The verbs synth, preprocess and verify."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from cyclopts import Parameter
-
-from preprocess.console import EXIT_DONE, EXIT_LEFT_OUT, LOG, emit, progress
-
-JsonFlag = Annotated[bool, Parameter(name="--json", negative="")]
+from preprocess.console import EXIT_DONE, EXIT_LEFT_OUT, LOG, Assignments, JsonFlag, emit, progress
 
 
 def synth(
@@ -58,7 +54,7 @@ def preprocess(
     *,
     recipe: Path | None = None,
     modality: tuple[str, ...] = (),
-    settings: Annotated[tuple[str, ...], Parameter(name="--set")] = (),
+    settings: Assignments = (),
     workers: int | None = None,
     dry_run: bool = False,
     json: JsonFlag = False,

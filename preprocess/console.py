@@ -9,7 +9,14 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
+
+from cyclopts import Parameter
+
+JsonFlag = Annotated[bool, Parameter(name="--json", negative="")]
+"""The option that every verb has: the result as one JSON object on stdout."""
+Assignments = Annotated[tuple[str, ...], Parameter(name="--set", negative="", show_default=False)]
+"""Single recipe values on the command line, `--set key=value`, repeatable."""
 
 LOG = logging.getLogger("interscan")
 

@@ -8,9 +8,9 @@ import difflib
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -111,17 +111,27 @@ def parse(model: type[AnyRecipe], data: Mapping[str, Any], *, where: str) -> Any
 def override(data: dict[str, Any], assignments: tuple[str, ...]) -> dict[str, Any]:
     """Apply `a.b=value` assignments, values in TOML spelling (a bare word is text), to a recipe's mapping.
 
+    A number names a table of a list, counted from 0: `objective.0.temperature=0.1`.
+
     Raises:
-        UsageError: an assignment without `=`.
+        UsageError: an assignment without `=`, or to a place that is in no table.
     """
     for assignment in assignments:
         path, equals, value = assignment.partition("=")
         if not equals:
             raise UsageError(f"--set {assignment}: write key=value, for example --set optim.batch_size=16")
         *folders, name = path.strip().split(".")
-        here = data
+        here: Any = data
         for folder in folders:
-            here = here.setdefault(folder, {})
+            if isinstance(here, list) and folder.isdecimal() and int(folder) < len(here):
+                here = here[int(folder)]
+            else:
+                here = here.setdefault(folder, {}) if isinstance(here, dict) else None
+        if not isinstance(here, dict):
+            raise UsageError(
+                f"--set {assignment}: {'.'.join(folders)} is no table of the recipe; a table of a list is named by its "
+                "number, counted from 0, for example objective.0.weight=2"
+            )
         try:
             here[name] = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
@@ -131,21 +141,52 @@ def override(data: dict[str, Any], assignments: tuple[str, ...]) -> dict[str, An
 
 def _first_fault(model: type[BaseModel], error: ValidationError) -> str:
     fault = error.errors()[0]
-    path = ".".join(str(part) for part in fault["loc"])
+    keys, known = _locate(model, fault["loc"])
+    path = ".".join(keys)
     if fault["type"] == "extra_forbidden":
-        known = _keys_beside(model, fault["loc"])
-        near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
-        return f"unknown key {path!r}; {hint}"
+        return f"unknown key {path!r}; {_hint(keys[-1], known, 'known keys')}"
+    if fault["type"] == "union_tag_invalid":
+        tag, tags = str(fault["ctx"]["tag"]), fault["ctx"]["expected_tags"].replace("'", "").split(", ")
+        return f"{path}: unknown {fault['ctx']['discriminator'].strip(chr(39))} {tag!r}; {_hint(tag, tags, 'known')}"
     return f"{path or 'recipe'}: {fault['msg'][0].lower()}{fault['msg'][1:]} (got {fault.get('input')!r})"
 
 
-def _keys_beside(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """The known keys of the table that holds the last part of `location`."""
-    here = model
-    for part in location[:-1]:
-        field = here.model_fields.get(str(part))
-        inner = field.annotation if field is not None else None
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            here = inner
-    return list(here.model_fields)
+def _hint(wrong: str, known: Sequence[str], title: str) -> str:
+    near = difflib.get_close_matches(wrong, known, n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else f"{title}: {', '.join(sorted(known))}"
+
+
+def _locate(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
+    """The keys that lead to a fault as the recipe spells them, and the known keys of the table that holds the last.
+
+    Where a table may be one of several models, pydantic puts the one it chose into the location; no recipe spells it.
+    """
+    keys: list[str] = []
+    known: list[str] = list(model.model_fields)
+    here: Any = model
+    for part in location:
+        choices = {name: choice for choice in _models(here) for name in _tags(choice)}
+        if str(part) in choices and isinstance(part, str):
+            here = choices[str(part)]
+            known = list(here.model_fields)
+            continue
+        keys.append(str(part))
+        if isinstance(here, type) and issubclass(here, BaseModel):
+            known = list(here.model_fields)
+            field = here.model_fields.get(str(part))
+            here = None if field is None else field.annotation
+    return keys, known
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """All recipe models named in an annotation such as `tuple[A | B, ...]`; none for a model itself."""
+    inner = get_args(annotation)
+    return [part for part in inner if isinstance(part, type) and issubclass(part, BaseModel)] + [
+        found for part in inner for found in _models(part)
+    ]
+
+
+def _tags(model: type[BaseModel]) -> tuple[str, ...]:
+    """What a model's `name` may be, when it tells the models of a union apart."""
+    field = model.model_fields.get("name")
+    return tuple(str(tag) for tag in get_args(field.annotation)) if field is not None else ()

@@ -1,12 +1,6 @@
 """The verbs train, evaluate and export."""
 
-from typing import Annotated
-
-from cyclopts import Parameter
-
-from preprocess.console import EXIT_DONE, emit, progress
-
-JsonFlag = Annotated[bool, Parameter(name="--json", negative="")]
+from preprocess.console import EXIT_DONE, Assignments, JsonFlag, emit, progress
 
 
 def train(
@@ -14,7 +8,7 @@ def train(
     *,
     store: str,
     run: str,
-    settings: Annotated[tuple[str, ...], Parameter(name="--set")] = (),
+    settings: Assignments = (),
     json: JsonFlag = False,
 ) -> int:
     """Train a recipe on a store; checkpoints, and resumes by itself when the run exists.

@@ -185,6 +185,11 @@ def load_recipe(source: str, assignments: tuple[str, ...] = ()) -> TrainRecipe:
     path = named.get(source, Path(source))
     data: dict[str, Any] = override(read_toml(path), assignments)
     recipe = parse(TrainRecipe, data, where=source)
+    names = [term.name for term in recipe.objective]
+    if len(set(names)) < len(names):
+        raise UsageError(
+            f"{source}: the objectives are {', '.join(names)}; name each once, with the sum of its weights"
+        )
     if recipe.data.sampling != "pairs" and any(isinstance(term, InfoNceTerm) for term in recipe.objective):
         raise UsageError(
             f"{source}: info_nce compares two visits, data.sampling is 'scans'; set data.sampling = 'pairs'"

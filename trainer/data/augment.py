@@ -65,7 +65,8 @@ def shift_scaled(voxels_CDHW: torch.Tensor, shift_voxels: list[int], scale: floa
     for shift in shift_voxels:
         to.append(slice(max(shift, 0), None if shift >= 0 else shift))
         source.append(slice(max(-shift, 0), None if shift <= 0 else -shift))
-    torch.mul(voxels_CDHW[tuple(source)], scale, out=out[tuple(to)])
+    # Copied before it is scaled: `torch.mul` into `out` would multiply float16 voxels in float16, and is slower.
+    out[tuple(to)].copy_(voxels_CDHW[tuple(source)]).mul_(scale)
 
 
 def _mix(seed: int, epoch: int, batch: int) -> int:

@@ -40,7 +40,13 @@ class Cohort:
     def of_subjects(self, subject_ids: Collection[str]) -> "Cohort":
         """The part whose subjects are given."""
         wanted = frozenset(subject_ids)
-        keep = [place for place, subject_id in enumerate(self.subject_ids) if subject_id in wanted]
+        return self._at([place for place, subject_id in enumerate(self.subject_ids) if subject_id in wanted])
+
+    def scored(self) -> "Cohort":
+        """The scans whose score is known."""
+        return self._at(np.flatnonzero(~np.isnan(self.scores_N)).tolist())
+
+    def _at(self, keep: list[int]) -> "Cohort":
         return Cohort(
             rows_N=self.rows_N[keep],
             subject_ids=tuple(self.subject_ids[place] for place in keep),
@@ -66,15 +72,18 @@ class Cohort:
 
 
 def read_cohort(store: Store, modality: str, outcome: str) -> Cohort:
-    """The present scans of a modality with one outcome's scores.
+    """The present scans of a modality with one outcome's scores, all unknown in a store without any outcome.
 
     Raises:
-        StoreError: the store has no such modality, no scan of it, or no such outcome.
+        StoreError: the store has no such modality, no scan of it, or other outcomes only.
     """
     store.layout(modality)
-    if outcome and outcome not in store.manifest.outcomes:
-        known = ", ".join(store.manifest.outcomes) or "none"
-        raise StoreError(f"{store.location.uri}: no outcome {outcome!r} in the index; it has {known}")
+    if store.manifest.outcomes and outcome not in store.manifest.outcomes:
+        known = ", ".join(store.manifest.outcomes)
+        raise StoreError(
+            f"{store.location.uri}: no outcome {outcome!r} in the index; it has {known}; set outcome.name, "
+            "outcome.higher_is_better and outcome.threshold in the recipe"
+        )
     records = [record for record in store.records if record.present and record.modality == modality]
     if not records:
         raise StoreError(f"{store.location.uri}: every {modality} scan was left out; see the findings in its index")

@@ -1,7 +1,7 @@
 """The batches of an epoch: a pure function of the cohort, the seed and the epoch.
 
 A batch holds each subject at most once, since two scans of one subject in a batch are false negatives. Subjects are
-divided evenly over the batches of a round, so that no batch is a small remainder and every planned scan is used once.
+divided evenly over the batches of a round, so that no batch is a small remainder and no scan is planned twice.
 """
 
 from typing import Literal
@@ -33,8 +33,9 @@ def plan_epoch(
     Args:
         cohort: training scans.
         sampling: `pairs`: two visits of different days a subject (K = 2), drawn anew each epoch; `scans`: every scan
-            of the drawn subjects once, single (K = 1).
-        batch_size: subjects a batch, at most.
+            of the drawn subjects once, single (K = 1). A subject with more scans than there are batches waits with the
+            rest, drawn anew each epoch: its scans may not meet each other.
+        batch_size: subjects a batch, at most; one or a few more where a scan would be left alone.
         subjects_per_epoch: fraction of the subjects drawn each epoch, in (0, 1].
         seed: of the run.
         epoch: counted from 0.

@@ -48,7 +48,8 @@ class VolumeStream:
         in_flight: most volumes requested and not yet handed over; at least one batch.
         pin_memory: allocate batches in pinned memory, for copies to a GPU beside computation.
 
-    Iterating gives tensors of the stored dtype, shape (B, K, C, D, H, W) or (B, C, D, H, W).
+    Iterating gives tensors of the stored dtype, shape (B, K, C, D, H, W) or (B, C, D, H, W). Leaving the block cancels
+    what was requested and not yet handed over.
 
     Raises:
         StoreError: a row is missing or damaged; the message names it.
@@ -65,6 +66,7 @@ class VolumeStream:
         pin_memory: bool = False,
     ) -> None:
         self.counts = StreamCounts()
+        self._ahead: deque[_Pending] = deque()
         self._store = store
         self._layout = store.layout(modality)
         self._batches = batches
@@ -81,10 +83,11 @@ class VolumeStream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._cancel()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def __iter__(self) -> Iterator[torch.Tensor]:
-        ahead: deque[_Pending] = deque()
+        ahead = self._ahead
         waiting = 0
         batches = iter(self._batches)
         upcoming = next(batches, None)
@@ -94,16 +97,20 @@ class VolumeStream:
                     ahead.append(self._start(upcoming))
                     waiting += upcoming.size
                     upcoming = next(batches, None)
-                pending = ahead.popleft()
+                pending = ahead[0]
                 for read in pending.reads:
                     self.counts.bytes_fetched += read.result()
+                ahead.popleft()
                 self.counts.volumes += len(pending.reads)
                 waiting -= len(pending.reads)
                 yield pending.voxels
         finally:
-            for pending in ahead:
-                for read in pending.reads:
-                    read.cancel()
+            self._cancel()
+
+    def _cancel(self) -> None:
+        while self._ahead:
+            for read in self._ahead.popleft().reads:
+                read.cancel()
 
     def _start(self, rows: Rows) -> _Pending:
         """Request all volumes of a batch."""

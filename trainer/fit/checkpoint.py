@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import pickle
 import uuid
 from typing import Any
 
@@ -23,9 +24,23 @@ def dump_state(state: State) -> bytes:
     return sink.getvalue()
 
 
-def load_state(data: bytes) -> State:
-    """The inverse of `dump_state`; refuses anything but tensors and plain values (`weights_only`)."""
-    state: State = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+def load_state(data: bytes, *, where: str = "checkpoint") -> State:
+    """The inverse of `dump_state`; nothing in it is executed (`weights_only`).
+
+    Args:
+        data: what `dump_state` gave.
+        where: how messages name it.
+
+    Raises:
+        RunError: it holds anything but tensors and plain values.
+    """
+    try:
+        state: State = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise RunError(
+            f"{where}: holds more than tensors and plain values, so interscan did not write it; "
+            "start a new run in another place"
+        ) from error
     return state
 
 
@@ -75,4 +90,4 @@ class Checkpoints:
                 f"{where}: SHA-256 {found[:12]} is not the recorded {pointer['sha256'][:12]}, it is damaged; "
                 "start a new run in another place"
             )
-        return load_state(data)
+        return load_state(data, where=where)

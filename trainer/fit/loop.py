@@ -4,6 +4,7 @@ What a step sees depends on seed, epoch and batch only, so a run that was cut of
 where an uninterrupted one ends.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 
 from preprocess.console import LOG
-from preprocess.errors import Interrupted
+from preprocess.errors import Interrupted, RunError
 from preprocess.store import Store
 from preprocess.transforms import unit_scale
 from trainer.data.augment import Augment
@@ -144,6 +145,8 @@ class Loop:
 
         Raises:
             Interrupted: stopped on request, after a checkpoint.
+            RunError: the loss is not finite.
+            StoreError: a row is missing or damaged.
         """
         self.model.train()
         position = self.position
@@ -173,13 +176,15 @@ class Loop:
                 position.step += 1
                 progress(position.step, self.num_steps)
                 if stop.wanted:
-                    self._checkpoints.save(self.state(), step=position.step)
-                    raise Interrupted(
-                        f"stopped after step {position.step} of {self.num_steps}, checkpoint written; "
-                        "run the same command again to go on"
-                    )
-            self._add("bytes", stream.counts.bytes_fetched)
+                    break
+        self._add("bytes", stream.counts.bytes_fetched)
         self._add("seconds", time.perf_counter() - started)
+        if stop.wanted:
+            self._checkpoints.save(self.state(), step=position.step)
+            raise Interrupted(
+                f"stopped after step {position.step} of {self.num_steps}, checkpoint written; "
+                "run the same command again to go on"
+            )
 
     def _step(self, places_BK: np.ndarray, voxels_BKCDHW: torch.Tensor) -> None:
         position = self.position
@@ -196,6 +201,12 @@ class Loop:
         with self._compute.autocast():
             output = self.model(volumes_NCDHW, scores_BK, subjects_B)
         loss, values = total(self._objectives, output)
+        loss_value = float(loss.detach())
+        if not math.isfinite(loss_value):
+            raise RunError(
+                f"the loss is {loss_value} at step {position.step + 1} of {self.num_steps}; start a new run with a "
+                "lower optim.learning_rate, or with optim.clip_norm"
+            )
         self._optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(self._scaler.scale(loss))
         if self._optim.clip_norm > 0:
@@ -206,7 +217,7 @@ class Loop:
         self._schedule.step()
         num_scans = places_BK.size
         self._add("volumes", num_scans)
-        self._add("loss", float(loss.detach()) * num_scans)
+        self._add("loss", loss_value * num_scans)
         for name, value in values.items():
             self._add(f"{name}.volumes", num_scans)
             self._add(name, float(value.loss.detach()) * num_scans)
@@ -233,7 +244,8 @@ class Loop:
                 continue
             chance = sums[f"{objective.name}.chance"]
             entry[objective.name] = sums[objective.name] / sums[f"{objective.name}.volumes"]
-            entry[f"{objective.name}_over_chance"] = sums[objective.name] / chance if chance else float("nan")
+            if chance > 0:
+                entry[f"{objective.name}_over_chance"] = sums[objective.name] / chance
         if entry.get("info_nce_over_chance", 0.0) >= _COLLAPSE:
             LOG.warning(
                 "epoch %d: info_nce is %.2f of its chance level ln B: collapsed, or not begun to learn",

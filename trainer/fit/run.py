@@ -11,6 +11,7 @@ result.json    written last: a run without it is not finished
 import hashlib
 import json
 import subprocess
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -60,11 +61,10 @@ class Run:
         if location.create(_RUN_NAME, json.dumps(record, indent=2).encode()):
             return cls(location, json.loads(json.dumps(record)))
         run = cls.open(location)
-        settings = recipe.model_dump(mode="json")
-        changed = [key for key, value in settings.items() if value != run.record["recipe"].get(key)]
+        changed = list(_differences(run.recipe.model_dump(mode="json"), recipe.model_dump(mode="json")))
         if changed:
             raise RunError(
-                f"{location.uri}: this run was started with another recipe (differs in: {', '.join(changed)}); "
+                f"{location.uri}: this run was started with another recipe ({', '.join(changed)}); "
                 "use that recipe to go on, or another --run"
             )
         for key in ("fingerprint", "index_sha256"):
@@ -134,7 +134,16 @@ class Run:
                 f"{self.location.uri}/{_MODEL_NAME}: SHA-256 {found[:12]} is not {result['model_sha256'][:12]}, "
                 "the model is damaged; train again in another place"
             )
-        return load_state(data), result
+        return load_state(data, where=f"{self.location.uri}/{_MODEL_NAME}"), result
+
+
+def _differences(started: Any, wanted: Any, path: str = "") -> Iterator[str]:
+    """Each setting that differs, with both values."""
+    if isinstance(started, dict) and isinstance(wanted, dict) and started.keys() == wanted.keys():
+        for key in started:
+            yield from _differences(started[key], wanted[key], f"{path}.{key}" if path else key)
+    elif started != wanted:
+        yield f"{path} was {started!r} and is {wanted!r}"
 
 
 def git_revision() -> str:

@@ -46,9 +46,11 @@ class Tracking:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._writer.close()
-        self._upload()
-        shutil.rmtree(self._folder)
+        try:
+            self._writer.close()
+            self._upload()
+        finally:
+            shutil.rmtree(self._folder)
 
     def record(self, history: Sequence[Mapping[str, float]]) -> None:
         """Publish the history, whose last entry is new."""

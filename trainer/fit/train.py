@@ -23,9 +23,9 @@ from trainer.fit.loop import Loop, validation_figures
 from trainer.fit.model import TrainingModel
 from trainer.fit.precision import Compute, choose_compute
 from trainer.fit.run import Run
-from trainer.fit.stop import StopRequest, listening
+from trainer.fit.stop import listening
 from trainer.fit.tracking import Tracking
-from trainer.recipe import TrainRecipe
+from trainer.recipe import LearnerTerm, TrainRecipe
 
 
 def train_run(
@@ -53,39 +53,48 @@ def train_run(
     split = split_subjects(
         cohort.subject_ids, validation=recipe.split.validation, test=recipe.split.test, seed=recipe.seed
     )
+    compute = choose_compute(recipe.device, recipe.precision)
+    training, validation = (cohort.of_subjects(split.of(part)) for part in ("train", "validation"))
+    statistics = score_statistics(training)
+    model = _new_model(recipe, in_channels=store.layout(recipe.data.modality).shape[0])
+    checkpoints = Checkpoints(location, keep=recipe.checkpoint.keep)
+    loop = _build_loop(recipe, model, store, training, validation, statistics, compute, checkpoints)
+    # Only now, so that a recipe which cannot be followed leaves no run behind.
     run = Run.start(location, recipe, store, split)
     finished = run.result()
     if finished is not None:
         LOG.info("%s: already finished; nothing to do", location.uri)
         return finished
-    compute = choose_compute(recipe.device, recipe.precision)
-    training = cohort.of_subjects(run.split.of("train"))
-    validation = cohort.of_subjects(run.split.of("validation"))
     _report_unpaired(training)
-    statistics = score_statistics(training)
-    model = _new_model(recipe, in_channels=store.layout(recipe.data.modality).shape[0])
     with listening() as stop:
-        loop = _train(run, model, store, training, validation, statistics, compute, stop, progress)
+        state = checkpoints.load_latest()
+        if state is not None:
+            loop.restore(state)
+            LOG.info("%s: going on after step %d of %d", location.uri, loop.position.step, loop.num_steps)
+        with Tracking(location, first_epoch=loop.position.epoch) as tracking:
+            loop.run(stop, tracking, progress)
         head = _fit_progression(model, recipe, store, training, validation, compute)
         if head is None:
             LOG.warning("no progression head: the training pairs show fewer than two kinds of change in the score")
         return _finish(run, loop, head, statistics)
 
 
-def _train(
-    run: Run,
+def _build_loop(
+    recipe: TrainRecipe,
     model: TrainingModel,
     store: Store,
     training: Cohort,
     validation: Cohort,
     statistics: ScoreStatistics | None,
     compute: Compute,
-    stop: StopRequest,
-    progress: Callable[[int, int], None],
+    checkpoints: Checkpoints,
 ) -> Loop:
-    recipe = run.recipe
-    checkpoints = Checkpoints(run.location, keep=recipe.checkpoint.keep)
-
+    objectives = build_objectives(
+        recipe.objective, statistics, outcome=recipe.outcome.name, outcome_threshold=recipe.outcome.threshold
+    )
+    if all(isinstance(term, LearnerTerm) for term in recipe.objective):
+        # A batch in which no scan has a score would teach nothing.
+        training = training.scored()
     visits = visit_pairs(validation, recipe.outcome, which="consecutive")
     can_retrieve = len(visits) > 0 and len(validation.places_by_subject) > 1
 
@@ -95,11 +104,9 @@ def _train(
         found = same_subject_retrieval(embeddings_NE, validation.subject_ids, validation.days_N)
         return {"retrieval_at_1": found.value, "retrieval_chance": found.chance}
 
-    loop = Loop(
+    return Loop(
         model,
-        build_objectives(
-            recipe.objective, statistics, outcome=recipe.outcome.name, outcome_threshold=recipe.outcome.threshold
-        ),
+        objectives,
         store,
         training,
         data=recipe.data,
@@ -111,13 +118,6 @@ def _train(
         every_epochs=recipe.checkpoint.every_epochs,
         validate=validation_figures(store, recipe.data.modality, validation, compute, score),
     )
-    state = checkpoints.load_latest()
-    if state is not None:
-        loop.restore(state)
-        LOG.info("%s: going on after step %d of %d", run.location.uri, loop.position.step, loop.num_steps)
-    with Tracking(run.location, first_epoch=loop.position.epoch) as tracking:
-        loop.run(stop, tracking, progress)
-    return loop
 
 
 def _new_model(recipe: TrainRecipe, *, in_channels: int) -> TrainingModel:

@@ -39,8 +39,15 @@ class PairModel(nn.Module):
         return self.judge(self.embed(later_BCDHW) - self.embed(earlier_BCDHW))
 
     def judge(self, differences_BE: torch.Tensor) -> torch.Tensor:
-        """Probabilities (B, 3) from later minus earlier embeddings."""
-        return torch.softmax(self.head(differences_BE) / self.temperature, dim=1)
+        """Probabilities (B, 3) from later minus earlier embeddings: the softmax of the calibrated logits.
+
+        Improved and declined are added first, so that exchanging them changes no bit of the sum. `torch.softmax` adds
+        from left to right, and differs in the last bit on a third of exchanged pairs.
+        """
+        logits_B3 = self.head(differences_BE) / self.temperature
+        weights_B3 = (logits_B3 - logits_B3.amax(dim=1, keepdim=True)).exp()
+        improved_B1, stable_B1, declined_B1 = weights_B3.split(1, dim=1)
+        return weights_B3 / ((improved_B1 + declined_B1) + stable_B1)
 
     def forward(self, volumes_BCDHW: torch.Tensor) -> torch.Tensor:
         """Same as `embed`."""

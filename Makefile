@@ -1,0 +1,49 @@
+# The same lines on a laptop and in CI. `make install` builds .venv; the others call it when it is missing or stale.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OUT ?= demo
+# Two test processes with one thread each beat one process with two on small tensors.
+TEST_ENV := OMP_NUM_THREADS=1 MPLBACKEND=agg
+TEST_JOBS ?= 2
+
+.PHONY: install demo test test-slow test-real check format bench serve clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else "Python %d.%d is not 3.11 to 3.13; set PYTHON=python3.11" % v)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || (echo "no venv module: apt-get install python3-venv" && false)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: install ## the whole road on synthetic data, ending in report.html
+	$(BIN)/interscan demo $(OUT)
+
+test: install ## all but the slow tests
+	$(TEST_ENV) $(BIN)/pytest -n $(TEST_JOBS) -m "not slow"
+
+test-slow: install ## the tests that take minutes
+	$(TEST_ENV) $(BIN)/pytest -m slow
+
+test-real: install ## the tests on real scans, which lie beside the checkout
+	$(TEST_ENV) $(BIN)/pytest -m real_data
+
+check: install ## formatting, lint, types, direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install ## each script prints JSON
+	for script in benchmarks/*.py; do $(BIN)/python $$script; done
+
+serve: install ## the demo's model on http://127.0.0.1:8000
+	$(BIN)/interscan serve $(OUT)/artefact --allow-prefix $(abspath $(OUT))/cohort
+
+clean:
+	rm -rf $(VENV) $(OUT) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
