@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from preprocess.console import EXIT_DONE, LOG, JsonFlag, emit, progress
+from preprocess.errors import UsageError
 
 _SPACING_MM = 2.0
 """Of the demo's scans; `interscan synth` writes 1 mm by default. The store's grid is 2 mm either way."""
@@ -49,6 +50,8 @@ def demo(
     cohort = out / "cohort"
     with _step(1, f"synthetic cohort of {subjects} subjects, {_SPACING_MM:g} mm BIDS NIfTI"):
         _write_cohort(cohort, subjects, seed)
+    # The trainer will hold out the same subjects; better to know now than after the training.
+    choose_pairs(cohort / "truth.tsv", _held_out(cohort / "truth.tsv", seed))
     with _step(2, "scans to store"):
         store_uri = _preprocess(cohort, store or str(out / "store"))
     with _step(3, "training from the store"):
@@ -104,12 +107,20 @@ def choose_pairs(truth: Path, subject_ids: frozenset[str]) -> dict[str, KnownPai
     Args:
         truth: the cohort's truth.tsv.
         subject_ids: subjects to choose among.
+
+    Raises:
+        UsageError: none of them is declining, or none stable.
     """
     with truth.open(encoding="utf-8", newline="") as lines:
         rows = [row for row in csv.DictReader(lines, delimiter="\t") if row["rescan_of"] == "n/a"]
     chosen = {}
     for trajectory in ("declining", "stable"):
         mine = [row for row in rows if row["trajectory"] == trajectory and row["subject_id"] in subject_ids]
+        if not mine:
+            raise UsageError(
+                f"none of the {len(subject_ids)} held-out subjects is {trajectory}; "
+                "bring more --subjects or another --seed"
+            )
         visits = sorted(
             (row for row in mine if row["subject_id"] == mine[0]["subject_id"]), key=lambda row: float(row["day"])
         )
@@ -122,6 +133,16 @@ def choose_pairs(truth: Path, subject_ids: frozenset[str]) -> dict[str, KnownPai
             score_change=float(last["mmse"]) - float(first["mmse"]),
         )
     return chosen
+
+
+def _held_out(truth: Path, seed: int) -> frozenset[str]:
+    from trainer.data.splits import split_subjects
+    from trainer.recipe import load_recipe
+
+    fractions = load_recipe("demo").split
+    with truth.open(encoding="utf-8", newline="") as lines:
+        subject_ids = [row["subject_id"] for row in csv.DictReader(lines, delimiter="\t")]
+    return split_subjects(subject_ids, validation=fractions.validation, test=fractions.test, seed=seed).of("test")
 
 
 def _write_cohort(cohort: Path, subjects: int, seed: int) -> None:

@@ -18,6 +18,7 @@ from preprocess.errors import StoreError
 from preprocess.schema import ARRAYS_FOLDER
 
 _CRC_BYTES = 4
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +64,14 @@ class RowLayout:
         else:
             body = data
         target = out.reshape(-1).view(np.uint8)
+        # Checked first: unpacking into `out` says nothing about bytes of it that a shorter stream leaves as they were.
+        promised = _content_bytes(body)
+        if promised != self.num_bytes:
+            raise ValueError(f"a stream of {promised} bytes instead of {self.num_bytes}")
         try:
-            unpacked = zstd.decompress(body, target)
+            zstd.decompress(body, target)
         except RuntimeError as error:
             raise ValueError(f"damaged zstd stream ({error})") from error
-        if memoryview(unpacked).nbytes != self.num_bytes:
-            raise ValueError(f"{memoryview(unpacked).nbytes} bytes instead of {self.num_bytes}")
 
     def decode(self, data: bytes) -> np.ndarray:
         """Check and unpack one object into a new array; errors as in `decode_into`."""
@@ -77,21 +80,41 @@ class RowLayout:
         return out
 
 
+def _content_bytes(frame: bytes) -> int | None:
+    """Decoded size that a Zstandard frame's header promises (RFC 8878, section 3.1.1.1); None where it says nothing."""
+    if len(frame) < 5 or frame[:4] != _ZSTD_MAGIC:
+        return None
+    descriptor = frame[4]
+    is_single_segment = bool(descriptor & 0x20)
+    width = (1 if is_single_segment else 0, 2, 4, 8)[descriptor >> 6]
+    start = 5 + (0 if is_single_segment else 1) + (0, 1, 2, 4)[descriptor & 3]
+    field = frame[start : start + width]
+    if width == 0 or len(field) < width:
+        return None
+    return int.from_bytes(field, "little") + (256 if width == 2 else 0)
+
+
 def read_layout(store: ZarrStore, modality: str) -> RowLayout:
     """Read an array's layout from its Zarr metadata.
 
     Raises:
-        StoreError: no such array, or chunked or coded in another way than this store's contract.
+        StoreError: no such array, damaged metadata, or chunked or coded in another way than this store's contract.
     """
     path = f"{ARRAYS_FOLDER}/{modality}"
     try:
         array = zarr.open_array(store, path=path, mode="r")
     except FileNotFoundError as error:
         raise StoreError(f"{path}: no such array in the store; preprocess the modality {modality} first") from error
+    except (ValueError, KeyError, TypeError) as error:  # what zarr raises for a zarr.json that is not one
+        reason = " ".join(str(error).split())[:200]
+        raise StoreError(f"{path}: its zarr.json is damaged ({reason}); preprocess into a new store") from error
     shape = tuple(int(edge) for edge in array.shape)
-    codecs: Any = array.metadata.to_dict()["codecs"]
+    metadata: Any = array.metadata.to_dict()
+    codecs = metadata.get("codecs", [])  # none in Zarr v2
     names = [codec["name"] for codec in codecs]
-    if tuple(array.chunks) != (1, *shape[1:]) or names not in (["bytes", "zstd", "crc32c"], ["bytes", "zstd"]):
+    is_little = bool(codecs) and codecs[0].get("configuration", {}).get("endian", "little") == "little"
+    is_known = names in (["bytes", "zstd", "crc32c"], ["bytes", "zstd"]) and is_little
+    if tuple(array.chunks) != (1, *shape[1:]) or not is_known:
         raise StoreError(
             f"{path}: chunks {array.chunks} with codecs {names}; expected one row per chunk, zstd and crc32c"
         )

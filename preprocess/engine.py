@@ -90,6 +90,7 @@ def plan_run(listing: Listing, store: Location, recipe: VolumeRecipe) -> Plan:
         seen = ", ".join(sorted(listing.other_modalities)) or "none"
         raise UsageError(f"{listing.root.uri}: no {wanted} scan found (other kinds there: {seen}); see --modality")
     stored: Sequence[IndexRecord] = ()
+    retry_left_out = False
     if read_manifest(store) is not None:
         opened = Store.open(store)
         if opened.manifest.fingerprint != recipe.fingerprint():
@@ -98,7 +99,8 @@ def plan_run(listing: Listing, store: Location, recipe: VolumeRecipe) -> Plan:
                 f"{recipe.fingerprint()}; use the recipe in its store.json, or another place for the store"
             )
         stored = opened.records
-    return make_plan(listing.scans, stored, recipe.fingerprint())
+        retry_left_out = opened.manifest.recipe.quality != recipe.quality
+    return make_plan(listing.scans, stored, recipe.fingerprint(), retry_left_out=retry_left_out)
 
 
 def run_plan(
@@ -124,10 +126,14 @@ def run_plan(
         The manifest that was written, or the present one when there was nothing to do.
 
     Raises:
+        UsageError: fewer than 0 workers.
         StorageError: a bucket refuses, or a worker process was killed.
     """
+    if workers is not None and workers < 0:
+        raise UsageError(f"--workers {workers}: give 0 (work in this process) or more")
     manifest = read_manifest(store)
     if manifest is not None and not plan.tasks and list(plan.kept) == Store.open(store).records:
+        store.delete(WORK_FOLDER)  # what a run leaves that was cut off while it tidied up
         return manifest
     modalities = sorted(
         {claim.scan.modality for task in plan.tasks for claim in task} | {r.modality for r in plan.kept}

@@ -10,7 +10,10 @@ InterscanError              exit code 3
 └── Interrupted             exit code 130: stopped after a clean checkpoint
 """
 
-from preprocess.types import Finding
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from preprocess.types import Finding
 
 
 class InterscanError(Exception):
@@ -32,7 +35,7 @@ class ScanError(InterscanError):
         finding: the reason, as it is stored in the index and answered by the service.
     """
 
-    def __init__(self, finding: Finding) -> None:
+    def __init__(self, finding: "Finding") -> None:
         super().__init__(finding.message)
         self.finding = finding
 

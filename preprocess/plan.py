@@ -38,13 +38,20 @@ class Plan:
     digest: str
 
 
-def make_plan(scans: Sequence[tuple[Scan, str, int]], stored: Sequence[IndexRecord], fingerprint: str) -> Plan:
+def make_plan(
+    scans: Sequence[tuple[Scan, str, int]],
+    stored: Sequence[IndexRecord],
+    fingerprint: str,
+    *,
+    retry_left_out: bool = False,
+) -> Plan:
     """Give every scan a row: known visits keep theirs, new ones follow, visits of one subject side by side.
 
     Args:
         scans: each scan with its name relative to the source and its size in bytes.
         stored: the store's index, empty for a new store.
         fingerprint: of the recipe.
+        retry_left_out: try scans again that were left out before, because the limits have changed since.
 
     Raises:
         StoreError: a stored scan's source has another size now; overwriting it would change rows under a training run.
@@ -57,15 +64,15 @@ def make_plan(scans: Sequence[tuple[Scan, str, int]], stored: Sequence[IndexReco
         record = known.get((*scan.visit, scan.modality))
         if record is None:
             new.append((scan, source_name, num_bytes))
-        elif record.source_bytes == num_bytes:
+        elif record.source_bytes == num_bytes and (record.present or not retry_left_out):
             kept[*scan.visit, scan.modality] = _with_labels_of(record, scan)
         else:
-            if record.present:
+            if record.present:  # only its size can have changed
                 raise StoreError(
                     f"{record.name}: the source has {num_bytes} bytes, {record.source_bytes} when it was stored; "
                     "preprocess the changed cohort into a new store"
                 )
-            # Left out before and replaced since: it gets another chance, in its own row.
+            # Left out before, and replaced or judged by other limits since: another chance, in its own row.
             del kept[*scan.visit, scan.modality]
             new.append((scan, source_name, num_bytes))
     next_row = 1 + max(rows.values(), default=-1)
@@ -79,14 +86,21 @@ def make_plan(scans: Sequence[tuple[Scan, str, int]], stored: Sequence[IndexReco
         key=lambda claim: (claim.row, claim.scan.modality),
     )
     tasks = tuple(tuple(claims[start : start + SCANS_PER_TASK]) for start in range(0, len(claims), SCANS_PER_TASK))
-    sizes = [[scan.name, source_name, num_bytes] for scan, source_name, num_bytes in new]
-    named = json.dumps([fingerprint, next_row, len(kept), sorted(sizes)]).encode()
+    sizes = {source_name: num_bytes for _, source_name, num_bytes in new}
+    # Rows and labels belong to the name: records of a run that was cut off before a table was corrected would carry
+    # the old labels, and, where days moved, another scan's row.
+    work = [[claim.row, claim.source_name, sizes[claim.source_name], _labels(claim.scan)] for claim in claims]
+    named = json.dumps([fingerprint, next_row, len(kept), work]).encode()
     return Plan(next_row, tuple(kept.values()), tasks, hashlib.sha256(named).hexdigest()[:16])
 
 
 def _with_labels_of(record: IndexRecord, scan: Scan) -> IndexRecord:
     """The stored row with today's tables: scores and days are often corrected after the scans were stored."""
     return replace(record, day=scan.day, site=scan.site, scanner=scan.scanner, outcomes=dict(scan.outcomes))
+
+
+def _labels(scan: Scan) -> list[object]:
+    return [scan.name, scan.day, scan.site, scan.scanner, sorted(scan.outcomes.items())]
 
 
 def _order(scan: Scan) -> tuple[str, float, str, str]:

@@ -1,25 +1,30 @@
 """Bytes of a NIfTI file in, image out; whatever is wrong with the file becomes one finding.
 
-nibabel reads without complaint a file with a bad gzip checksum, trailing garbage, zero or NaN voxel sizes, a NaN slope
-or a singular affine; each is refused here. Header extensions and free-text fields are never carried on: they are where
-names of people hide.
+nibabel's header class names the fields; nibabel's image class is not used, because it reads without complaint a file
+with a bad gzip checksum, trailing garbage, zero or NaN voxel sizes, a NaN slope or a singular affine (some it mends in
+silence). Each is refused here. Header extensions and free-text fields are never looked at: they are where names of
+people hide.
 """
 
 import gzip
+import io
 import zlib
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from preprocess.errors import ScanError
-from preprocess.types import Finding, Image
+from preprocess.types import Affine, Finding, Image
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _MAX_VOXELS = 2**28
 """1 GiB as float32, ten times a 0.8 mm head: a header that asks for more is a bad or hostile file."""
+_MAX_PADDING_BYTES = 2**20
+"""What may follow the voxels, if it is zeros: some writers fill the last block."""
 _READABLE = {"uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64", "int64", "uint64"}
+_HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
+"""By sizeof_hdr, the first field, which also tells the byte order."""
 
 
 def read_nifti(data: bytes, *, name: str, max_voxels: int = _MAX_VOXELS) -> Image:
@@ -36,67 +41,91 @@ def read_nifti(data: bytes, *, name: str, max_voxels: int = _MAX_VOXELS) -> Imag
     Raises:
         ScanError: the file is not a whole, sane NIfTI file; its finding says which rule it breaks.
     """
-    if data.startswith(_GZIP_MAGIC):
-        data = _gunzip(data, name=name, limit_bytes=max_voxels * 8 + 2**20)
-    _refuse_impostor(data, name)
+    is_gzip = data.startswith(_GZIP_MAGIC)
+    header = _read_header(_gunzip_start(data, name=name) if is_gzip else data, name)
     try:
-        kind = nib.Nifti2Image if data[:4] in (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c") else nib.Nifti1Image
-        image = kind.from_bytes(data)
-        header = image.header
         shape = tuple(int(edge) for edge in header.get_data_shape())
-        dtype = header.get_data_dtype()
-        slope, intercept = header.get_slope_inter()
-    except (ImageFileError, HeaderDataError, ValueError, OverflowError) as error:
+        dtype = np.dtype(header.get_data_dtype())
+        offset = int(header["vox_offset"])
+    except KeyError as error:
+        code = int(header["datatype"])
+        raise _refusal("wrong_dtype", f"{name}: voxel type code {code} is unknown; export the scan again") from error
+    except (HeaderDataError, ValueError, OverflowError) as error:
         raise _refusal("not_nifti", f"{name}: not a readable NIfTI file ({error}); export the scan again") from error
     if dtype.name not in _READABLE:
         raise _refusal(
             "wrong_dtype", f"{name}: voxel type {dtype.name} is not a grey value; convert it to int16 or float32"
         )
-    num_voxels = int(np.prod(shape, dtype=np.float64)) if shape else 0
-    if num_voxels == 0:
+    if min(shape) < 1:
         raise _refusal("empty", f"{name}: shape {shape} holds no voxels; export the scan again")
+    num_voxels = int(np.prod(shape, dtype=np.float64))
     if num_voxels > max_voxels:
         raise _refusal("too_large", f"{name}: {num_voxels} voxels is more than {max_voxels}; resample or crop the scan")
-    offset = int(header["vox_offset"])
-    if len(data) < offset + num_voxels * dtype.itemsize:
-        raise _refusal(
-            "truncated",
-            f"{name}: truncated: {len(data)} of {offset + num_voxels * dtype.itemsize} bytes; copy the file again",
-        )
-    affine = _sane_affine(image, name)
-    voxels = np.asanyarray(image.dataobj.get_unscaled())
+    if offset < int(header["sizeof_hdr"]) + 4:
+        raise _refusal("not_nifti", f"{name}: voxels at byte {offset}, inside the header; export the scan again")
+    slope, intercept = _sane_scale(header, name)
+    affine = _sane_affine(header, name)
+    end = offset + num_voxels * dtype.itemsize
+    if is_gzip:
+        data = _gunzip(data, name=name, limit_bytes=end + _MAX_PADDING_BYTES)
+    if len(data) < end:
+        raise _refusal("truncated", f"{name}: truncated: {len(data)} of {end} bytes; copy the file again")
+    if data[end:].strip(b"\0"):
+        extra = len(data) - end
+        raise _refusal("trailing_bytes", f"{name}: {extra} bytes behind the last voxel; export the scan again")
+    voxels = np.frombuffer(data, dtype, num_voxels, offset).reshape(shape, order="F")
     while voxels.ndim > 3 and voxels.shape[-1] == 1:
         voxels = voxels[..., 0]
-    values = voxels.astype(np.float32)
-    if slope is not None:
-        if not (np.isfinite(slope) and np.isfinite(intercept)):
-            raise _refusal(
-                "bad_scale", f"{name}: intensity slope {slope}, intercept {intercept}; export the scan again"
-            )
+    # What float32 cannot hold becomes infinite here and a finding in the quality check.
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = voxels.astype(np.float32)
         if (slope, intercept) != (1.0, 0.0):
             values = values * np.float32(slope) + np.float32(intercept)
     return Image(voxels_XYZ=values, affine=affine, dtype=dtype.name)
 
 
-def _gunzip(data: bytes, *, name: str, limit_bytes: int) -> bytes:
-    """Unpack with checksum, stopping at the limit so that a small bomb cannot fill the memory."""
-    unpacker = zlib.decompressobj(wbits=31)
+def _read_header(start: bytes, name: str) -> nib.Nifti1Header:
+    """The header as it stands in the file, nothing mended."""
+    _refuse_impostor(start, name)
+    for size, kind in _HEADERS.items():
+        for order, mark in (("little", "<"), ("big", ">")):
+            if start[:4] != size.to_bytes(4, order):  # type: ignore[arg-type]
+                continue
+            if len(start) < size:
+                raise _refusal("truncated", f"{name}: {len(start)} bytes of a {size}-byte header; copy the file again")
+            header = kind(start[:size], endianness=mark, check=False)
+            magic = header["magic"].item()[:3]
+            if magic in (b"ni1", b"ni2"):
+                raise _refusal("not_nifti", f"{name}: a header without voxels (.hdr of a pair); join it with its .img")
+            if magic not in (b"n+1", b"n+2") or not 1 <= int(header["dim"][0]) <= 7:
+                break
+            return header
+    raise _refusal("not_nifti", f"{name}: not a readable NIfTI file (no NIfTI header); export the scan again")
+
+
+def _gunzip_start(data: bytes, *, name: str) -> bytes:
+    """The first bytes of a gzip stream, enough for a header."""
     try:
-        plain = unpacker.decompress(data, limit_bytes + 1)
+        return zlib.decompressobj(wbits=31).decompress(data[:65536], max(_HEADERS))
+    except zlib.error as error:
+        raise _refusal("truncated", f"{name}: damaged gzip stream ({error}); copy the file again") from error
+
+
+def _gunzip(data: bytes, *, name: str, limit_bytes: int) -> bytes:
+    """Unpack all members (bgzip writes many) with their checksums, stopping at the limit: a small bomb stays small."""
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
+            plain = stream.read(limit_bytes + 1)
+    except gzip.BadGzipFile as error:
+        if "Not a gzipped file" in str(error):
+            raise _refusal("trailing_bytes", f"{name}: bytes behind the gzip stream; copy the file again") from error
+        raise _refusal("truncated", f"{name}: damaged gzip stream ({error}); copy the file again") from error
+    except EOFError as error:
+        raise _refusal("truncated", f"{name}: gzip stream ends early; copy the file again") from error
     except zlib.error as error:
         raise _refusal("truncated", f"{name}: damaged gzip stream ({error}); copy the file again") from error
     if len(plain) > limit_bytes:
-        raise _refusal("too_large", f"{name}: unpacks to more than {limit_bytes} bytes; resample or crop the scan")
-    if not unpacker.eof:
-        raise _refusal("truncated", f"{name}: gzip stream ends early after {len(plain)} bytes; copy the file again")
-    if unpacker.unused_data.strip(b"\0"):
-        if not unpacker.unused_data.startswith(_GZIP_MAGIC):
-            extra = len(unpacker.unused_data)
-            raise _refusal("trailing_bytes", f"{name}: {extra} bytes behind the gzip stream; copy the file again")
-        try:
-            plain = gzip.decompress(data)  # several members, as bgzip writes them
-        except (OSError, EOFError, zlib.error) as error:
-            raise _refusal("truncated", f"{name}: damaged gzip stream ({error}); copy the file again") from error
+        raise _refusal("too_large", f"{name}: unpacks to more than {limit_bytes} bytes, its header promises less")
     return plain
 
 
@@ -112,15 +141,31 @@ def _refuse_impostor(data: bytes, name: str) -> None:
         )
 
 
-def _sane_affine(image: nib.Nifti1Image, name: str) -> np.ndarray:
-    header = image.header
+def _sane_scale(header: nib.Nifti1Header, name: str) -> tuple[float, float]:
+    """Slope and intercept; a slope of 0 means none (NIfTI-1, scl_slope)."""
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if slope == 0:
+        return 1.0, 0.0
+    if not (np.isfinite(slope) and np.isfinite(intercept)):
+        raise _refusal("bad_scale", f"{name}: intensity slope {slope}, intercept {intercept}; export the scan again")
+    return slope, intercept
+
+
+def _sane_affine(header: nib.Nifti1Header, name: str) -> Affine:
     zooms = np.asarray(header["pixdim"][1:4], dtype=np.float64)
-    affine = np.asarray(image.affine, dtype=np.float64)
     placed_by_sform = int(header["sform_code"]) > 0
-    if not np.isfinite(affine).all() or (not placed_by_sform and not (np.isfinite(zooms).all() and (zooms > 0).all())):
+    if not placed_by_sform and not (np.isfinite(zooms).all() and (zooms > 0).all()):
         raise _refusal(
             "bad_geometry", f"{name}: voxel sizes {zooms.tolist()} mm are not positive numbers; fix the header"
         )
+    if float(header["pixdim"][0]) not in (-1.0, 1.0):
+        header["pixdim"][0] = 1.0  # qfac: anything else means 1 (NIfTI-1, method 2)
+    try:
+        affine = np.asarray(header.get_best_affine(), dtype=np.float64)
+    except (HeaderDataError, ValueError) as error:
+        raise _refusal("bad_geometry", f"{name}: no affine can be made ({error}); fix the header") from error
+    if not np.isfinite(affine).all():
+        raise _refusal("bad_geometry", f"{name}: the affine holds NaN or infinite numbers; fix the header")
     if abs(np.linalg.det(affine[:3, :3])) < 1e-6:
         raise _refusal("bad_geometry", f"{name}: the affine is singular; fix the header")
     return affine

@@ -10,7 +10,7 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -23,9 +23,13 @@ TRANSFORM_VERSION = 1
 class Recipe(BaseModel):
     """Base of all recipes: immutable, and unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+_Suffix = Annotated[str, Field(pattern="^[A-Za-z0-9]+$")]
+"""A BIDS suffix; it names an array, so it must not be a path."""
+_Edge = Annotated[int, Field(ge=1, le=1024)]
+_Percentile = Annotated[float, Field(ge=0, le=100)]
 AnyRecipe = TypeVar("AnyRecipe", bound=BaseModel)
 
 
@@ -58,11 +62,11 @@ class VolumeRecipe(Recipe):
         quality: limits that leave a scan out.
     """
 
-    modalities: tuple[str, ...] = Field(default=("T1w",), min_length=1)
-    grid: tuple[int, int, int] = (96, 96, 96)
+    modalities: tuple[_Suffix, ...] = Field(default=("T1w",), min_length=1)
+    grid: tuple[_Edge, _Edge, _Edge] = (96, 96, 96)
     spacing_mm: float = Field(default=2.0, gt=0)
     field_of_view: Literal["head", "stretched"] = "head"
-    intensity_percentiles: tuple[float, float] = (0.5, 98.0)
+    intensity_percentiles: tuple[_Percentile, _Percentile] = (0.5, 98.0)
     dtype: Literal["uint8", "uint16", "float16", "float32"] = "uint8"
     quality: Quality = Quality()
 
@@ -87,8 +91,10 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such recipe file; check the path") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not a TOML file: {error}") from error
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); check the path") from error
 
 
 def parse(model: type[AnyRecipe], data: Mapping[str, Any], *, where: str) -> AnyRecipe:

@@ -36,7 +36,7 @@ class Location:
     """
 
     def __init__(self, uri: str | Path, options: Options | None = None) -> None:
-        self.uri = str(uri).rstrip("/") or "/"
+        self.uri = _without_trailing_slash(str(uri))
         self.options = dict(options or {})
         if self.uri.startswith(("gs://", "gcs://")):
             # Read by gcsfs when it is imported; without it every call to an emulator blocks for 60 s.
@@ -95,6 +95,8 @@ class Location:
     def create(self, name: str, data: bytes) -> bool:
         """Put an object only if the name is free; false when it was taken."""
         with self._refusals(name):
+            if self.is_local:
+                Path(self.key(name)).parent.mkdir(parents=True, exist_ok=True)  # a file in the way is not `taken`
             try:
                 if self.is_local:
                     _write_beside(Path(self.key(name)), data, os.link)
@@ -118,6 +120,7 @@ class Location:
     def delete(self, name: str) -> None:
         """Remove an object or a whole folder; nothing happens when it is not there."""
         with self._refusals(name):
+            self.fs.invalidate_cache()  # another process may have put objects into a folder listed before
             try:
                 self.fs.rm(self.key(name), recursive=True)
             except FileNotFoundError:
@@ -136,7 +139,10 @@ class Location:
         """Turn what the file system raises into one line; a missing object stays FileNotFoundError when asked for."""
         where = f"{self.uri.rstrip('/')}/{name}" if name else self.uri
         with refusals(where, missing_is_error=missing_is_error):
-            yield
+            try:
+                yield
+            except ValueError as error:  # gcsfs: bucket names and requests that Google calls invalid
+                raise StorageError(f"{where}: {_one_line(error)}; check the URL") from error
 
 
 @contextmanager
@@ -172,6 +178,12 @@ def refusals(where: str, *, missing_is_error: bool = True) -> Iterator[None]:
 def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 200 else text[:197] + "..."
+
+
+def _without_trailing_slash(uri: str) -> str:
+    """The URL without slashes at its end, except those of a bare `memory://`, `gs://` or `/`."""
+    protocol, separator, path = uri.rpartition("://")
+    return f"{protocol}{separator}{path.rstrip('/') or ('/' if path else '')}"
 
 
 def _protocols(fs: Any) -> tuple[str, ...]:

@@ -140,24 +140,22 @@ def content_digest(voxels: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(voxels).data).hexdigest()
 
 
-def read_manifest(location: Location) -> StoreManifest | None:
-    """store.json, or None where there is none.
+def read_manifest(location: Location, name: str = STORE_NAME) -> StoreManifest | None:
+    """store.json (or a copy of it under another name), or None where there is none.
 
     Raises:
         StoreError: it cannot be read as the schema this version knows.
     """
     try:
-        text = location.read(STORE_NAME)
-    except (FileNotFoundError, NotADirectoryError):
+        text = location.read(name)
+    except FileNotFoundError:
         return None
     try:
         return StoreManifest.model_validate_json(text)
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"]) or "the file"
-        raise StoreError(
-            f"{location.uri}/{STORE_NAME}: {where}: {fault['msg']}; written by another version?"
-        ) from error
+        raise StoreError(f"{location.uri}/{name}: {where}: {fault['msg']}; written by another version?") from error
 
 
 def _read_index(location: Location, manifest: StoreManifest) -> pa.Table:

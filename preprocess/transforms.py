@@ -48,6 +48,8 @@ def to_volume(image: Image, recipe: VolumeRecipe, *, name: str) -> Volume:
     threshold = otsu_threshold(image.voxels_XYZ[::2, ::2, ::2])
     low_mm, high_mm = head_box(image, threshold, min_fraction=recipe.quality.min_foreground, name=name)
     if recipe.field_of_view == "stretched":
+        if (high_mm - low_mm).min() <= 0:
+            raise ScanError(Finding("empty", f"{name}: the foreground is flat, no box can be stretched; see the scan"))
         spacing = (high_mm - low_mm) / np.asarray(recipe.grid)
         centre_mm = (low_mm + high_mm) / 2
     else:
@@ -89,7 +91,9 @@ def otsu_threshold(voxels: FloatArray) -> float:
     if high <= low:
         return low
     counts, edges = np.histogram(voxels, bins=256, range=(low, high))
-    middles = (edges[:-1] + edges[1:]) / 2
+    # Bin numbers, not grey values: the variances differ by a constant factor only, and the cut is then the same bin
+    # whatever the scan's unit.
+    middles = np.arange(256) + 0.5
     weight_below = np.cumsum(counts, dtype=np.float64)
     weight_above = weight_below[-1] - weight_below
     sum_below = np.cumsum(counts * middles)
@@ -105,8 +109,9 @@ def head_box(image: Image, threshold: float, *, min_fraction: float, name: str) 
     Raises:
         ScanError: less than `min_fraction` of the voxels lie above the threshold.
     """
-    inside = np.argwhere(image.voxels_XYZ[::2, ::2, ::2] > threshold) * 2
-    fraction = len(inside) * 8 / image.voxels_XYZ.size
+    is_inside = image.voxels_XYZ[::2, ::2, ::2] > threshold
+    inside = np.argwhere(is_inside) * 2
+    fraction = float(is_inside.mean())
     if fraction < min_fraction:
         message = (
             f"{name}: {fraction:.1%} of the voxels are foreground, less than {min_fraction:.1%}; "
@@ -144,6 +149,8 @@ def _to_unit_range(values_DHW: FloatArray, threshold: float, percentile: float) 
     foreground = inner_DHW[inner_DHW > threshold]
     if foreground.size == 0:
         foreground = values_DHW.ravel()
-    high = max(float(np.percentile(foreground, percentile)), 1e-6)
+    high = float(np.percentile(foreground, percentile))
+    if high <= 0:
+        return np.zeros_like(values_DHW)
     unit_DHW: FloatArray = np.clip(values_DHW / np.float32(high), 0.0, 1.0)
     return unit_DHW

@@ -19,8 +19,11 @@ from preprocess.index import IndexRecord
 from preprocess.recipe import VolumeRecipe
 from preprocess.schema import ARRAYS_FOLDER, INDEX_NAME, STORE_NAME, WORK_FOLDER, StoreManifest
 from preprocess.storage import Location, refusals
+from preprocess.store import read_manifest
 from preprocess.transforms import unit_scale
 
+_PARTIAL_ENDINGS = (".part", ".partial")
+"""What `Location.write` and zarr's LocalStore call a file before it is whole."""
 _STAGED_NAME = f"{WORK_FOLDER}/{STORE_NAME}"
 Rows = zarr.Array[Any]
 """One modality's array, written row by row."""
@@ -93,6 +96,7 @@ def write_row(array: Rows, uri: str, row: int, voxels_CDHW: np.ndarray) -> None:
 
 def commit(location: Location, recipe: VolumeRecipe, records: Sequence[IndexRecord]) -> StoreManifest:
     """Make the rows a store: stage store.json, put the index, put store.json, drop the work folder."""
+    _sweep(location)
     num_rows = 1 + max(record.row for record in records)
     table = indexing.to_bytes(indexing.to_table(records))
     modalities = sorted({record.modality for record in records})
@@ -108,7 +112,7 @@ def commit(location: Location, recipe: VolumeRecipe, records: Sequence[IndexReco
         num_kept=num_kept,
         num_left_out=len(records) - num_kept,
     )
-    text = manifest.model_dump_json(indent=2).encode()
+    text = _to_json(manifest)
     location.write(_STAGED_NAME, text)
     location.write(INDEX_NAME, table)
     location.write(STORE_NAME, text)
@@ -118,11 +122,25 @@ def commit(location: Location, recipe: VolumeRecipe, records: Sequence[IndexReco
 
 def roll_forward(location: Location) -> None:
     """Finish a commit that was cut off after its index was put."""
-    try:
-        staged = location.read(_STAGED_NAME)
-        index_sha256 = hashlib.sha256(location.read(INDEX_NAME)).hexdigest()
-    except (FileNotFoundError, NotADirectoryError):
+    staged = read_manifest(location, _STAGED_NAME)
+    if staged is None:
         return
-    if StoreManifest.model_validate_json(staged).index_sha256 == index_sha256:
-        location.write(STORE_NAME, staged)
+    try:
+        index_sha256 = hashlib.sha256(location.read(INDEX_NAME)).hexdigest()
+    except FileNotFoundError:
+        return
+    if staged.index_sha256 == index_sha256:
+        location.write(STORE_NAME, _to_json(staged))
         location.delete(WORK_FOLDER)
+
+
+def _sweep(location: Location) -> None:
+    """Remove half-written files of runs that were killed; buckets know none, since an object appears whole."""
+    if location.is_local:
+        for name in location.names():
+            if name.endswith(_PARTIAL_ENDINGS):
+                location.delete(name)
+
+
+def _to_json(manifest: StoreManifest) -> bytes:
+    return manifest.model_dump_json(indent=2).encode()

@@ -24,17 +24,23 @@ def list_bids(source: Location, sizes: Mapping[str, int], modalities: Sequence[s
     """
     listing = Listing(source)
     by_subject: dict[str, list[str]] = defaultdict(list)
+    scan_tables: dict[str, list[str]] = defaultdict(list)
     for name in sizes:
-        if name.endswith(NIFTI_ENDINGS) and name.startswith("sub-"):
+        if not (name.startswith("sub-") and "/" in name):
+            continue
+        if name.endswith("_scans.tsv"):
+            scan_tables[name.split("/")[0]].append(name)
+        elif name.endswith(NIFTI_ENDINGS):
             suffix = _stem(name).rpartition("_")[2]
             if suffix in modalities:
                 by_subject[name.split("/")[0]].append(name)
             else:
                 listing.other_modalities.add(suffix)
-    participants = _keyed(source, "participants.tsv", "participant_id", sizes)
+    participants = _keyed(source, "participants.tsv", "participant_id", sizes, listing.notes)
     for subject_id, names in by_subject.items():
         person = participants.get(subject_id, {})
-        listing.scans.extend(_list_subject(source, subject_id, names, person, sizes, listing.notes))
+        scan_rows = _scan_rows(source, scan_tables[subject_id], listing.notes)
+        listing.scans.extend(_list_subject(source, subject_id, names, person, scan_rows, sizes, listing.notes))
     return listing
 
 
@@ -43,16 +49,16 @@ def _list_subject(
     subject_id: str,
     names: Sequence[str],
     person: Mapping[str, str],
+    scan_rows: _Rows,
     sizes: Mapping[str, int],
     notes: list[str],
 ) -> list[tuple[Scan, str, int]]:
-    sessions = _keyed(source, f"{subject_id}/{subject_id}_sessions.tsv", "session_id", sizes)
-    scan_rows = _scan_rows(source, subject_id, sizes)
+    sessions = _keyed(source, f"{subject_id}/{subject_id}_sessions.tsv", "session_id", sizes, notes)
     dated = [(session_id, row) for session_id, row in sessions.items()]
     session_ids = {name: _session_id(name) for name in names}
     # The session's own table first; where it is silent, the acquisition time of its scans.
     from_scans = [(session_ids[name], scan_rows[name]) for name in names if name in scan_rows]
-    days = {**tables.days(from_scans, notes=notes), **tables.days(dated, notes=notes)}
+    days = tables.days([*dated, *from_scans], where=f"{subject_id}_", notes=notes)
     personal = tables.outcomes(person, where=subject_id, notes=notes)
     scores = {
         session_id: tables.outcomes(row, where=f"{subject_id}_{session_id}", notes=notes)
@@ -79,20 +85,27 @@ def _list_subject(
     return found
 
 
-def _keyed(source: Location, name: str, key: str, sizes: Mapping[str, int]) -> _Rows:
-    text = read_text(source, name) if name in sizes else None
-    return {row[key]: row for row in tables.read_rows(text or "", "\t") if row.get(key)}
+def _keyed(source: Location, name: str, key: str, sizes: Mapping[str, int], notes: list[str]) -> _Rows:
+    rows = _table(source, name, notes) if name in sizes else []
+    return {row[key]: row for row in rows if row.get(key)}
 
 
-def _scan_rows(source: Location, subject_id: str, sizes: Mapping[str, int]) -> _Rows:
+def _scan_rows(source: Location, names: Sequence[str], notes: list[str]) -> _Rows:
     """Rows of all scans.tsv of a subject, by the scan's name relative to the data set."""
     rows = {}
-    for name in sizes:
-        if name.startswith(f"{subject_id}/") and name.endswith("_scans.tsv"):
-            folder = name.rpartition("/")[0]
-            for row in tables.read_rows(read_text(source, name) or "", "\t"):
-                rows[f"{folder}/{row.get('filename', '')}"] = row
+    for name in names:
+        folder = name.rpartition("/")[0]
+        for row in _table(source, name, notes):
+            rows[f"{folder}/{row.get('filename', '')}"] = row
     return rows
+
+
+def _table(source: Location, name: str, notes: list[str]) -> list[dict[str, str]]:
+    text = read_text(source, name)
+    if text is None:
+        notes.append(f"{name}: not UTF-8 text and passed over; save the table as UTF-8")
+        return []
+    return tables.read_rows(text, "\t")
 
 
 def _sidecar_scanner(source: Location, name: str, sizes: Mapping[str, int]) -> str:
@@ -113,8 +126,11 @@ def _stem(name: str) -> str:
 
 
 def _session_id(name: str) -> str:
+    """From the file name, or else from the session's folder; empty where there are no sessions."""
     found = dict(_ENTITY.findall(_stem(name)))
-    return f"ses-{found['ses']}" if "ses" in found else ""
+    if "ses" in found:
+        return f"ses-{found['ses']}"
+    return next((folder for folder in name.split("/")[1:-1] if folder.startswith("ses-")), "")
 
 
 def _run(name: str) -> str:

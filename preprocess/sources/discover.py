@@ -17,7 +17,7 @@ def list_scans(source_uri: str, modalities: Sequence[str]) -> Listing:
         modalities: BIDS suffixes to keep.
 
     Raises:
-        UsageError: nothing there, or a table without the columns it needs.
+        UsageError: nothing there, a table without the columns it needs, or two files for the same scan.
         StorageError: the bucket refuses.
     """
     source = Location(source_uri)
@@ -29,5 +29,20 @@ def list_scans(source_uri: str, modalities: Sequence[str]) -> Listing:
             f"{source_uri}: no such folder, or an empty one; give a BIDS folder, a folder of NIfTI files or a table"
         )
     if "dataset_description.json" in sizes or any(name.startswith("sub-") and "/" in name for name in sizes):
-        return list_bids(source, sizes, modalities)
-    return list_folder(source, sizes, modalities)
+        listing = list_bids(source, sizes, modalities)
+    else:
+        listing = list_folder(source, sizes, modalities)
+    _refuse_twins(listing)
+    return listing
+
+
+def _refuse_twins(listing: Listing) -> None:
+    """Two files of one subject, session, run and modality would claim the same row."""
+    seen: dict[tuple[str, ...], str] = {}
+    for scan, name, _ in listing.scans:
+        twin = seen.setdefault((*scan.visit, scan.modality), name)
+        if twin != name:
+            raise UsageError(
+                f"{listing.root.uri}: {twin} and {name} are both {scan.name}; "
+                "keep one, or tell them apart by run-1 and run-2"
+            )

@@ -28,6 +28,7 @@ class Listing:
 def file_sizes(source: Location) -> dict[str, int]:
     """Every file below a folder with its size in bytes, sorted by name; hidden files and derivatives left out."""
     with refusals(source.uri):
+        source.fs.invalidate_cache()  # a bucket listed before may have grown since
         try:
             found = source.fs.find(source.path, detail=True)
         except (FileNotFoundError, NotADirectoryError):

@@ -37,8 +37,8 @@ def list_table(table_uri: str, modalities: Sequence[str]) -> Listing:
     Raises:
         UsageError: no such table, or one without the columns path and subject_id, or with a scan named twice.
     """
-    folder, _, table_name = table_uri.rpartition("/")
-    root = Location(folder or ".")
+    folder, slash, table_name = table_uri.rpartition("/")
+    root = Location(folder or slash or ".")
     try:
         text = root.read(table_name).decode("utf-8-sig")
     except FileNotFoundError as error:
@@ -59,10 +59,11 @@ def list_table(table_uri: str, modalities: Sequence[str]) -> Listing:
             listing.notes.append(f"{table_name} line {position}: empty path or subject_id; the line is passed over")
         else:
             by_subject[row["subject_id"]].append((str(position), {**row, "modality": modality}))
-    sizes = file_sizes(root)
+    is_relative = any(not _is_whole(row["path"]) for lines in by_subject.values() for _, row in lines)
+    sizes = file_sizes(root) if is_relative else {}
     seen: dict[tuple[str, ...], str] = {}
     for subject_id, lines in by_subject.items():
-        days = tables.days(lines, notes=listing.notes)
+        days = tables.days(lines, where=f"{table_name} line ", notes=listing.notes)
         for line, row in lines:
             scan = _table_scan(root, subject_id, row, days.get(line), f"{table_name} line {line}", listing.notes)
             identity = (*scan.visit, scan.modality)
@@ -80,18 +81,22 @@ def _table_scan(
     root: Location, subject_id: str, row: Mapping[str, str], day: float | None, where: str, notes: list[str]
 ) -> Scan:
     path = row["path"]
-    is_whole = "://" in path or path.startswith("/")
     return Scan(
         subject_id=subject_id,
         session_id=row.get("session_id", "") or ("" if day is None else f"day-{day:g}"),
         run=row.get("run", ""),
         modality=row["modality"],
         day=day,
-        uri=path if is_whole else (root.key(path) if root.is_local else f"{root.uri}/{path}"),
+        uri=path if _is_whole(path) else (root.key(path) if root.is_local else f"{root.uri}/{path}"),
         site=row.get("site", ""),
         scanner=row.get("scanner", ""),
         outcomes=tables.outcomes(row, where=where, notes=notes),
     )
+
+
+def _is_whole(path: str) -> bool:
+    """Whether the cell is a URL or an absolute path, and not relative to the table."""
+    return "://" in path or path.startswith("/")
 
 
 def _size(uri: str, path: str, sizes: Mapping[str, int]) -> int:

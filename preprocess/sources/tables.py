@@ -26,7 +26,8 @@ TIME_COLUMNS = ("acq_time", "acquisition_time", "acquisition_date", "date")
 
 def read_rows(text: str, delimiter: str) -> list[dict[str, str]]:
     """Rows of a table with a heading line; cells stripped, surplus cells dropped."""
-    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter)
+    # newline=None: old Mac line ends (\r alone) are ends too.
+    reader = csv.DictReader(io.StringIO(text, newline=None), delimiter=delimiter)
     return [{key.strip(): (value or "").strip() for key, value in row.items() if key} for row in reader]
 
 
@@ -61,33 +62,45 @@ def outcomes(row: Mapping[str, str], *, where: str, notes: list[str]) -> dict[st
     return scores
 
 
-def days(rows: Iterable[tuple[str, Mapping[str, str]]], *, notes: list[str]) -> dict[str, float]:
-    """Acquisition days by key, counted from the subject's first visit where the table holds dates.
+def days(rows: Iterable[tuple[str, Mapping[str, str]]], *, where: str = "", notes: list[str]) -> dict[str, float]:
+    """Acquisition days by key: as written, or counted from dates.
+
+    Where the table writes days for some visits and only dates for others, the dates are counted from a visit that has
+    both; without such a visit they stay unknown, since nothing says on which day the first date lies.
 
     Args:
-        rows: key and cells of all rows of one subject.
+        rows: key and cells of all rows of one subject; of several rows with one key the first that says anything wins.
+        where: put in front of the key in notes.
         notes: appended to.
     """
     known: dict[str, float] = {}
     dates: dict[str, datetime] = {}
     for key, row in rows:
-        for column in DAY_COLUMNS:
-            value = number(row.get(column, ""))
-            if value is not None:
-                known[key] = value
-                break
-        else:
-            for column in TIME_COLUMNS:
-                cell = row.get(column, "")
-                if cell.lower() in MISSING:
-                    continue
-                try:
-                    dates[key] = datetime.fromisoformat(cell).replace(tzinfo=None)
-                except ValueError:
-                    notes.append(f"{key}: {column} {cell!r} is not an ISO date; write YYYY-MM-DD")
-                break
-    if dates:
-        first = min(dates.values())
-        for key, date in dates.items():
-            known.setdefault(key, float((date.date() - first.date()).days))
-    return known
+        written = next((value for column in DAY_COLUMNS if (value := number(row.get(column, ""))) is not None), None)
+        if written is not None:
+            known.setdefault(key, written)
+        date = _date(row, f"{where}{key}", notes)
+        if date is not None:
+            dates.setdefault(key, date)
+    waiting = [key for key in dates if key not in known]
+    if not waiting:
+        return known
+    anchor = next((key for key in dates if key in known), None)
+    if anchor is None and known:
+        notes.append(f"{where}{waiting[0]}: a date, but other visits have days; write days for all, or both for one")
+        return known
+    zero, zero_day = (dates[anchor], known[anchor]) if anchor is not None else (min(dates.values()), 0.0)
+    return {**{key: zero_day + (dates[key].date() - zero.date()).days for key in waiting}, **known}
+
+
+def _date(row: Mapping[str, str], where: str, notes: list[str]) -> datetime | None:
+    for column in TIME_COLUMNS:
+        cell = row.get(column, "")
+        if cell.lower() in MISSING:
+            continue
+        try:
+            return datetime.fromisoformat(cell).replace(tzinfo=None)
+        except ValueError:
+            notes.append(f"{where}: {column} {cell!r} is not an ISO date; write YYYY-MM-DD")
+            return None
+    return None

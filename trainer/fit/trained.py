@@ -47,7 +47,8 @@ class PairModel(nn.Module):
         logits_B3 = self.head(differences_BE) / self.temperature
         weights_B3 = (logits_B3 - logits_B3.amax(dim=1, keepdim=True)).exp()
         improved_B1, stable_B1, declined_B1 = weights_B3.split(1, dim=1)
-        return weights_B3 / ((improved_B1 + declined_B1) + stable_B1)
+        probabilities_B3: torch.Tensor = weights_B3 / ((improved_B1 + declined_B1) + stable_B1)
+        return probabilities_B3
 
     def forward(self, volumes_BCDHW: torch.Tensor) -> torch.Tensor:
         """Same as `embed`."""

@@ -1,0 +1,54 @@
+"""Splits are by subject, disjoint, complete, of the stated sizes, and a function of subjects and seed alone."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from preprocess.errors import UsageError
+from trainer.data.splits import SPLITS, split_subjects
+
+subjects = st.sets(st.text("abcdef0123456789", min_size=1, max_size=6), min_size=8, max_size=60)
+fractions = st.floats(0.01, 0.4)
+
+
+@given(subjects, fractions, fractions, st.integers(0, 2**32))
+def test_parts_are_disjoint_complete_and_of_the_stated_sizes(
+    ids: set[str], validation: float, test: float, seed: int
+) -> None:
+    split = split_subjects(ids, validation=validation, test=test, seed=seed)
+    parts = [split.of(name) for name in SPLITS]
+    assert frozenset().union(*parts) == ids
+    assert sum(len(part) for part in parts) == len(ids)
+    assert len(split.validation) == max(1, round(validation * len(ids)))
+    assert len(split.test) == max(1, round(test * len(ids)))
+
+
+@given(subjects, st.integers(0, 1000), st.randoms())
+def test_order_and_repeats_of_the_subjects_do_not_matter(ids: set[str], seed: int, random) -> None:
+    listed = sorted(ids) * 3
+    random.shuffle(listed)
+    kwargs = {"validation": 0.2, "test": 0.2, "seed": seed}
+    assert split_subjects(listed, **kwargs) == split_subjects(sorted(ids), **kwargs)
+
+
+def test_another_seed_gives_another_split() -> None:
+    ids = [f"sub-{number:02d}" for number in range(40)]
+    splits = {split_subjects(ids, validation=0.2, test=0.2, seed=seed) for seed in range(20)}
+    assert len(splits) == 20
+
+
+def test_every_subject_is_held_out_by_some_seed() -> None:
+    ids = [f"sub-{number}" for number in range(6)]
+    held_out = {subject for seed in range(60) for subject in split_subjects(ids, validation=0.2, test=0.2, seed=seed).test}
+    assert held_out == set(ids)
+
+
+@pytest.mark.parametrize("num", [0, 1, 2])
+def test_too_few_subjects_are_refused_with_their_number(num: int) -> None:
+    with pytest.raises(UsageError, match=rf"^{num} subjects cannot be split into training, 1 validation and 1 test"):
+        split_subjects([f"sub-{number}" for number in range(num)], validation=0.15, test=0.15, seed=0)
+
+
+def test_fractions_that_leave_nobody_to_train_on_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"10 subjects .* 6 validation and 4 test subjects; .*split\.validation"):
+        split_subjects([str(number) for number in range(10)], validation=0.6, test=0.4, seed=0)
