@@ -57,13 +57,16 @@ def _values(image: Image, name: str) -> list[Finding]:
     if lowest == highest:
         return [Finding("empty", f"{name}: every voxel is {lowest:g}; export the scan again")]
     if image.dtype == "uint16" and highest > 65_000:
-        # Negative values stored as unsigned wrap to just below 65,536 while tissue stays far lower.
-        bulk = float(np.percentile(voxels[::4, ::4, ::4], 99))
+        # Negative values stored as unsigned wrap to just below 65,536 while tissue stays far lower. Only the lower half
+        # is tissue for sure: in a background that rings about zero, half of the air may have wrapped.
+        lower = voxels[::4, ::4, ::4]
+        lower = lower[lower < 32_768]
+        bulk = float(np.percentile(lower, 99)) if lower.size else highest
         if bulk < highest / 4:
             return [
                 Finding(
                     "wrapped",
-                    f"{name}: maximum {highest:.0f} against a 99th percentile of {bulk:.0f} in uint16: negative values "
+                    f"{name}: maximum {highest:.0f} while tissue ends near {bulk:.0f} in uint16: negative values "
                     "wrapped round; export the scan as int16",
                 )
             ]

@@ -20,6 +20,8 @@ from preprocess.types import Affine, Finding, Image
 _GZIP_MAGIC = b"\x1f\x8b"
 _MAX_VOXELS = 2**28
 """1 GiB as float32, ten times a 0.8 mm head: a header that asks for more is a bad or hostile file."""
+_MAX_GZIP_RATIO = 1032
+"""No deflate stream grows more than this (258 bytes from two bits)."""
 _MAX_PADDING_BYTES = 2**20
 """What may follow the voxels, if it is zeros: some writers fill the last block."""
 _READABLE = {"uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64", "int64", "uint64"}
@@ -67,6 +69,8 @@ def read_nifti(data: bytes, *, name: str, max_voxels: int = _MAX_VOXELS) -> Imag
     affine = _sane_affine(header, name)
     end = offset + num_voxels * dtype.itemsize
     if is_gzip:
+        if end > len(data) * _MAX_GZIP_RATIO:
+            raise _refusal("truncated", f"{name}: {len(data)} bytes cannot unpack to {end}; copy the file again")
         data = _gunzip(data, name=name, limit_bytes=end + _MAX_PADDING_BYTES)
     if len(data) < end:
         raise _refusal("truncated", f"{name}: truncated: {len(data)} of {end} bytes; copy the file again")

