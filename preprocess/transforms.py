@@ -8,6 +8,7 @@ the middle of the head becomes 1; then the stored type.
 
 from dataclasses import replace
 
+import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -22,6 +23,8 @@ from preprocess.types import Affine, Finding, FloatArray, Image, Volume
 _HEAD_BELOW_TOP_MM = 85.0
 """Distance from the top of the head to the centre of the box: a head without neck is about 170 mm tall, and the amount
 of neck in the field of view, which differs between visits, must not move the centre."""
+_INNER_RADIUS = 0.6
+"""Of the box's half edges. A cube of half the edges would reach the scalp with its corners."""
 _FWHM_TO_SIGMA = 1.0 / 2.3548
 Millimetres = npt.NDArray[np.float64]
 """Three numbers in mm: right, anterior, superior."""
@@ -42,6 +45,7 @@ def to_volume(image: Image, recipe: VolumeRecipe, *, name: str) -> Volume:
     Raises:
         ScanError: too little of the field of view is foreground.
     """
+    image = _closest_to_ras(image)
     # From here on black is 0, so that the padding outside the scan is black too, for signed data as well.
     black = np.percentile(image.voxels_XYZ[::2, ::2, ::2], recipe.intensity_percentiles[0])
     image = replace(image, voxels_XYZ=np.maximum(image.voxels_XYZ - np.float32(black), 0))
@@ -123,6 +127,17 @@ def head_box(image: Image, threshold: float, *, min_fraction: float, name: str) 
     return low_mm, high_mm
 
 
+def _closest_to_ras(image: Image) -> Image:
+    """The same voxels with their axes flipped and swapped towards R, A, S: a view.
+
+    What is estimated on every second voxel then does not depend on the order in which a scanner stored them.
+    """
+    orientation = nib.orientations.io_orientation(image.affine)
+    voxels_XYZ = nib.orientations.apply_orientation(image.voxels_XYZ, orientation)
+    affine = image.affine @ nib.orientations.inv_ornt_aff(orientation, image.voxels_XYZ.shape)
+    return replace(image, voxels_XYZ=voxels_XYZ, affine=affine)
+
+
 def _resample(image: Image, affine: Affine, grid: tuple[int, int, int], spacing_mm: Millimetres) -> FloatArray:
     smooth_XYZ = image.voxels_XYZ
     # The grid's edge as seen along each scan axis: how much is averaged into one grid voxel there.
@@ -142,11 +157,12 @@ def _resample(image: Image, affine: Affine, grid: tuple[int, int, int], spacing_
 def _to_unit_range(values_DHW: FloatArray, threshold: float, percentile: float) -> FloatArray:
     """Scale so that the bright tissue in the middle of the head becomes 1.
 
-    Only the inner half of the box along each axis counts: it is nearly all brain, whereas fat of the scalp, which some
-    sequences show three times as bright as white matter, would otherwise take most of the range.
+    Only the inner ellipsoid counts (radius 58 mm in the default box): it is nearly all brain, whereas fat of the scalp,
+    which some sequences show three times as bright as white matter, would otherwise take most of the range.
     """
-    inner_DHW = values_DHW[tuple(slice(edge // 4, edge - edge // 4) for edge in values_DHW.shape)]
-    foreground = inner_DHW[inner_DHW > threshold]
+    axes = [np.linspace(-1.0, 1.0, edge) ** 2 for edge in values_DHW.shape]
+    radius_DHW = np.sqrt(axes[0][:, None, None] + axes[1][:, None] + axes[2])
+    foreground = values_DHW[(radius_DHW <= _INNER_RADIUS) & (values_DHW > threshold)]
     if foreground.size == 0:
         foreground = values_DHW.ravel()
     high = float(np.percentile(foreground, percentile))

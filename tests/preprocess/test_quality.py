@@ -60,6 +60,9 @@ def test_negative_values_wrapped_round_in_uint16_are_found() -> None:
     wrapped = (signed % 65536).astype(np.uint16)
     assert wrapped.max() > 65_000
     assert codes(image_of(wrapped, dtype="uint16")) == ["wrapped"]
+    few = head().astype(np.uint16)
+    few[0, 0, :9] = 65_527  # the maximum of a public scan: nine below zero
+    assert codes(image_of(few, dtype="uint16")) == ["wrapped"]
 
 
 def test_a_scan_that_uses_all_of_uint16_is_not_taken_for_wrapped() -> None:

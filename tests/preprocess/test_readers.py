@@ -184,12 +184,11 @@ def test_values_beyond_float32_become_infinite_without_a_warning() -> None:
 def _reads_or_refuses(data: bytes) -> None:
     try:
         image = read_nifti(data, name="x", max_voxels=2**20)
-    except ScanError as error:
-        assert "\n" not in error.finding.message
-    else:
-        assert isinstance(image, Image)
-        assert np.isfinite(image.affine).all()
-        assert image.voxels_XYZ.dtype == np.float32
+    except ScanError:
+        return
+    assert isinstance(image, Image)
+    assert np.isfinite(image.affine).all()
+    assert image.voxels_XYZ.dtype == np.float32
 
 
 _FLIPS = st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 255)), max_size=8)

@@ -118,7 +118,7 @@ def test_a_checkpoint_that_is_gone_is_an_error_not_a_new_start(tmp_path: Path) -
 def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path: Path, plain: bool) -> None:
     victim = tmp_path / "victim"
     if plain:
-        data = pickle.dumps(Bomb(victim))
+        data = pickle.dumps(Bomb(victim), protocol=2)
     else:
         data = dump_state({"weights": torch.ones(2), "extra": Bomb(victim)})
     with pytest.raises(RunError, match="gs://b/run: holds more than tensors and plain values"):

@@ -1,0 +1,132 @@
+"""A run's folder belongs to one recipe and one store, is begun once, and is finished when result.json says so."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+import torch
+
+from preprocess.errors import RunError, StoreError
+from preprocess.storage import Location
+from preprocess.store import Store
+from tests.support.cohorts import default_scans, tiny_recipe, write_store
+from trainer.data.splits import Split
+from trainer.fit.run import Run, git_revision
+from trainer.recipe import TrainRecipe
+
+SPLIT = Split(train=("a", "b"), validation=("c",), test=("d",))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return write_store(tmp_path / "store")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Location:
+    return Location(tmp_path / "run")
+
+
+def test_a_begun_run_can_be_opened_with_its_recipe_and_split(store: Store, place: Location) -> None:
+    recipe = tiny_recipe(seed=4)
+    Run.start(place, recipe, store, SPLIT)
+    run = Run.open(place)
+    assert run.recipe == recipe
+    assert run.split == SPLIT
+    assert run.record["store_uri"] == store.location.uri
+    assert run.record["index_sha256"] == store.manifest.index_sha256
+    assert run.result() is None
+
+
+def test_starting_again_with_the_same_recipe_and_store_goes_on(store: Store, place: Location) -> None:
+    first = Run.start(place, tiny_recipe(), store, SPLIT)
+    assert Run.start(place, tiny_recipe(), store, SPLIT).record == first.record
+
+
+def test_another_recipe_is_refused_with_both_values_of_each_setting(store: Store, place: Location) -> None:
+    Run.start(place, tiny_recipe(), store, SPLIT)
+    other = tiny_recipe(seed=9, optim={"epochs": 7}, objective=[{"name": "info_nce"}])
+    with pytest.raises(RunError) as raised:
+        Run.start(place, other, store, SPLIT)
+    message = str(raised.value)
+    assert "seed was 0 and is 9" in message
+    assert "optim.epochs was 2 and is 7" in message
+    assert "learning_rate" not in message
+    assert "objective was " in message
+    assert message.endswith("use that recipe to go on, or another --run")
+
+
+def test_a_store_of_another_cohort_or_fingerprint_is_refused_with_both(store: Store, place: Location) -> None:
+    Run.start(place, tiny_recipe(), store, SPLIT)
+    other_cohort = write_store(Location(place.uri + "-b"), default_scans(num_subjects=9))
+    with pytest.raises(RunError) as raised:
+        Run.start(place, tiny_recipe(), other_cohort, SPLIT)
+    assert store.manifest.index_sha256 in str(raised.value)
+    assert other_cohort.manifest.index_sha256 in str(raised.value)
+    other_recipe = write_store(Location(place.uri + "-c"), spacing_mm=11.0)
+    with pytest.raises(RunError) as raised:
+        Run.start(place, tiny_recipe(), other_recipe, SPLIT)
+    assert store.manifest.fingerprint in str(raised.value)
+    assert other_recipe.manifest.fingerprint in str(raised.value)
+    with pytest.raises(StoreError, match=f"{other_recipe.manifest.fingerprint}, expected {store.manifest.fingerprint}"):
+        Run.open(place).open_store(other_recipe.location.uri)
+
+
+def test_a_store_that_was_moved_can_be_given(store: Store, place: Location, tmp_path: Path) -> None:
+    Run.start(place, tiny_recipe(), store, SPLIT)
+    (tmp_path / "store").rename(tmp_path / "moved")
+    with pytest.raises(StoreError, match="no store.json"):
+        Run.open(place).open_store()
+    moved = Run.open(place).open_store(str(tmp_path / "moved"))
+    assert moved.manifest.fingerprint == store.manifest.fingerprint
+
+
+def test_of_starters_at_the_same_time_one_begins_the_run_and_all_others_hold_theirs_against_it(
+    store: Store, place: Location
+) -> None:
+    recipes = [tiny_recipe(seed=seed) for seed in range(6)]
+    gate = Barrier(len(recipes))
+
+    def start(recipe: TrainRecipe) -> Run | RunError:
+        gate.wait()
+        try:
+            return Run.start(place, recipe, store, SPLIT)
+        except RunError as error:
+            return error
+
+    with ThreadPoolExecutor(len(recipes)) as pool:
+        outcomes = list(pool.map(start, recipes))
+    begun = [one for one in outcomes if isinstance(one, Run)]
+    assert len(begun) == 1
+    assert json.loads(place.read("run.json"))["recipe"]["seed"] == begun[0].recipe.seed
+    refused = [str(one) for one in outcomes if isinstance(one, RunError)]
+    assert all(f"seed was {begun[0].recipe.seed} and is" in message for message in refused)
+
+
+def test_what_is_no_run_is_refused(place: Location) -> None:
+    with pytest.raises(RunError, match="no run.json, so this is not a run; start it with interscan train"):
+        Run.open(place)
+
+
+def test_a_run_is_finished_by_its_result_and_its_model_is_checked(store: Store, place: Location) -> None:
+    run = Run.start(place, tiny_recipe(), store, SPLIT)
+    with pytest.raises(RunError, match="the run is not finished"):
+        run.load_model()
+    run.finish({"weights": torch.arange(3)}, {"steps": 6})
+    model, result = Run.open(place).load_model()
+    assert torch.equal(model["weights"], torch.arange(3))
+    assert result["steps"] == 6
+    place.write("model.pt", place.read("model.pt")[:-1] + b"x")
+    with pytest.raises(RunError, match=rf"model.pt: SHA-256 \w{{12}} is not {result['model_sha256'][:12]}"):
+        run.load_model()
+
+
+def test_the_revision_is_one_line_with_a_commit_or_unknown() -> None:
+    assert git_revision() == "unknown" or git_revision().removesuffix("-dirty").isalnum()
+
+
+def test_outside_a_checkout_the_revision_is_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert git_revision() == "unknown"

@@ -1,0 +1,129 @@
+"""Recipes are frozen, every named one loads, and a wrong key or value is one line with the way out."""
+
+import re
+from pathlib import Path
+
+import pydantic
+import pytest
+
+from preprocess.errors import UsageError
+from tests.support.cohorts import recipe_toml, tiny_recipe
+from trainer.recipe import InfoNceTerm, LearnerTerm, TrainRecipe, load_recipe, named_recipes
+
+HEAD = 'name = "mine"\n'
+OBJECTIVE = '[[objective]]\nname = "info_nce"\n'
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "mine.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def refusal(source: str, *settings: str) -> str:
+    with pytest.raises(UsageError) as raised:
+        load_recipe(source, settings)
+    message = str(raised.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("name", sorted(named_recipes()))
+def test_every_named_recipe_loads_and_bears_its_name(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert TrainRecipe.model_validate(recipe.model_dump(mode="json")) == recipe
+
+
+def test_the_reference_recipe_states_the_papers_settings() -> None:
+    recipe = load_recipe("clinimcl-reference")
+    assert recipe.encoder.name == "reference"
+    assert (recipe.optim.learning_rate, recipe.optim.weight_decay, recipe.optim.epochs) == (1e-4, 1e-4, 10)
+    assert (recipe.data.batch_size, recipe.data.subjects_per_epoch) == (8, 0.25)
+    assert recipe.objective == (InfoNceTerm(name="info_nce", temperature=0.07),)
+
+
+def test_a_recipe_written_as_toml_is_read_as_it_was(tmp_path: Path) -> None:
+    recipe = tiny_recipe()
+    assert load_recipe(write(tmp_path, recipe_toml(recipe))) == recipe
+
+
+def test_an_unknown_name_is_refused_with_those_there_are() -> None:
+    message = refusal("clinimlc")
+    assert all(name in message for name in named_recipes())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (HEAD + "sed = 1\n" + OBJECTIVE, "unknown key 'sed'; did you mean 'seed'?"),
+        (HEAD + OBJECTIVE + "[optim]\nlearning_rat = 1.0\n", "unknown key 'optim.learning_rat'; did you mean 'learning_rate'?"),
+        (HEAD + OBJECTIVE + "[data]\nzzz = 1\n", "unknown key 'data.zzz'; known keys: batch_size, in_flight, modality"),
+        (HEAD + OBJECTIVE + "temprature = 1.0\n", "unknown key 'objective.0.temprature'; did you mean 'temperature'?"),
+        (
+            HEAD + OBJECTIVE + '[[objective]]\nname = "learner"\nvarient = "mse"\n',
+            "unknown key 'objective.1.varient'; did you mean 'variant'?",
+        ),
+        (HEAD + '[[objective]]\nname = "info_nse"\n', "objective.0: unknown name 'info_nse'; did you mean 'info_nce'?"),
+        (HEAD + '[[objective]]\nname = "zzz"\n', "objective.0: unknown name 'zzz'; known: info_nce, learner"),
+        (HEAD + OBJECTIVE + "temperature = 0.0\n", "objective.0.temperature: input should be greater than 0 (got 0.0)"),
+        (HEAD + OBJECTIVE + "[split]\ntest = 1.5\n", "split.test: input should be less than 1 (got 1.5)"),
+        (HEAD, "objective: field required"),
+        (HEAD + "objective = []\n", "objective: tuple should have at least 1 item"),
+        (HEAD + OBJECTIVE + '[outcome]\nname = "mmse"\nbetter = true\n', "outcome.higher_is_better: field required"),
+        (HEAD + OBJECTIVE + 'device = "gpu"\n', "unknown key 'objective.0.device'"),
+        ('device = "gpu"\n' + HEAD + OBJECTIVE, "device: input should be 'auto', 'cpu' or 'cuda' (got 'gpu')"),
+    ],
+)  # fmt: skip
+def test_a_wrong_key_or_value_is_named_as_the_recipe_spells_it(tmp_path: Path, text: str, message: str) -> None:
+    path = write(tmp_path, text)
+    assert refusal(path).startswith(f"{path}: {message}")
+
+
+def test_single_values_can_be_set(tmp_path: Path) -> None:
+    recipe = load_recipe(
+        "demo", ("optim.epochs=5", "seed = 7", "data.modality=T2w", "objective.1.weight=0.25", "head.l2=[0.5]")
+    )
+    assert (recipe.optim.epochs, recipe.seed, recipe.data.modality, recipe.head.l2) == (5, 7, "T2w", (0.5,))
+    assert [term.weight for term in recipe.objective] == [1.0, 0.25]
+    assert recipe.optim.learning_rate == load_recipe("demo").optim.learning_rate
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("optim.epochs", "--set optim.epochs: write key=value"),
+        ("optim.epoch=5", "unknown key 'optim.epoch'; did you mean 'epochs'?"),
+        ("optim.epochs=many", "optim.epochs: input should be a valid integer"),
+        ("objective.temperature=1", "--set objective.temperature=1: objective is no table of the recipe"),
+        ("objective.9.weight=1", "--set objective.9.weight=1: objective.9 is no table"),
+        ("name.first=x", "--set name.first=x: name is no table of the recipe"),
+        ("name.a.b.c=x", "--set name.a.b.c=x: name.a.b is no table of the recipe"),
+    ],
+)
+def test_a_setting_that_leads_nowhere_is_refused(setting: str, message: str) -> None:
+    assert message in refusal("demo", setting)
+
+
+def test_info_nce_cannot_be_had_of_single_scans() -> None:
+    assert re.search("info_nce compares two visits.*set data.sampling = 'pairs'", refusal("clinimcl", "data.sampling=scans"))
+
+
+def test_an_objective_named_twice_is_refused(tmp_path: Path) -> None:
+    message = refusal(write(tmp_path, HEAD + OBJECTIVE + OBJECTIVE))
+    assert "the objectives are info_nce, info_nce; name each once" in message
+
+
+@pytest.mark.parametrize("text", ["name = ", "\xff\xfe"])
+def test_what_is_not_toml_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "broken.toml"
+    path.write_bytes(text.encode("latin-1"))
+    assert "not a TOML file" in refusal(str(path))
+    assert "no such recipe file" in refusal(str(tmp_path / "none.toml"))
+
+
+def test_a_recipe_cannot_be_changed() -> None:
+    recipe = tiny_recipe()
+    with pytest.raises(pydantic.ValidationError, match="frozen"):
+        recipe.seed = 4
+    assert isinstance(recipe.objective[0], LearnerTerm)
