@@ -57,8 +57,8 @@ def _values(image: Image, name: str) -> list[Finding]:
     if lowest == highest:
         return [Finding("empty", f"{name}: every voxel is {lowest:g}; export the scan again")]
     if image.dtype == "uint16" and highest > 65_000:
-        # Negative values stored as unsigned wrap to just below 65,536 while tissue stays far lower, with next to nothing
-        # between. In air that rings about zero half the voxels may have wrapped, so percentiles of all say little.
+        # Negative values stored as unsigned wrap to just below 65,536 while tissue stays far lower, and next to nothing
+        # lies between. In air that rings about zero half the voxels may have wrapped: percentiles of all say little.
         sample = voxels[::2, ::2, ::2]
         if np.mean((sample >= 16_384) & (sample < 49_152)) < 0.001:
             tissue = float(np.max(sample, initial=0.0, where=sample < 16_384))

@@ -62,7 +62,7 @@ def to_volume(image: Image, recipe: VolumeRecipe, *, name: str) -> Volume:
         centre_mm[2] = max(centre_mm[2], high_mm[2] - _HEAD_BELOW_TOP_MM)
     affine = grid_affine(centre_mm, recipe.grid, spacing)
     resampled_DHW = _resample(image, affine, recipe.grid, spacing)
-    unit_DHW = _to_unit_range(resampled_DHW, threshold, recipe.intensity_percentiles[1])
+    unit_DHW = _to_unit_range(resampled_DHW, recipe.intensity_percentiles[1])
     return Volume(voxels_CDHW=to_stored(unit_DHW[None], recipe.dtype), affine=affine)
 
 
@@ -154,15 +154,16 @@ def _resample(image: Image, affine: Affine, grid: tuple[int, int, int], spacing_
     return values
 
 
-def _to_unit_range(values_DHW: FloatArray, threshold: float, percentile: float) -> FloatArray:
+def _to_unit_range(values_DHW: FloatArray, percentile: float) -> FloatArray:
     """Scale so that the bright tissue in the middle of the head becomes 1.
 
     Only the inner ellipsoid counts (radius 58 mm in the default box): it is nearly all brain, whereas fat of the scalp,
-    which some sequences show three times as bright as white matter, would otherwise take most of the range.
+    which some sequences show three times as bright as white matter, would otherwise take most of the range. Otsu's
+    threshold is not asked here: next to very bright fat it lies above the brain. Padding (exactly 0) does not count.
     """
     axes = [np.linspace(-1.0, 1.0, edge) ** 2 for edge in values_DHW.shape]
     radius_DHW = np.sqrt(axes[0][:, None, None] + axes[1][:, None] + axes[2])
-    foreground = values_DHW[(radius_DHW <= _INNER_RADIUS) & (values_DHW > threshold)]
+    foreground = values_DHW[(radius_DHW <= _INNER_RADIUS) & (values_DHW > 0)]
     if foreground.size == 0:
         foreground = values_DHW.ravel()
     high = float(np.percentile(foreground, percentile))

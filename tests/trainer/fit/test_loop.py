@@ -1,0 +1,249 @@
+"""The loop steps as a plain one does, counts honestly over interruptions, and stops at a loss that is no number."""
+
+import copy
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from preprocess.errors import Interrupted, RunError
+from preprocess.storage import Location
+from preprocess.store import Store
+from preprocess.transforms import unit_scale
+from tests.support.cohorts import MODALITY, Dtype, default_scans, tiny_recipe, without_timing, write_store
+from trainer.data.augment import Augment
+from trainer.data.cohort import Cohort, read_cohort
+from trainer.fit.checkpoint import Checkpoints
+from trainer.fit.context import build_objectives, score_statistics
+from trainer.fit.loop import Loop, validation_figures
+from trainer.fit.model import TrainingModel
+from trainer.fit.optim import build_optimiser, build_schedule
+from trainer.fit.precision import Compute, choose_compute
+from trainer.fit.stop import StopRequest
+from trainer.fit.tracking import Tracking
+from trainer.objectives.terms import total
+
+EXACT = Compute(torch.device("cpu"), torch.float32)
+STANDING = {"objective": [{"name": "learner", "variant": "mse"}], "optim": {"epochs": 1, "learning_rate": 1e-12}}
+"""An epoch at the initial weights, whose loss shows what the numbers were, not where rounding has led."""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return write_store(tmp_path / "store", default_scans(num_subjects=8, odd=False))
+
+
+def build(
+    store: Store,
+    run: Location,
+    *,
+    compute: Compute = EXACT,
+    validate: Callable[[torch.nn.Module], dict[str, float]] = lambda model: {},
+    augment: Augment | None = None,
+    **changes: Any,
+) -> tuple[Loop, Cohort]:
+    recipe = tiny_recipe(**changes)
+    cohort = read_cohort(store, MODALITY, "mmse")
+    torch.manual_seed(0)
+    loop = Loop(
+        TrainingModel(recipe.encoder, in_channels=1),
+        build_objectives(recipe.objective, score_statistics(cohort), outcome="mmse", outcome_threshold=2.0),
+        store,
+        cohort,
+        data=recipe.data,
+        optim=recipe.optim,
+        augment=augment or Augment(**recipe.augment.model_dump()),
+        compute=compute,
+        seed=recipe.seed,
+        checkpoints=Checkpoints(run, keep=2),
+        every_epochs=recipe.checkpoint.every_epochs,
+        validate=validate,
+    )
+    return loop, cohort
+
+
+def train(loop: Loop, run: Location, *, stop_at: int | None = None) -> None:
+    stop = StopRequest()
+
+    def progress(done: int, _: int) -> None:
+        stop.wanted = done == stop_at
+
+    with Tracking(run, first_epoch=loop.position.epoch) as tracking:
+        loop.run(stop, tracking, progress)
+
+
+def test_the_weights_are_those_of_a_plain_loop_over_the_same_batches(store: Store, tmp_path: Path) -> None:
+    off = Augment(flip=0.0, shift_voxels=0, gain=0.0, noise=0.0)
+    loop, cohort = build(store, Location(tmp_path / "run"), augment=off)
+    plain = copy.deepcopy(loop.model).to(memory_format=torch.channels_last_3d)
+    recipe = tiny_recipe()
+    objectives = build_objectives(recipe.objective, score_statistics(cohort), outcome="mmse", outcome_threshold=2.0)
+    optimiser = build_optimiser(plain, learning_rate=1e-3, weight_decay=recipe.optim.weight_decay)
+    schedule = build_schedule(optimiser, num_steps=loop.num_steps, warmup_fraction=0.2)
+    losses = []
+    for epoch in range(2):
+        for places in loop.plan(epoch):
+            stored = np.stack([store.read(int(row), MODALITY) for row in cohort.rows_N[places].ravel()])
+            volumes = torch.from_numpy(stored.astype(np.float32) * np.float32(unit_scale("uint8")))
+            scores = torch.tensor(cohort.scores_N[places], dtype=torch.float32)
+            subjects = torch.tensor(cohort.subject_codes_N[places[:, 0]])
+            loss, _ = total(objectives, plain(volumes, scores, subjects))
+            optimiser.zero_grad()
+            torch.autograd.backward(loss)
+            torch.nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
+            optimiser.step()
+            schedule.step()
+            losses.append((epoch, places.size, float(loss.detach())))
+    train(loop, Location(tmp_path / "run"))
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(loop.model.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+    for epoch, entry in enumerate(loop.position.history):
+        sizes, values = zip(*[(size, value) for at, size, value in losses if at == epoch], strict=True)
+        assert entry["loss"] == pytest.approx(np.average(values, weights=sizes), rel=1e-5)
+        assert entry["volumes"] == sum(sizes) == 16
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float16", "float32"])
+def test_every_stored_type_trains_and_has_nearly_the_same_loss(tmp_path: Path, dtype: Dtype) -> None:
+    scans = default_scans(num_subjects=8, odd=False)
+    losses = []
+    for stored in ("float32", dtype):
+        place = Location(tmp_path / stored)
+        loop, _ = build(write_store(tmp_path / f"of-{stored}", scans, dtype=stored), place, **STANDING)
+        train(loop, place)
+        losses.append(loop.position.history[0]["loss"])
+    # 8 bits round by 0.002 of the range.
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
+def test_single_scans_train_too(store: Store, tmp_path: Path) -> None:
+    run = Location(tmp_path / "run")
+    loop, cohort = build(store, run, data={"sampling": "scans"}, objective=[{"name": "learner"}])
+    train(loop, run)
+    assert [entry["volumes"] for entry in loop.position.history] == [len(cohort)] * 2
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 6])
+def test_an_interrupted_epoch_counts_all_its_reading_and_seconds(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
+) -> None:
+    ticks = iter(range(1000))
+    monkeypatch.setattr("trainer.fit.loop.time.perf_counter", lambda: float(next(ticks)))
+    whole, run = build(store, Location(tmp_path / "whole"))[0], Location(tmp_path / "run")
+    train(whole, Location(tmp_path / "whole"))
+    first, _ = build(store, run)
+    with pytest.raises(Interrupted, match=f"stopped after step {stop_at} of 6, checkpoint written"):
+        train(first, run, stop_at=stop_at)
+    second, _ = build(store, run)
+    state = Checkpoints(run, keep=2).load_latest()
+    assert state is not None
+    second.restore(state)
+    train(second, run)
+    assert without_timing(second.position.history) == without_timing(whole.position.history)
+    parts = [entry["seconds"] for entry in second.position.history]
+    assert sum(parts) == sum(entry["seconds"] for entry in whole.position.history) + 1
+    read = [
+        [entry["mb_per_s"] * entry["seconds"] for entry in loop.position.history] for loop in (whole, second)
+    ]
+    assert read[1] == pytest.approx(read[0])
+
+
+def test_a_state_restores_every_part(store: Store, tmp_path: Path) -> None:
+    run = Location(tmp_path / "run")
+    first, _ = build(store, run)
+    train(first, run)
+    second, _ = build(store, run)
+    second.restore(first.state())
+    one, other = first.state(), second.state()
+    assert one.keys() == other.keys()
+    for key in ("position", "sums", "history", "schedule", "scaler"):
+        assert one[key] == other[key]
+    assert torch.equal(one["torch_rng"], other["torch_rng"])
+    for name, value in one["model"].items():
+        assert torch.equal(value, other["model"][name])
+    for place, moments in one["optimiser"]["state"].items():
+        for name, value in moments.items():
+            assert torch.equal(value, other["optimiser"]["state"][place][name])
+
+
+def test_a_loss_that_is_no_number_ends_the_run_before_it_is_written_down(store: Store, tmp_path: Path) -> None:
+    run = Location(tmp_path / "run")
+    loop, _ = build(store, run)
+    with torch.no_grad():
+        next(iter(loop.model.score_head.parameters())).fill_(float("nan"))
+    with pytest.raises(RunError, match=r"the loss is nan at step 1 of 6; .*optim\.learning_rate"):
+        train(loop, run)
+    assert Checkpoints(run, keep=1).load_latest() is None
+
+
+@pytest.mark.parametrize("every_epochs", [1, 2, 3])
+def test_checkpoints_fall_on_every_nth_epoch_and_on_the_last(
+    store: Store, tmp_path: Path, every_epochs: int
+) -> None:
+    run = Location(tmp_path / "run")
+    loop, _ = build(store, run, checkpoint={"every_epochs": every_epochs}, optim={"epochs": 4})
+    saved: list[int] = []
+    keep_state = Checkpoints.save
+
+    def save(self: Checkpoints, state: dict[str, Any], *, step: int) -> str:
+        saved.append(state["position"]["epoch"])
+        return keep_state(self, state, step=step)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoints, "save", save)
+        train(loop, run)
+    assert saved == {1: [1, 2, 3, 4], 2: [2, 4], 3: [3, 4]}[every_epochs]
+
+
+def test_a_collapsed_epoch_is_warned_about(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("interscan"), "propagate", True)
+    loop, _ = build(store, Location(tmp_path / "run"), optim={"epochs": 1, "learning_rate": 1e-9})
+    with torch.no_grad():
+        for one in loop.model.projector.parameters():
+            one.zero_()
+        loop.model.projector.layers[-1].bias.fill_(1.0)
+    with caplog.at_level(logging.WARNING, logger="interscan"):
+        train(loop, Location(tmp_path / "run"))
+    assert "epoch 0: info_nce is 1.00 of its chance level ln B: collapsed" in caplog.text
+    assert loop.position.history[0]["info_nce_over_chance"] == pytest.approx(1.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_reduced_precision_trains_and_has_nearly_the_same_loss(
+    store: Store, tmp_path: Path, precision: str
+) -> None:
+    losses = []
+    for name in ("float32", precision):
+        loop, _ = build(store, Location(tmp_path / name), compute=choose_compute("cpu", name), **STANDING)
+        train(loop, Location(tmp_path / name))
+        losses.append(loop.position.history[-1]["loss"])
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+    scale = loop.state()["scaler"].get("scale")
+    assert scale == (2.0**16 if precision == "float16" else None)
+
+
+def test_validation_sees_embeddings_in_the_cohorts_order_and_adds_its_figures(store: Store, tmp_path: Path) -> None:
+    cohort = read_cohort(store, MODALITY, "mmse")
+    seen: list[np.ndarray] = []
+
+    def score(embeddings_NE: np.ndarray) -> dict[str, float]:
+        seen.append(embeddings_NE)
+        return {"count": float(len(embeddings_NE))}
+
+    loop, _ = build(
+        store, Location(tmp_path / "run"), validate=validation_figures(store, MODALITY, cohort, EXACT, score)
+    )
+    train(loop, Location(tmp_path / "run"))
+    assert [entry["count"] for entry in loop.position.history] == [float(len(cohort))] * 2
+    loop.model.eval()
+    row = int(cohort.rows_N[5])
+    volume = torch.from_numpy(store.read(row, MODALITY).astype(np.float32) / 255)[None]
+    with torch.no_grad():
+        np.testing.assert_allclose(seen[-1][5], loop.model.encoder(volume)[0].numpy(), atol=1e-5)
