@@ -30,7 +30,7 @@ def demo(
     out: Path = Path("demo"),
     *,
     store: str | None = None,
-    subjects: int = 120,
+    subjects: int = 110,
     seed: int = 0,
     json: JsonFlag = False,
 ) -> int:

@@ -105,7 +105,8 @@ def read_layout(store: ZarrStore, modality: str) -> RowLayout:
         array = zarr.open_array(store, path=path, mode="r")
     except FileNotFoundError as error:
         raise StoreError(f"{path}: no such array in the store; preprocess the modality {modality} first") from error
-    except (ValueError, KeyError, TypeError) as error:  # what zarr raises for a zarr.json that is not one
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        # What zarr raises for a zarr.json that is not one.
         reason = " ".join(str(error).split())[:200]
         raise StoreError(f"{path}: its zarr.json is damaged ({reason}); preprocess into a new store") from error
     shape = tuple(int(edge) for edge in array.shape)

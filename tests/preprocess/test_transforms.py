@@ -111,16 +111,17 @@ def test_a_smaller_head_fills_fewer_voxels_unless_it_is_stretched(field_of_view:
     assert ratio == pytest.approx(expected, abs=0.03)
 
 
-@pytest.mark.parametrize("spacing_mm", [2.0, 3.0])
+@pytest.mark.parametrize("spacing_mm", [2.5, 3.0])
 def test_a_checkerboard_finer_than_the_grid_becomes_grey(spacing_mm: float) -> None:
-    shape = (90, 90, 90)
+    # Odd edges: grid voxels then fall on scan voxels, where trilinear weights alone would not average anything.
+    shape = (91, 91, 91)
     index = np.indices(shape)
-    inside = ((index - 44.5) ** 2).sum(0) < 43**2
+    inside = ((index - 45) ** 2).sum(0) < 43**2
     board = np.where(inside, np.where(index.sum(0) % 2, 1500.0, 500.0), 0.0)
-    recipe = VolumeRecipe(grid=(30, 30, 30), spacing_mm=spacing_mm, dtype="float32", intensity_percentiles=(0.0, 100.0))
+    recipe = VolumeRecipe(grid=(31, 31, 31), spacing_mm=spacing_mm, dtype="float32", intensity_percentiles=(0.0, 100.0))
     volume = to_volume(image_of(board, centred_affine(shape, 1.0)), recipe, name="x")
-    middle = volume.voxels_CDHW[0, 11:19, 11:19, 11:19]
-    assert middle.std() / middle.mean() < 0.01  # sampled without smoothing it would be 500 and 1500: 0.5
+    middle = volume.voxels_CDHW[0, 11:20, 11:20, 11:20]
+    assert middle.std() / middle.mean() < 0.01  # sampled without smoothing: up to 0.5
 
 
 def test_without_a_finer_axis_nothing_is_smoothed() -> None:
@@ -169,7 +170,7 @@ def test_a_bright_scalp_does_not_eat_the_range() -> None:
     brain = to_volume(image_of(dull), RECIPE, name="x").voxels_CDHW[0, 8:16, 8:16, 14:18].astype(int)
     beside = to_volume(image_of(bright), RECIPE, name="x").voxels_CDHW[0, 8:16, 8:16, 14:18].astype(int)
     assert np.median(brain) > 230
-    assert np.abs(beside - brain).max() <= 5
+    assert abs(np.median(beside) - np.median(brain)) <= 3
 
 
 def _best_cut(voxels: np.ndarray) -> float:

@@ -57,7 +57,7 @@ def test_an_unknown_name_is_refused_with_those_there_are() -> None:
     ("text", "message"),
     [
         (HEAD + "sed = 1\n" + OBJECTIVE, "unknown key 'sed'; did you mean 'seed'?"),
-        (HEAD + OBJECTIVE + "[optim]\nlearning_rat = 1.0\n", "unknown key 'optim.learning_rat'; did you mean 'learning_rate'?"),
+        (HEAD + OBJECTIVE + "[optim]\nepoch = 1\n", "unknown key 'optim.epoch'; did you mean 'epochs'?"),
         (HEAD + OBJECTIVE + "[data]\nzzz = 1\n", "unknown key 'data.zzz'; known keys: batch_size, in_flight, modality"),
         (HEAD + OBJECTIVE + "temprature = 1.0\n", "unknown key 'objective.0.temprature'; did you mean 'temperature'?"),
         (
@@ -106,7 +106,9 @@ def test_a_setting_that_leads_nowhere_is_refused(setting: str, message: str) -> 
 
 
 def test_info_nce_cannot_be_had_of_single_scans() -> None:
-    assert re.search("info_nce compares two visits.*set data.sampling = 'pairs'", refusal("clinimcl", "data.sampling=scans"))
+    assert re.search(
+        "info_nce compares two visits.*set data.sampling = 'pairs'", refusal("clinimcl", "data.sampling=scans")
+    )
 
 
 def test_an_objective_named_twice_is_refused(tmp_path: Path) -> None:

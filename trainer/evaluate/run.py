@@ -88,6 +88,7 @@ def evaluate_run(run: Run, *, store_uri: str | None = None) -> Evaluation:
         controls=controls,
         history=_summary(history),
         notes=_notes(run),
+        caveats=_absent(held_out, trained),
     )
     _write(run, evaluation, drawn, history)
     return evaluation
@@ -268,6 +269,24 @@ def _notes(run: Run) -> tuple[str, ...]:
         "Subjects were split before pairs were made; intervals resample held-out subjects.",
         "Progression head and its temperature were fitted on training and validation subjects only.",
     )
+
+
+def _absent(held_out: HeldOut, trained: Trained) -> tuple[str, ...]:
+    """What could not be measured on these subjects, and why."""
+    outcome = trained.run.recipe.outcome.name
+    reasons = {
+        "One subject is held out: no retrieval, and no distances between subjects.": len(
+            held_out.cohort.places_by_subject
+        )
+        == 1,
+        "No held-out subject has visits on two known days: no distances between visits.": not len(held_out.pairs),
+        "No held-out subject was scanned twice on one day: no noise floor.": not len(held_out.repeats),
+        f"No held-out pair of visits has {outcome} at both: no figures of change.": not len(held_out.labelled),
+        f"The training pairs show fewer than two kinds of change in {outcome}: no progression head.": (
+            trained.head is None
+        ),
+    }
+    return tuple(reason for reason, holds in reasons.items() if holds)
 
 
 def _write(run: Run, evaluation: Evaluation, drawn: Mapping[str, bytes], history: History) -> None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 
 from preprocess.errors import ArtefactError, RunError
 from preprocess.manifest import (
@@ -79,10 +80,10 @@ def export_run(
 def _read_evaluation(run: Run) -> Evaluation:
     try:
         return Evaluation.model_validate_json(run.location.read(METRICS_NAME))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ValidationError) as error:
+        found = "not evaluated" if isinstance(error, FileNotFoundError) else "evaluated by another version"
         raise RunError(
-            f"{run.location.uri}: not evaluated, and an artefact states its held-out figures; "
-            "run interscan evaluate first"
+            f"{run.location.uri}: {found}, and an artefact states its held-out figures; run interscan evaluate first"
         ) from error
 
 

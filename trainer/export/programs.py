@@ -65,12 +65,12 @@ def export_programs(model: PairModel, volume_shape: tuple[int, ...]) -> Programs
     """
     draws = torch.Generator().manual_seed(0)
     example = [torch.rand((3, *volume_shape), generator=draws) for _ in range(2)]
+    script_data, script = _torchscript(model, *example)
     files = {
-        PROGRAM_NAME: _torchscript(model, *example),
+        PROGRAM_NAME: script_data,
         EMBED_PROGRAM_NAME: _exported(_Embed(model).eval(), (example[0],)),
         COMPARE_PROGRAM_NAME: _exported(_Compare(model).eval(), tuple(example)),
     }
-    script = _reload_torchscript(files[PROGRAM_NAME])
     embed = torch.export.load(io.BytesIO(files[EMBED_PROGRAM_NAME])).module()
     compare = torch.export.load(io.BytesIO(files[COMPARE_PROGRAM_NAME])).module()
     largest = 0.0
@@ -94,20 +94,16 @@ def export_programs(model: PairModel, volume_shape: tuple[int, ...]) -> Programs
     return Programs(files, largest)
 
 
-def _torchscript(model: PairModel, earlier: torch.Tensor, later: torch.Tensor) -> bytes:
+def _torchscript(model: PairModel, earlier: torch.Tensor, later: torch.Tensor) -> tuple[bytes, PairModel]:
+    """The model as a TorchScript file, and what that file holds when it is loaded again."""
     sink = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".*torch\.jit.* is deprecated", category=DeprecationWarning)
         inputs = {"embed": earlier, "compare": (earlier, later)}
         torch.jit.save(torch.jit.trace_module(model, inputs), sink)  # type: ignore[no-untyped-call]
-    return sink.getvalue()
-
-
-def _reload_torchscript(data: bytes) -> PairModel:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r".*torch\.jit.* is deprecated", category=DeprecationWarning)
-        loaded: PairModel = torch.jit.load(io.BytesIO(data), map_location="cpu")  # type: ignore[no-untyped-call]
-    return loaded
+        sink.seek(0)
+        loaded: PairModel = torch.jit.load(sink, map_location="cpu")  # type: ignore[no-untyped-call]
+    return sink.getvalue(), loaded
 
 
 def _exported(module: nn.Module, example: tuple[torch.Tensor, ...]) -> bytes:

@@ -70,9 +70,12 @@ def fit_head(
         seed: of the hidden units.
 
     Returns:
-        The head, or None when the training pairs show fewer than two classes.
+        The head, or None when the training pairs show fewer than two classes or do not differ at all.
     """
     if len(np.unique(train_labels_P)) < 2:
+        return None
+    if not np.any(train_differences_PE):
+        LOG.warning("all training pairs have one and the same embedding at both visits: the encoder has collapsed")
         return None
     differences = torch.as_tensor(train_differences_PE, dtype=torch.float32)
     labels = torch.as_tensor(train_labels_P)

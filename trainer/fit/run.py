@@ -16,6 +16,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from preprocess.errors import RunError
 from preprocess.storage import Location
 from preprocess.store import Store
@@ -80,13 +82,19 @@ class Run:
         """Open an existing run.
 
         Raises:
-            RunError: there is none.
+            RunError: there is none, or it is of another version.
         """
         try:
             return cls(location, json.loads(location.read(_RUN_NAME)))
         except (FileNotFoundError, NotADirectoryError) as error:
             raise RunError(
                 f"{location.uri}: no {_RUN_NAME}, so this is not a run; start it with interscan train"
+            ) from error
+        except ValidationError as error:
+            where = ".".join(str(part) for part in error.errors()[0]["loc"])
+            raise RunError(
+                f"{location.uri}/{_RUN_NAME}: {where}: no setting of this version; go on with the version that "
+                "started the run, or start a new one in another place"
             ) from error
 
     def open_store(self, uri: str | None = None) -> Store:

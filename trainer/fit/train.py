@@ -75,7 +75,7 @@ def train_run(
             loop.run(stop, tracking, progress)
         head = _fit_progression(model, recipe, store, training, validation, compute)
         if head is None:
-            LOG.warning("no progression head: the training pairs show fewer than two kinds of change in the score")
+            LOG.warning("no progression head: the training pairs show no two kinds of change in score and embedding")
         return _finish(run, loop, head, statistics)
 
 

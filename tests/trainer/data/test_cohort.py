@@ -47,7 +47,9 @@ def test_a_part_keeps_order_and_holds_only_the_subjects_asked_for(tmp_path: Path
     part = cohort.of_subjects({"sub-03", "sub-01", "nobody"})
     assert list(part.places_by_subject) == ["sub-01", "sub-03"]
     assert part.subject_codes_N.tolist() == [0, 0, 0, 1, 1, 1]
-    wanted = [row for row, subject in zip(cohort.rows_N, cohort.subject_ids, strict=True) if subject in part.subject_ids]
+    wanted = [
+        row for row, subject in zip(cohort.rows_N, cohort.subject_ids, strict=True) if subject in part.subject_ids
+    ]
     assert part.rows_N.tolist() == wanted
 
 

@@ -110,7 +110,9 @@ def test_the_plan_is_a_function_of_seed_and_epoch(sampling: Sampling) -> None:
 
 def test_every_pair_of_visits_of_a_subject_is_drawn_in_some_epoch() -> None:
     cohort = cohort_of([[0.0, 1.0, 2.0]] * 2)
-    drawn = {tuple(pair) for epoch in range(40) for batch in plan(cohort, "pairs", epoch=epoch) for pair in batch.tolist()}
+    drawn = {
+        tuple(pair) for epoch in range(40) for batch in plan(cohort, "pairs", epoch=epoch) for pair in batch.tolist()
+    }
     assert drawn == {(0, 1), (0, 2), (1, 2), (3, 4), (3, 5), (4, 5)}
 
 

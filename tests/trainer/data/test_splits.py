@@ -39,7 +39,9 @@ def test_another_seed_gives_another_split() -> None:
 
 def test_every_subject_is_held_out_by_some_seed() -> None:
     ids = [f"sub-{number}" for number in range(6)]
-    held_out = {subject for seed in range(60) for subject in split_subjects(ids, validation=0.2, test=0.2, seed=seed).test}
+    held_out = {
+        subject for seed in range(60) for subject in split_subjects(ids, validation=0.2, test=0.2, seed=seed).test
+    }
     assert held_out == set(ids)
 
 

@@ -60,6 +60,6 @@ def test_terms_become_objectives_with_the_outcomes_threshold_unless_they_have_th
 
 
 def test_learner_without_scores_is_refused_and_info_nce_is_not() -> None:
-    with pytest.raises(UsageError, match="learner needs scores .* no two different mmse scores; .*clinimcl"):
+    with pytest.raises(UsageError, match=r"learner needs scores .* no two different mmse scores; .*clinimcl"):
         build_objectives([LearnerTerm(name="learner")], None, outcome="mmse", outcome_threshold=2.0)
     assert len(build_objectives([InfoNceTerm(name="info_nce")], None, outcome="mmse", outcome_threshold=2.0)) == 1

@@ -1,4 +1,4 @@
-"""The fitted head is the minimum of the stated loss, found independently by scipy; strength and temperature by validation."""
+"""The fitted head is the minimum of the stated loss, as scipy finds it; validation chooses strength and temperature."""
 
 import numpy as np
 import pytest
@@ -67,6 +67,10 @@ def test_a_class_that_never_occurs_has_no_say() -> None:
 def test_one_kind_of_change_gives_no_head(labels: list[int]) -> None:
     differences = np.random.default_rng(0).normal(size=(len(labels), WIDTH))
     assert fit((differences, np.array(labels, dtype=np.int64))) is None
+
+
+def test_a_collapsed_encoder_gives_no_head() -> None:
+    assert fit((np.zeros((6, WIDTH)), np.array([0, 1, 2, 0, 1, 2]))) is None
 
 
 @pytest.mark.parametrize("hidden", [0, 4])

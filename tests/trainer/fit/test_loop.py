@@ -146,9 +146,7 @@ def test_an_interrupted_epoch_counts_all_its_reading_and_seconds(
     assert without_timing(second.position.history) == without_timing(whole.position.history)
     parts = [entry["seconds"] for entry in second.position.history]
     assert sum(parts) == sum(entry["seconds"] for entry in whole.position.history) + 1
-    read = [
-        [entry["mb_per_s"] * entry["seconds"] for entry in loop.position.history] for loop in (whole, second)
-    ]
+    read = [[entry["mb_per_s"] * entry["seconds"] for entry in loop.position.history] for loop in (whole, second)]
     assert read[1] == pytest.approx(read[0])
 
 
@@ -181,9 +179,7 @@ def test_a_loss_that_is_no_number_ends_the_run_before_it_is_written_down(store: 
 
 
 @pytest.mark.parametrize("every_epochs", [1, 2, 3])
-def test_checkpoints_fall_on_every_nth_epoch_and_on_the_last(
-    store: Store, tmp_path: Path, every_epochs: int
-) -> None:
+def test_checkpoints_fall_on_every_nth_epoch_and_on_the_last(store: Store, tmp_path: Path, every_epochs: int) -> None:
     run = Location(tmp_path / "run")
     loop, _ = build(store, run, checkpoint={"every_epochs": every_epochs}, optim={"epochs": 4})
     saved: list[int] = []
@@ -215,9 +211,7 @@ def test_a_collapsed_epoch_is_warned_about(
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_reduced_precision_trains_and_has_nearly_the_same_loss(
-    store: Store, tmp_path: Path, precision: str
-) -> None:
+def test_reduced_precision_trains_and_has_nearly_the_same_loss(store: Store, tmp_path: Path, precision: str) -> None:
     losses = []
     for name in ("float32", precision):
         loop, _ = build(store, Location(tmp_path / name), compute=choose_compute("cpu", name), **STANDING)
@@ -225,8 +219,9 @@ def test_reduced_precision_trains_and_has_nearly_the_same_loss(
         losses.append(loop.position.history[-1]["loss"])
     assert losses[0] != losses[1]
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
+    # Starts at 2^16 and is halved at each step whose gradients overflow.
     scale = loop.state()["scaler"].get("scale")
-    assert scale == (2.0**16 if precision == "float16" else None)
+    assert scale in ([2.0**16, 2.0**15, 2.0**14, 2.0**13] if precision == "float16" else [None])
 
 
 def test_validation_sees_embeddings_in_the_cohorts_order_and_adds_its_figures(store: Store, tmp_path: Path) -> None:

@@ -39,7 +39,9 @@ def test_auto_takes_float16_on_gpus_without_native_bfloat16(
     monkeypatch: pytest.MonkeyPatch, native: bool, dtype: torch.dtype
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *, including_emulation: native and not including_emulation)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda *, including_emulation: native and not including_emulation
+    )
     compute = choose_compute("auto", "auto")
     assert compute == Compute(torch.device("cuda"), dtype)
     assert compute.pin_memory

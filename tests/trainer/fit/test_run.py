@@ -77,7 +77,7 @@ def test_a_store_of_another_cohort_or_fingerprint_is_refused_with_both(store: St
 def test_a_store_that_was_moved_can_be_given(store: Store, place: Location, tmp_path: Path) -> None:
     Run.start(place, tiny_recipe(), store, SPLIT)
     (tmp_path / "store").rename(tmp_path / "moved")
-    with pytest.raises(StoreError, match="no store.json"):
+    with pytest.raises(StoreError, match=r"no store\.json"):
         Run.open(place).open_store()
     moved = Run.open(place).open_store(str(tmp_path / "moved"))
     assert moved.manifest.fingerprint == store.manifest.fingerprint
@@ -106,7 +106,16 @@ def test_of_starters_at_the_same_time_one_begins_the_run_and_all_others_hold_the
 
 
 def test_what_is_no_run_is_refused(place: Location) -> None:
-    with pytest.raises(RunError, match="no run.json, so this is not a run; start it with interscan train"):
+    with pytest.raises(RunError, match=r"no run\.json, so this is not a run; start it with interscan train"):
+        Run.open(place)
+
+
+def test_a_run_of_another_version_is_refused_with_the_setting(store: Store, place: Location) -> None:
+    Run.start(place, tiny_recipe(), store, SPLIT)
+    record = json.loads(place.read("run.json"))
+    record["recipe"]["optim"]["momentum"] = 0.9
+    place.write("run.json", json.dumps(record).encode())
+    with pytest.raises(RunError, match=r"run\.json: optim\.momentum: no setting of this version"):
         Run.open(place)
 
 

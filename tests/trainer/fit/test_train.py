@@ -262,7 +262,5 @@ def test_learner_alone_trains_on_a_cohort_where_most_scores_are_unknown(tmp_path
 
 
 def test_another_recipe_in_the_same_folder_is_refused(finished: Finished, silent: Progress) -> None:
-    with pytest.raises(RunError, match="optim.epochs was 2 and is 3"):
-        train_run(
-            tiny_recipe(optim={"epochs": 3}), finished.store, Location(finished.folder), progress=silent
-        )
+    with pytest.raises(RunError, match=r"optim\.epochs was 2 and is 3"):
+        train_run(tiny_recipe(optim={"epochs": 3}), finished.store, Location(finished.folder), progress=silent)

@@ -1,0 +1,185 @@
+"""The verbs preprocess, verify and synth: exit codes, one JSON object on stdout, and one line for each error."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from interscan.cli import run
+from preprocess.store import Store
+from tests.support.images import head_file, tree, write_bids
+
+TINY = ("--set", "grid=[24,24,24]", "--set", "spacing_mm=8", "--workers", "0")
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    return write_bids(tmp_path / "raw", {"01": {"01": head_file(), "02": head_file(0.95)}}, {"01": 0, "02": 180})
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    code = run([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def call_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, Any]:
+    code, out, _ = call(capsys, *arguments, "--json")
+    assert out.count("\n") == 1  # one object and nothing else
+    return code, json.loads(out)
+
+
+def complaint(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
+    """Exit code and the error line; nothing on stdout."""
+    code, out, err = call(capsys, *arguments)
+    assert out == ""
+    lines = [line for line in err.splitlines() if line.startswith("interscan: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in err
+    return code, lines[0]
+
+
+def test_a_whole_cohort_ends_with_0_and_verifies(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(capsys, "preprocess", raw, tmp_path / "s", *TINY)
+    fingerprint = Store.open(tmp_path / "s").manifest.fingerprint
+    assert (code, out) == (
+        0,
+        f"2 kept + 0 left out = 2 found; store {tmp_path}/s, fingerprint {fingerprint}\n",
+    )
+    assert call(capsys, "verify", tmp_path / "s")[:2] == (0, "2 of 2 volumes whole, 0 damaged or missing\n")
+
+
+def test_scans_left_out_end_with_1_and_are_named(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_bids(raw, {"01": {"02": head_file()[:-50]}})
+    code, result = call_json(capsys, "preprocess", raw, tmp_path / "s", *TINY)
+    assert code == 1
+    assert (result["found"], result["kept"], result["left_out"]) == (2, 1, 1)
+    assert result["findings"] == ["sub-01_ses-02_T1w: gzip stream ends early; copy the file again"]
+    code, out, _ = call(capsys, "preprocess", raw, tmp_path / "s", *TINY)  # again: still told
+    assert code == 1
+    assert out.startswith("left out: sub-01_ses-02_T1w: gzip stream ends early")
+
+
+def test_dry_run_tells_rows_and_writes_nothing(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, result = call_json(capsys, "preprocess", raw, tmp_path / "s", *TINY, "--dry-run")
+    assert code == 0
+    assert (result["found"], result["to_do"], result["kept_from_before"], result["rows"]) == (2, 2, 0, 2)
+    assert [entry["row"] for entry in result["scans"]] == [0, 1]
+    assert not (tmp_path / "s").exists()
+    call(capsys, "preprocess", raw, tmp_path / "s", *TINY)
+    before = tree(tmp_path / "s")
+    code, out, _ = call(capsys, "preprocess", raw, tmp_path / "s", *TINY, "--dry-run")
+    assert (code, out) == (0, "0 scans to do, 2 stored before, 2 rows; nothing written\n")
+    assert tree(tmp_path / "s") == before
+
+
+def test_damage_ends_with_3_and_is_named(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call(capsys, "preprocess", raw, tmp_path / "s", *TINY)
+    (tmp_path / "s/volumes.zarr/T1w/c/1/0/0/0/0").write_bytes(b"damage")
+    code, result = call_json(capsys, "verify", tmp_path / "s")
+    assert code == 3
+    assert (result["rows"], result["whole"]) == (2, 1)
+    assert [(fault["row"], fault["name"]) for fault in result["faults"]] == [(1, "sub-01_ses-02_T1w")]
+    code, out, _ = call(capsys, "verify", tmp_path / "s")
+    assert code == 3
+    assert out.endswith("1 of 2 volumes whole, 1 damaged or missing\n")
+
+
+def test_wrong_command_lines_and_recipes_end_with_2(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "s"
+    recipe = tmp_path / "r.toml"
+    recipe.write_text("spacing = 2\n")
+    for arguments, message in [
+        (("preprocess", raw, store, "--set", "spacing=2"), "unknown key 'spacing'; did you mean 'spacing_mm'?"),
+        (("preprocess", raw, store, "--recipe", recipe), f"{recipe}: unknown key 'spacing'"),
+        (("preprocess", raw, store, "--recipe", tmp_path / "none.toml"), "no such recipe file"),
+        (("preprocess", raw, store, "--set", "grid"), "write key=value"),
+        (("preprocess", raw, store, *TINY[:4], "--workers", "-2"), "--workers -2"),
+        (("preprocess", raw, store, "--modality", "FLAIR"), "no FLAIR scan found (other kinds there: T1w)"),
+        (("preprocess", tmp_path / "nowhere", store), "no such folder, or an empty one"),
+        (("preprocess", raw, store, "--nonsense"), "--nonsense"),
+        (("preprocess", raw), "--store requires an argument"),
+        (("preproces", raw, store), "preprocess"),
+    ]:
+        code, line = complaint(capsys, *arguments)
+        assert code == 2, line
+        assert message in line
+    assert not store.exists()
+
+
+def test_broken_contracts_end_with_3(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call(capsys, "preprocess", raw, tmp_path / "s", *TINY)
+    (tmp_path / "file").write_text("x")
+    for arguments, message in [
+        (("verify", tmp_path / "none"), "this is not a finished store"),
+        (("verify", "nonsense://x"), "use a local path, gs://"),
+        (("verify", tmp_path / "file"), f"{tmp_path}/file/store.json"),
+        (("preprocess", raw, tmp_path / "file" / "s", *TINY), f"{tmp_path}/file/s"),
+        (("preprocess", raw, tmp_path / "s", "--set", "spacing_mm=3"), "store fingerprint"),
+    ]:
+        code, line = complaint(capsys, *arguments)
+        assert code == 3, line
+        assert message in line
+
+
+def test_modalities_and_a_recipe_file_are_followed(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (raw / "sub-01/ses-01/anat/sub-01_ses-01_T2w.nii.gz").write_bytes(head_file(seed=5))
+    recipe = tmp_path / "r.toml"
+    recipe.write_text('grid = [24, 24, 24]\nspacing_mm = 8\ndtype = "uint16"\n')
+    arguments = ("--recipe", recipe, "--modality", "T1w", "--modality", "T2w", "--workers", "0")
+    code, result = call_json(capsys, "preprocess", raw, tmp_path / "s", *arguments)
+    assert (code, result["found"], result["rows"]) == (0, 3, 2)
+    manifest = Store.open(tmp_path / "s").manifest
+    assert set(manifest.arrays) == {"T1w", "T2w"}
+    assert manifest.recipe.dtype == "uint16"
+
+
+def test_odd_table_cells_are_told_on_stderr(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (raw / "participants.tsv").write_text("participant_id\tage\nsub-01\t90-92\n")
+    code, out, err = call(capsys, "preprocess", raw, tmp_path / "s", *TINY, "--json")
+    assert code == 0
+    assert json.loads(out)["kept"] == 2
+    assert "sub-01: age '90-92' is not a score and is left empty; correct the table" in err.splitlines()
+
+
+@pytest.mark.bucket
+def test_a_store_in_a_bucket_is_made_and_verified(raw: Path, bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, result = call_json(capsys, "preprocess", raw, f"{bucket}/s", *TINY)
+    assert (code, result["store"], result["kept"]) == (0, f"{bucket}/s", 2)
+    assert call_json(capsys, "verify", f"{bucket}/s")[1]["whole"] == 2
+    code, line = complaint(capsys, "preprocess", raw, f"{bucket}-none/s", *TINY)
+    assert code == 3
+    assert "check the path and that the bucket exists" in line
+
+
+def test_synth_writes_a_cohort_that_preprocess_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--subjects", "2", "--visits", "2", "--spacing-mm", "3", "--workers", "1")
+    code, result = call_json(capsys, "synth", "brain", tmp_path / "c", *options)
+    assert (code, result["cohort"], result["num_subjects"]) == (0, "brain", 2)
+    code, made = call_json(capsys, "preprocess", tmp_path / "c", tmp_path / "s", *TINY)
+    assert (code, made["found"]) == (0, result["num_scans"])
+    assert complaint(capsys, "synth", "liver", tmp_path / "d")[0] == 2
+
+
+def test_the_program_itself_ends_with_the_code_and_keeps_stdout_clean(raw: Path, tmp_path: Path) -> None:
+    write_bids(raw, {"01": {"02": b"<html>"}})
+    program = [sys.executable, "-c", "from interscan.cli import main; main()"]
+    made = subprocess.run(
+        [*program, "preprocess", str(raw), str(tmp_path / "s"), *TINY, "--json"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=Path(__file__).parents[2],
+    )
+    assert made.returncode == 1, made.stderr
+    assert json.loads(made.stdout)["findings"] == [
+        "sub-01_ses-02_T1w: a web page saved under a scan's name; download the scan itself"
+    ]
+    assert made.stderr.splitlines()[-1] == "preprocess: 2 of 2"
