@@ -14,6 +14,7 @@ VERBS = {
     "synth": ("preprocess.cli:synth", "Write a synthetic cohort with known truth."),
     "preprocess": ("preprocess.cli:preprocess", "Turn raw scans into a store."),
     "verify": ("preprocess.cli:verify", "Re-read every row of a store and name each damaged or missing one."),
+    "plan": ("trainer.cli:plan", "Predict hours, utilisation, memory and cost of a run before it is started."),
     "train": ("trainer.cli:train", "Train a recipe on a store; resumes by itself when the run exists."),
     "evaluate": ("trainer.cli:evaluate", "Measure a run on its held-out subjects and write report.html."),
     "export": ("trainer.cli:export", "Export a run as an artefact, with parity proven."),

@@ -1,4 +1,4 @@
-"""The verbs train, evaluate and export."""
+"""The verbs plan, train, evaluate and export."""
 
 from preprocess.console import EXIT_DONE, Assignments, JsonFlag, emit, progress
 
@@ -13,6 +13,8 @@ def train(
 ) -> int:
     """Train a recipe on a store; checkpoints, and resumes by itself when the run exists.
 
+    Several processes: torchrun --nproc-per-node 2 -m interscan train ...
+
     Args:
         recipe: name of a recipe that comes with interscan (clinimcl, clinimcl-reference, demo), or a .toml file.
         store: the store's path or URL.
@@ -22,11 +24,15 @@ def train(
     """
     from preprocess.storage import Location
     from preprocess.store import Store
+    from trainer.fit.distributed import is_first_process
     from trainer.fit.train import train_run
     from trainer.recipe import load_recipe
 
     chosen = load_recipe(recipe, settings)
     location = Location(run)
+    if not is_first_process():
+        train_run(chosen, Store.open(store), location, progress=lambda *_: None)
+        return EXIT_DONE
     with progress("train") as advance:
         result = train_run(chosen, Store.open(store), location, progress=advance)
     last = result["last_epoch"]
@@ -87,4 +93,42 @@ def export(
     parity = f"programs agree within {manifest.tolerance:g}"
     text = f"{place.uri}: {manifest.name} {manifest.version}, {len(manifest.files)} files, {parity}"
     emit({"artefact": place.uri, **manifest.model_dump(mode="json")}, text, as_json=json)
+    return EXIT_DONE
+
+
+def plan(
+    store: str,
+    recipe: str,
+    *,
+    gpu: str = "cpu",
+    price_table: str | None = None,
+    hours_limit: float | None = None,
+    settings: Assignments = (),
+    json: JsonFlag = False,
+) -> int:
+    """Predict utilisation, hours, bytes, memory and cost of a run from metadata and 8 rows, before any money is spent.
+
+    Args:
+        store: the store's path or URL.
+        recipe: name of a recipe that comes with interscan (clinimcl, clinimcl-reference, demo), or a .toml file.
+        gpu: device to train on: cpu, t4, v100, l4, a100, a100-80gb, h100, or one of the price table.
+        price_table: TOML file laid over the table that comes with interscan: devices, prices, network, assumptions.
+        hours_limit: most hours the run may take; exit code 2 if it may take more, or does not fit into memory.
+        settings: one recipe value, for example --set data.in_flight=128; may be repeated.
+        json: print the result as one JSON object on stdout.
+    """
+    from preprocess.errors import UsageError
+    from preprocess.store import Store
+    from trainer.plan.hardware import load_hardware
+    from trainer.plan.predict import predict_run
+    from trainer.plan.report import plan_text
+    from trainer.recipe import load_recipe
+
+    hardware = load_hardware(price_table)
+    hardware.device(gpu)  # before the store is opened
+    prediction = predict_run(load_recipe(recipe, settings), Store.open(store), hardware, gpu)
+    emit(prediction.to_dict(hours_limit), plan_text(prediction, hours_limit), as_json=json)
+    refusal = prediction.refusal(hours_limit)
+    if refusal is not None:
+        raise UsageError(refusal)
     return EXIT_DONE

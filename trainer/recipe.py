@@ -12,6 +12,16 @@ from preprocess.recipe import Recipe, override, parse, read_toml
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+BestFigure = Literal["", "loss", "info_nce", "info_nce_over_chance", "learner", "learner_over_chance", "retrieval_at_1"]
+HIGHER_IS_BETTER = {
+    "loss": False,
+    "info_nce": False,
+    "info_nce_over_chance": False,
+    "learner": False,
+    "learner_over_chance": False,
+    "retrieval_at_1": True,
+}
+"""Of each figure that checkpoint.best may name."""
 
 
 class SplitRecipe(Recipe):
@@ -46,11 +56,13 @@ class EncoderRecipe(Recipe):
         name: `fast`, or `reference` for the encoder of the ClinImCL paper.
         embedding_width: E.
         projection_width: width of the training-only projection.
+        norm: `batch`, the faster; `group` where no scan may depend on another, as optim.cache_chunk needs.
     """
 
     name: Literal["fast", "reference"] = "fast"
     embedding_width: int = Field(default=256, ge=2)
     projection_width: int = Field(default=128, ge=2)
+    norm: Literal["batch", "group"] = "batch"
 
 
 class InfoNceTerm(Recipe):
@@ -108,6 +120,7 @@ class OptimRecipe(Recipe):
         weight_decay: on weights; never on biases and normalisation.
         warmup_fraction: part of all steps with rising learning rate.
         clip_norm: largest norm of the gradient; 0 for none.
+        cache_chunk: scans whose activations are alive at a time (gradient caching); 0 for the whole batch.
     """
 
     epochs: int = Field(default=10, ge=1)
@@ -115,6 +128,7 @@ class OptimRecipe(Recipe):
     weight_decay: float = Field(default=1e-4, ge=0)
     warmup_fraction: float = Field(default=0.0, ge=0, lt=1)
     clip_norm: float = Field(default=0.0, ge=0)
+    cache_chunk: int = Field(default=0, ge=0)
 
 
 class HeadRecipe(Recipe):
@@ -137,10 +151,12 @@ class CheckpointRecipe(Recipe):
     Attributes:
         every_epochs: epochs between checkpoints.
         keep: how many of the latest stay.
+        best: figure of the history whose best checkpoint stays too, named by checkpoints/best.json; empty for none.
     """
 
     every_epochs: int = Field(default=1, ge=1)
     keep: int = Field(default=2, ge=1)
+    best: BestFigure = ""
 
 
 class TrainRecipe(Recipe):
@@ -185,13 +201,35 @@ def load_recipe(source: str, assignments: tuple[str, ...] = ()) -> TrainRecipe:
     path = named.get(source, Path(source))
     data: dict[str, Any] = override(read_toml(path), assignments)
     recipe = parse(TrainRecipe, data, where=source)
+    refuse_contradictions(recipe, where=source)
+    return recipe
+
+
+def refuse_contradictions(recipe: TrainRecipe, *, where: str) -> None:
+    """Refuse settings that are each in range and exclude each other.
+
+    Args:
+        recipe: every setting.
+        where: how messages name it.
+
+    Raises:
+        UsageError: with both settings and the remedy.
+    """
     names = [term.name for term in recipe.objective]
     if len(set(names)) < len(names):
-        raise UsageError(
-            f"{source}: the objectives are {', '.join(names)}; name each once, with the sum of its weights"
-        )
+        raise UsageError(f"{where}: the objectives are {', '.join(names)}; name each once, with the sum of its weights")
     if recipe.data.sampling != "pairs" and any(isinstance(term, InfoNceTerm) for term in recipe.objective):
         raise UsageError(
-            f"{source}: info_nce compares two visits, data.sampling is 'scans'; set data.sampling = 'pairs'"
+            f"{where}: info_nce compares two visits, data.sampling is 'scans'; set data.sampling = 'pairs'"
         )
-    return recipe
+    if recipe.optim.cache_chunk > 0 and recipe.encoder.norm == "batch":
+        raise UsageError(
+            f"{where}: optim.cache_chunk is {recipe.optim.cache_chunk} and encoder.norm is 'batch', whose statistics "
+            "of the whole batch no chunk has; set encoder.norm = 'group', or optim.cache_chunk = 0"
+        )
+    wanted = recipe.checkpoint.best.removesuffix("_over_chance")
+    if wanted in ("info_nce", "learner") and wanted not in names:
+        raise UsageError(
+            f"{where}: checkpoint.best is {recipe.checkpoint.best!r} and the objectives are {', '.join(names)}; name a "
+            "figure of one of them, loss or retrieval_at_1"
+        )

@@ -32,28 +32,76 @@ class Augment:
             epoch: counted from 0.
             batch: place of the batch in its epoch.
         """
-        num_scans = len(voxels_NCDHW)
-        device = voxels_NCDHW.device
+        draws = self.draw(len(voxels_NCDHW), voxels_NCDHW[0].numel(), seed=seed, epoch=epoch, batch=batch)
+        return draws.views(voxels_NCDHW, scale=scale)
+
+    def draw(self, num_scans: int, num_voxels: int, *, seed: int, epoch: int, batch: int) -> "Draws":
+        """What the views of a whole batch differ by, to be applied to all of it or to a part.
+
+        Args:
+            num_scans: scans of the whole batch.
+            num_voxels: voxels of a scan, all channels.
+            seed: of the run.
+            epoch: counted from 0.
+            batch: place of the batch in its epoch.
+        """
         # Drawn on the CPU, so that a run sees the same views on every device.
-        draws = torch.Generator().manual_seed(_mix(seed, epoch, batch))
-        mirrored = (torch.rand(num_scans, generator=draws) < self.flip).tolist()
+        generator = torch.Generator().manual_seed(_mix(seed, epoch, batch))
+        mirrored = (torch.rand(num_scans, generator=generator) < self.flip).tolist()
         reach = 2 * self.shift_voxels + 1
-        shifts = (torch.randint(reach, (num_scans, 3), generator=draws) - self.shift_voxels).tolist()
-        gains = (1 + self.gain * (2 * torch.rand(num_scans, generator=draws) - 1)).tolist()
-        noises = (self.noise * torch.rand(num_scans, generator=draws)).tolist()
+        shifts = (torch.randint(reach, (num_scans, 3), generator=generator) - self.shift_voxels).tolist()
+        gains = (1 + self.gain * (2 * torch.rand(num_scans, generator=generator) - 1)).tolist()
+        noises = (self.noise * torch.rand(num_scans, generator=generator)).tolist()
+        if self.noise == 0:
+            return Draws(mirrored, shifts, gains, noises, grain=None, offsets=[])
+        # One noise volume a batch, read from another place for each scan: drawing normals for every voxel of a
+        # batch costs as much as the training step on a CPU.
+        grain = torch.randn(num_voxels, generator=generator).repeat(2)
+        offsets = torch.randint(num_voxels, (num_scans,), generator=generator).tolist()
+        return Draws(mirrored, shifts, gains, noises, grain=grain, offsets=offsets)
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """The drawn parameters of a batch's views, one of each a scan.
+
+    Attributes:
+        mirrored: whether left and right change places.
+        shifts: whole voxels along D, H and W.
+        gains: factor of all intensities.
+        noises: standard deviation of the noise.
+        grain: the batch's noise volume, twice in a row; None without noise.
+        offsets: where in it each scan starts to read.
+    """
+
+    mirrored: list[bool]
+    shifts: list[list[int]]
+    gains: list[float]
+    noises: list[float]
+    grain: torch.Tensor | None
+    offsets: list[int]
+
+    def views(self, voxels_NCDHW: torch.Tensor, *, scale: float, first: int = 0) -> torch.Tensor:
+        """Views of the batch or of some neighbouring scans of it, as float32, clipped to [0, 1].
+
+        Args:
+            voxels_NCDHW: stored voxels on the training device.
+            scale: what a stored value is multiplied by to lie in [0, 1].
+            first: place of the first of these scans in the whole batch.
+        """
+        device = voxels_NCDHW.device
         views = torch.empty(voxels_NCDHW.shape, dtype=torch.float32, device=device)
-        for place in range(num_scans):
-            voxels_CDHW = voxels_NCDHW[place].flip(1) if mirrored[place] else voxels_NCDHW[place]
-            shift_scaled(voxels_CDHW, shifts[place], scale * gains[place], out=views[place])
-        if self.noise > 0:
-            # One noise volume a batch, read from another place for each scan: drawing normals for every voxel of a
-            # batch costs as much as the training step on a CPU.
+        for place, stored_CDHW in enumerate(voxels_NCDHW):
+            drawn = first + place
+            voxels_CDHW = stored_CDHW.flip(1) if self.mirrored[drawn] else stored_CDHW
+            shift_scaled(voxels_CDHW, self.shifts[drawn], scale * self.gains[drawn], out=views[place])
+        if self.grain is not None:
+            grain = self.grain.to(device)
             num_voxels = views[0].numel()
-            grain = torch.randn(num_voxels, generator=draws).to(device).repeat(2)
-            offsets = torch.randint(num_voxels, (num_scans,), generator=draws).tolist()
-            for place in range(num_scans):
-                grain_CDHW = grain[offsets[place] : offsets[place] + num_voxels].view(views.shape[1:])
-                views[place].add_(grain_CDHW, alpha=noises[place])
+            for place in range(len(views)):
+                offset = self.offsets[first + place]
+                grain_CDHW = grain[offset : offset + num_voxels].view(views.shape[1:])
+                views[place].add_(grain_CDHW, alpha=self.noises[first + place])
         return views.clamp_(0, 1)
 
 

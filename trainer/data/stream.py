@@ -1,41 +1,72 @@
-"""Reads the planned batches of an epoch ahead of the trainer: concurrent, bounded, in order, in one process.
+"""The planned batches of an epoch, read ahead of the trainer: bounded in bytes, in the plan's order, in one process.
 
-One volume is one object is one request. Requests run on the file system's own event loop (or on threads where it has
-none), checked decoding on a few threads straight into the batch's memory. Nothing is forked: gcsfs raises in forked
-workers. The order of batches is the plan's, whatever arrives first.
+Nothing is forked: gcsfs raises in forked workers. What arrives first does not matter: order, batches and the place of
+each volume in them are the plan's, whatever is cached, repeated or late.
 """
 
-import asyncio
+import threading
+import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 
-import fsspec.asyn
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from preprocess.console import LOG
+from preprocess.errors import StoreError, UsageError
 from preprocess.store import Store
+from trainer.data.memory import default_budget_bytes
+from trainer.data.reader import ReadCounts, VolumeReader
 
 Rows = npt.NDArray[np.int64]
-_DECODE_THREADS = 2
-"""zstd takes 0.5 ms of one core for a 96^3 uint8 volume: two threads decode 2,000 to 4,000 volumes/s."""
 
 
 @dataclass(slots=True)
 class StreamCounts:
-    """What a stream has read so far."""
+    """What a stream has handed over so far.
+
+    Attributes:
+        volumes: handed over.
+        wait_seconds: that the consumer waited for batches.
+        left_out: samples that were left out for a missing or damaged volume.
+        reads: of its reader, since this stream began.
+    """
 
     volumes: int = 0
-    bytes_fetched: int = 0
+    wait_seconds: float = 0.0
+    left_out: int = 0
+    reads: ReadCounts = field(default_factory=ReadCounts)
+
+    @property
+    def bytes_fetched(self) -> int:
+        """Bytes of the objects that arrived."""
+        return self.reads.bytes_fetched
 
 
-@dataclass(slots=True)
-class _Pending:
-    voxels: torch.Tensor
-    reads: list["Future[int]"] = field(default_factory=list)
+class _Batch:
+    """A batch under way: its memory, and how many of its volumes are still missing."""
+
+    def __init__(self, rows: Rows, voxels: torch.Tensor, *, fails_at_once: bool) -> None:
+        self.rows = rows
+        self.voxels = voxels
+        self.faults: dict[int, BaseException] = {}
+        self.ready = threading.Event()
+        self.give_up: Callable[[], object] | None = None
+        self._missing = rows.size
+        self._fails_at_once = fails_at_once
+        self._lock = threading.Lock()
+
+    def done(self, place: int, error: BaseException | None) -> None:
+        """One volume is in its place, or never will be."""
+        with self._lock:
+            if error is not None:
+                self.faults[place] = error
+            self._missing -= 1
+            if self._missing == 0 or (error is not None and self._fails_at_once):
+                self.ready.set()
 
 
 class VolumeStream:
@@ -45,14 +76,20 @@ class VolumeStream:
         store: where the volumes are.
         modality: which array.
         batches: rows of each batch, shape (B, K) or (B,); the plan, in order.
-        in_flight: most volumes requested and not yet handed over; at least one batch.
+        in_flight: most requests at once.
         pin_memory: allocate batches in pinned memory, for copies to a GPU beside computation.
+        reader: keeps its cache and resident volumes from one epoch to the next; made for this stream when not given.
+        budget_bytes: most bytes that batches read ahead may hold; a quarter of the available memory when not given.
+        reuse: hand out the same memory again: a batch is then valid only until the next one is asked for.
+        max_left_out: samples with a missing or damaged volume that may be left out before the run fails.
 
-    Iterating gives tensors of the stored dtype, shape (B, K, C, D, H, W) or (B, C, D, H, W). Leaving the block cancels
-    what was requested and not yet handed over.
+    Iterating gives tensors of the stored dtype, shape (B, K, C, D, H, W) or (B, C, D, H, W). After each, `kept` holds
+    the places of the batch's samples that are in it, or None when all are. Leaving the block gives up what was
+    requested and not yet handed over.
 
     Raises:
-        StoreError: a row is missing or damaged; the message names it.
+        UsageError: two batches do not fit into the budget.
+        StoreError: a row is missing or damaged, and no more may be left out; the message names it.
         StorageError: the bucket refuses.
     """
 
@@ -64,18 +101,23 @@ class VolumeStream:
         *,
         in_flight: int = 64,
         pin_memory: bool = False,
+        reader: VolumeReader | None = None,
+        budget_bytes: int | None = None,
+        reuse: bool = False,
+        max_left_out: int = 0,
     ) -> None:
-        self.counts = StreamCounts()
-        self._ahead: deque[_Pending] = deque()
-        self._store = store
-        self._layout = store.layout(modality)
+        self.kept: Rows | None = None
+        self._reader = reader or VolumeReader(store, modality, in_flight=in_flight)
+        self._owns_reader = reader is None
         self._batches = batches
-        self._in_flight = in_flight
         self._pin_memory = pin_memory
-        self._fs = store.location.fs
-        # Threads wait for the network only where the file system has no event loop.
-        num_threads = _DECODE_THREADS if self._fs.async_impl else max(_DECODE_THREADS, 4)
-        self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="interscan-stream")
+        self._reuse = reuse
+        self._max_left_out = max_left_out
+        self._free: list[torch.Tensor] = []
+        self._ahead: deque[_Batch] = deque()
+        self._largest = max((rows.size for rows in batches), default=1)
+        self._num_ahead = self._plan_ahead(in_flight, default_budget_bytes() if budget_bytes is None else budget_bytes)
+        self.counts = StreamCounts(reads=self._reader.begin_counting())
 
     def __enter__(self) -> "VolumeStream":
         return self
@@ -83,60 +125,88 @@ class VolumeStream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._cancel()
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._give_up()
+        if self._owns_reader:
+            self._reader.close()
 
     def __iter__(self) -> Iterator[torch.Tensor]:
-        ahead = self._ahead
-        waiting = 0
-        batches = iter(self._batches)
-        upcoming = next(batches, None)
+        ahead, upcoming = self._ahead, iter(self._batches)
         try:
-            while ahead or upcoming is not None:
-                while upcoming is not None and (not ahead or waiting + upcoming.size <= self._in_flight):
-                    ahead.append(self._start(upcoming))
-                    waiting += upcoming.size
-                    upcoming = next(batches, None)
-                pending = ahead[0]
-                for read in pending.reads:
-                    self.counts.bytes_fetched += read.result()
+            while True:
+                # One batch is in the consumer's hands, so one less is ahead while it works.
+                for rows in upcoming:
+                    ahead.append(self._start(rows))
+                    if len(ahead) >= self._num_ahead:
+                        break
+                if not ahead:
+                    return
+                batch = ahead[0]
+                started = time.perf_counter()
+                batch.ready.wait()
+                self.counts.wait_seconds += time.perf_counter() - started
                 ahead.popleft()
-                self.counts.volumes += len(pending.reads)
-                waiting -= len(pending.reads)
-                yield pending.voxels
+                voxels = self._settle(batch)
+                if voxels is not None:
+                    yield voxels
+                if self._reuse:
+                    self._free.append(batch.voxels)
         finally:
-            self._cancel()
+            self._give_up()
 
-    def _cancel(self) -> None:
+    def _plan_ahead(self, in_flight: int, budget_bytes: int) -> int:
+        """How many batches are read ahead: enough for twice the requests in flight, as many as the budget holds."""
+        volume_bytes = self._reader.layout.num_bytes
+        # An object waits as it was stored before it is decoded; it is hardly ever larger than its volume.
+        batch_bytes = self._largest * 2 * volume_bytes
+        fitting = budget_bytes // batch_bytes - 1
+        if fitting < 1:
+            raise UsageError(
+                f"two batches of {self._largest} volumes take {2 * batch_bytes / 1e6:.0f} MB, the budget is "
+                f"{budget_bytes / 1e6:.0f} MB; lower data.batch_size or raise data.budget_gb"
+            )
+        wanted = max(2, -(-2 * in_flight // self._largest))
+        return int(min(wanted, fitting))
+
+    def _start(self, rows: Rows) -> _Batch:
+        """Ask for all volumes of a batch."""
+        batch = _Batch(rows, self._memory(rows.size), fails_at_once=self._max_left_out == 0)
+        slots = list(batch.voxels[: rows.size].numpy())
+        batch.give_up = self._reader.read_many(rows.ravel().tolist(), slots, batch.done)
+        return batch
+
+    def _memory(self, num_volumes: int) -> torch.Tensor:
+        if self._free:
+            return self._free.pop()
+        layout = self._reader.layout
+        held = self._largest if self._reuse else num_volumes
+        dtype = torch.from_numpy(np.empty(0, dtype=layout.dtype)).dtype
+        return torch.empty((held, *layout.shape), dtype=dtype, pin_memory=self._pin_memory)
+
+    def _settle(self, batch: _Batch) -> torch.Tensor | None:
+        """The batch's tensor, without samples that may be left out; None when nothing is left of it.
+
+        Raises:
+            StoreError, StorageError: what went wrong with a volume, when no more may be left out.
+        """
+        rows, voxels = batch.rows, batch.voxels[: batch.rows.size]
+        whole = voxels.view(*rows.shape, *self._reader.layout.shape)
+        self.kept = None
+        if not batch.faults:
+            self.counts.volumes += rows.size
+            return whole
+        per_sample = rows.size // len(rows)
+        lost = sorted({place // per_sample for place in batch.faults})
+        for place, fault in sorted(batch.faults.items()):
+            if not isinstance(fault, StoreError) or self.counts.left_out + len(lost) > self._max_left_out:
+                raise fault
+            LOG.warning("left out: %s (sample %d of its batch)", fault, place // per_sample)
+        self.counts.left_out += len(lost)
+        self.kept = np.delete(np.arange(len(rows)), lost)
+        self.counts.volumes += len(self.kept) * per_sample
+        return whole[torch.from_numpy(self.kept)] if len(self.kept) else None
+
+    def _give_up(self) -> None:
         while self._ahead:
-            for read in self._ahead.popleft().reads:
-                read.cancel()
-
-    def _start(self, rows: Rows) -> _Pending:
-        """Request all volumes of a batch."""
-        shape = (*rows.shape, *self._layout.shape)
-        dtype = torch.from_numpy(np.empty(0, dtype=self._layout.dtype)).dtype
-        voxels = torch.empty(shape, dtype=dtype, pin_memory=self._pin_memory)
-        slots = voxels.view(rows.size, *self._layout.shape).numpy()
-        pending = _Pending(voxels)
-        for slot, row in zip(slots, rows.ravel().tolist(), strict=True):
-            pending.reads.append(self._request(row, slot))
-        return pending
-
-    def _request(self, row: int, slot: np.ndarray) -> "Future[int]":
-        path = self._store.location.key(self._layout.key(row))
-        if self._fs.async_impl:
-            return asyncio.run_coroutine_threadsafe(self._fetch(row, path, slot), fsspec.asyn.get_loop())
-        return self._threads.submit(self._fetch_here, row, path, slot)
-
-    async def _fetch(self, row: int, path: str, slot: np.ndarray) -> int:
-        with self._store.naming(row, self._layout.modality):
-            data: bytes = await self._fs._cat_file(path)
-            await asyncio.get_running_loop().run_in_executor(self._threads, self._layout.decode_into, data, slot)
-        return len(data)
-
-    def _fetch_here(self, row: int, path: str, slot: np.ndarray) -> int:
-        with self._store.naming(row, self._layout.modality):
-            data: bytes = self._fs.cat_file(path)
-            self._layout.decode_into(data, slot)
-        return len(data)
+            batch = self._ahead.popleft()
+            if batch.give_up is not None:
+                batch.give_up()

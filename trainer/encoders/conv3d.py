@@ -3,9 +3,11 @@
 Both take float volumes_BCDHW in [0, 1] and return float32 embeddings_BE, under autocast too: what is sought is the
 small difference between two visits, and bfloat16 keeps only 8 bits of each. Both can be traced and exported with a
 free batch axis; they hold no state but weights and BatchNorm statistics, so in eval mode a volume's embedding does
-not depend on what else is in the batch.
+not depend on what else is in the batch. With GroupNorm it does not in training either, at the price of speed
+(docs/adr/0006-group-norm-for-gradient-caching.md).
 """
 
+import math
 from itertools import pairwise
 from typing import Literal, TypeAlias
 
@@ -17,7 +19,18 @@ from trainer.encoders.heads import PreciseLinear
 SMALLEST_EDGE = 16
 """Voxels an edge needs, so that something is left after both encoders have halved it four times."""
 
+_GROUPS = 8
+"""Groups of a GroupNorm; every width of both encoders is a multiple of 8, and so each group a whole vector."""
+
 EncoderName: TypeAlias = Literal["reference", "fast"]
+NormName: TypeAlias = Literal["batch", "group"]
+
+
+def _norm(norm: NormName, width: int) -> nn.Module:
+    """Normalisation of `width` channels: over the batch, or over groups of channels of each volume alone."""
+    if norm == "group":
+        return nn.GroupNorm(math.gcd(_GROUPS, width), width)
+    return nn.BatchNorm3d(width)
 
 
 class Encoder(nn.Module):
@@ -77,14 +90,15 @@ class ReferenceEncoder(Encoder):
     Args:
         in_channels: channels C of a volume.
         embedding_width: width E of the embedding.
+        norm: `batch` as published, or `group`.
     """
 
-    def __init__(self, *, in_channels: int = 1, embedding_width: int = 256) -> None:
+    def __init__(self, *, in_channels: int = 1, embedding_width: int = 256, norm: NormName = "batch") -> None:
         widths = (in_channels, 16, 32, 64, 128)
         layers: list[nn.Module] = []
         for width_in, width_out in pairwise(widths):
             layers += [nn.MaxPool3d(2), nn.Conv3d(width_in, width_out, 3, padding=1)]
-            layers += [nn.BatchNorm3d(width_out), nn.ReLU(inplace=True)]
+            layers += [_norm(norm, width_out), nn.ReLU(inplace=True)]
         super().__init__(
             nn.Sequential(*layers),
             in_channels=in_channels,
@@ -130,6 +144,7 @@ class FastEncoder(Encoder):
         in_channels: channels C of a volume.
         widths: channels after the stem and after each strided convolution.
         embedding_width: width E of the embedding.
+        norm: `batch` or `group`.
     """
 
     def __init__(
@@ -137,14 +152,15 @@ class FastEncoder(Encoder):
         in_channels: int = 1,
         widths: tuple[int, ...] = (32, 64, 128, 256),
         embedding_width: int = 256,
+        norm: NormName = "batch",
     ) -> None:
         if not widths:
             raise ValueError("widths is empty; give at least the width of the stem")
-        layers: list[nn.Module] = [BlockStem(in_channels, widths[0]), nn.BatchNorm3d(widths[0]), nn.ReLU(inplace=True)]
+        layers: list[nn.Module] = [BlockStem(in_channels, widths[0]), _norm(norm, widths[0]), nn.ReLU(inplace=True)]
         for width_in, width_out in pairwise(widths):
-            # No bias: BatchNorm's shift does its work.
+            # No bias: the normalisation's shift does its work.
             layers += [nn.Conv3d(width_in, width_out, 3, stride=2, padding=1, bias=False)]
-            layers += [nn.BatchNorm3d(width_out), nn.ReLU(inplace=True)]
+            layers += [_norm(norm, width_out), nn.ReLU(inplace=True)]
         super().__init__(
             nn.Sequential(*layers),
             in_channels=in_channels,
@@ -153,19 +169,20 @@ class FastEncoder(Encoder):
         )
 
 
-def build_encoder(name: EncoderName, *, in_channels: int, embedding_width: int) -> Encoder:
+def build_encoder(name: EncoderName, *, in_channels: int, embedding_width: int, norm: NormName = "batch") -> Encoder:
     """Build an encoder by the name that recipes use.
 
     Args:
         name: `reference` or `fast`.
         in_channels: channels C of a volume.
         embedding_width: width E of the embedding.
+        norm: `batch`: statistics of the batch; `group`: of each volume alone, which gradient caching needs.
 
     Raises:
         ValueError: no encoder has that name.
     """
     if name == "reference":
-        return ReferenceEncoder(in_channels=in_channels, embedding_width=embedding_width)
+        return ReferenceEncoder(in_channels=in_channels, embedding_width=embedding_width, norm=norm)
     if name == "fast":
-        return FastEncoder(in_channels=in_channels, embedding_width=embedding_width)
+        return FastEncoder(in_channels=in_channels, embedding_width=embedding_width, norm=norm)
     raise ValueError(f"no encoder is called {name!r}; choose reference or fast")

@@ -1,13 +1,13 @@
 """The training loop: plan an epoch, stream it, step, validate, write down; resumes to the same weights.
 
 What a step sees depends on seed, epoch and batch only, so a run that was cut off at any point and started again ends
-where an uninterrupted one ends.
+where an uninterrupted one ends. The plan is that of all processes together, each reads its part of every batch.
 """
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -22,15 +22,18 @@ from trainer.data.augment import Augment
 from trainer.data.cohort import Cohort
 from trainer.data.sampling import Batches, plan_epoch
 from trainer.data.stream import VolumeStream
-from trainer.fit.checkpoint import Checkpoints, State
+from trainer.fit.checkpoint import Best, Checkpoints, State
+from trainer.fit.distributed import ALONE, Group
 from trainer.fit.embedding import embed_cohort
 from trainer.fit.model import TrainingModel
 from trainer.fit.optim import build_optimiser, build_schedule
 from trainer.fit.precision import Compute
+from trainer.fit.step import Scans, Step
 from trainer.fit.stop import StopRequest
+from trainer.fit.synced_norm import synchronise
 from trainer.fit.tracking import History, Tracking
-from trainer.objectives.terms import Objective, total
-from trainer.recipe import DataRecipe, OptimRecipe
+from trainer.objectives.terms import Objective
+from trainer.recipe import HIGHER_IS_BETTER, DataRecipe, OptimRecipe
 
 _COLLAPSE = 0.97
 """A contrastive loss above this part of its chance level for a whole epoch has learned nothing."""
@@ -60,9 +63,14 @@ class Loop:
         augment: random views.
         compute: device and number format.
         seed: of the run.
-        checkpoints: where state goes.
+        checkpoints: where state goes; only the group's first process writes.
         every_epochs: epochs between checkpoints.
-        validate: figures of the model after an epoch, by name.
+        validate: figures of the model after an epoch, by name; called in the group's first process.
+        best: figure of the history whose best checkpoint is kept; empty for none.
+        group: the processes that train together.
+
+    Raises:
+        UsageError: too few subjects for a batch, or for so many processes.
     """
 
     def __init__(
@@ -80,24 +88,42 @@ class Loop:
         checkpoints: Checkpoints,
         every_epochs: int,
         validate: Callable[[nn.Module], dict[str, float]],
+        best: str = "",
+        group: Group = ALONE,
     ) -> None:
+        synchronise(model, group)
         self.model = model.to(compute.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self._objectives = objectives
         self._store = store
         self._training = training
         self._data = data
-        self._optim = optim
+        self._epochs = optim.epochs
         self._augment = augment
         self._compute = compute
         self._seed = seed
         self._checkpoints = checkpoints
         self._every_epochs = every_epochs
         self._validate = validate
+        self._best = best
+        self._group = group
         self._scale = unit_scale(store.manifest.recipe.dtype)
         self._optimiser = build_optimiser(model, learning_rate=optim.learning_rate, weight_decay=optim.weight_decay)
-        num_steps = sum(len(self.plan(epoch)) for epoch in range(optim.epochs))
+        sizes = [len(batch) for epoch in range(optim.epochs) for batch in self.plan(epoch)]
+        group.require_enough(min(sizes))
+        num_steps = len(sizes)
         self._schedule = build_schedule(self._optimiser, num_steps=num_steps, warmup_fraction=optim.warmup_fraction)
         self._scaler = compute.scaler()
+        self._step = Step(
+            model,
+            objectives,
+            optimiser=self._optimiser,
+            schedule=self._schedule,
+            scaler=self._scaler,
+            compute=compute,
+            clip_norm=optim.clip_norm,
+            cache_chunk=optim.cache_chunk,
+            group=group,
+        )
         self.num_steps = num_steps
         self.position = Position()
 
@@ -135,34 +161,55 @@ class Loop:
         torch.set_rng_state(state["torch_rng"])
         self.position = Position(**state["position"], sums=dict(state["sums"]), history=list(state["history"]))
 
-    def run(self, stop: StopRequest, tracking: Tracking, progress: Callable[[int, int], None]) -> None:
+    def run(self, stop: StopRequest, tracking: Tracking | None, progress: Callable[[int, int], None]) -> None:
         """Train to the end.
 
         Args:
-            stop: asked after every step.
-            tracking: told of every epoch.
+            stop: asked after every step, in every process; one that is asked stops all.
+            tracking: told of every epoch; None in all processes but the first.
             progress: called with steps done and steps in all.
 
         Raises:
             Interrupted: stopped on request, after a checkpoint.
-            RunError: the loss is not finite.
+            RunError: the loss is not finite, another process ended, or another took over the run.
+            StorageError: a checkpoint could not be written.
             StoreError: a row is missing or damaged.
         """
         self.model.train()
         position = self.position
-        while position.epoch < self._optim.epochs:
+        while position.epoch < self._epochs:
             self._run_epoch(stop, progress)
             position.history.append(self._close_epoch())
             position.epoch, position.batch, position.sums = position.epoch + 1, 0, {}
-            tracking.record(position.history)
-            if position.epoch % self._every_epochs == 0 or position.epoch == self._optim.epochs:
-                self._checkpoints.save(self.state(), step=position.step)
+            if tracking is not None:
+                tracking.record(position.history)
+            if self._group.is_first and self._is_saved(position.epoch):
+                self._checkpoints.save_async(self.state(), step=position.step, best=self._newly_best())
+        self._checkpoints.wait()
+
+    def _is_saved(self, epochs_done: int) -> bool:
+        return epochs_done % self._every_epochs == 0 or epochs_done == self._epochs
+
+    def _newly_best(self) -> Best | None:
+        """The figure of the newest epoch, if no earlier epoch that was saved reached it."""
+        if not self._best:
+            return None
+        saved = [entry for entry in self.position.history if self._is_saved(int(entry["epoch"]) + 1)]
+        if self._best not in saved[-1]:
+            raise RunError(
+                f"checkpoint.best is {self._best} and epoch {int(saved[-1]['epoch'])} has no such figure; "
+                "start a new run with checkpoint.best = 'loss'"
+            )
+        sign = 1.0 if HIGHER_IS_BETTER[self._best] else -1.0
+        *earlier, newest = [sign * entry[self._best] for entry in saved if self._best in entry]
+        return Best(self._best, saved[-1][self._best]) if all(newest > one for one in earlier) else None
 
     def _run_epoch(self, stop: StopRequest, progress: Callable[[int, int], None]) -> None:
         position = self.position
         plan = self.plan(position.epoch)[position.batch :]
-        rows = [self._training.rows_N[batch] for batch in plan]
-        started = time.perf_counter()
+        rows = [self._training.rows_N[batch[self._group.share(len(batch))]] for batch in plan]
+        stopping = False
+        started = perf_counter()
         with VolumeStream(
             self._store,
             self._data.modality,
@@ -171,53 +218,49 @@ class Loop:
             pin_memory=self._compute.pin_memory,
         ) as stream:
             for places_BK, voxels_BKCDHW in zip(plan, stream, strict=True):
-                self._step(places_BK, voxels_BKCDHW)
+                began = perf_counter()
+                self._train_on(places_BK, voxels_BKCDHW)
+                self._add("step_seconds", perf_counter() - began)
                 position.batch += 1
                 position.step += 1
                 progress(position.step, self.num_steps)
-                if stop.wanted:
+                self._checkpoints.raise_failure()
+                stopping = self._group.any(stop.wanted)
+                if stopping:
                     break
-        self._add("bytes", stream.counts.bytes_fetched)
-        self._add("seconds", time.perf_counter() - started)
-        if stop.wanted:
-            self._checkpoints.save(self.state(), step=position.step)
+        self._add("seconds", perf_counter() - started)
+        self._add("wait_seconds", stream.counts.wait_seconds)
+        self._add("bytes", self._group.total(stream.counts.bytes_fetched))
+        if stopping:
+            if self._group.is_first:
+                self._checkpoints.save_last(self.state(), step=position.step)
             raise Interrupted(
                 f"stopped after step {position.step} of {self.num_steps}, checkpoint written; "
                 "run the same command again to go on"
             )
 
-    def _step(self, places_BK: np.ndarray, voxels_BKCDHW: torch.Tensor) -> None:
+    def _train_on(self, places_BK: np.ndarray, voxels_BKCDHW: torch.Tensor) -> None:
         position = self.position
         device = self._compute.device
-        volumes_NCDHW = self._augment(
-            voxels_BKCDHW.flatten(0, 1).to(device, non_blocking=self._compute.pin_memory),
-            scale=self._scale,
-            seed=self._seed,
-            epoch=position.epoch,
-            batch=position.batch,
+        voxels_NCDHW = voxels_BKCDHW.flatten(0, 1)
+        draws = self._augment.draw(
+            places_BK.size, voxels_NCDHW[0].numel(), seed=self._seed, epoch=position.epoch, batch=position.batch
         )
+        first = self._group.share(len(places_BK)).start * places_BK.shape[1]
         scores_BK = torch.as_tensor(self._training.scores_N[places_BK], dtype=torch.float32, device=device)
         subjects_B = torch.as_tensor(self._training.subject_codes_N[places_BK[:, 0]], device=device)
-        with self._compute.autocast():
-            output = self.model(volumes_NCDHW, scores_BK, subjects_B)
-        loss, values = total(self._objectives, output)
-        loss_value = float(loss.detach())
-        if not math.isfinite(loss_value):
+        loss, values = self._step.gradients(
+            Scans(voxels_NCDHW, draws, first, self._scale, self._compute), scores_BK, subjects_B
+        )
+        if not math.isfinite(loss):
             raise RunError(
-                f"the loss is {loss_value} at step {position.step + 1} of {self.num_steps}; start a new run with a "
+                f"the loss is {loss} at step {position.step + 1} of {self.num_steps}; start a new run with a "
                 "lower optim.learning_rate, or with optim.clip_norm"
             )
-        self._optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(self._scaler.scale(loss))
-        if self._optim.clip_norm > 0:
-            self._scaler.unscale_(self._optimiser)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self._optim.clip_norm)
-        self._scaler.step(self._optimiser)
-        self._scaler.update()
-        self._schedule.step()
+        self._step.update()
         num_scans = places_BK.size
         self._add("volumes", num_scans)
-        self._add("loss", loss_value * num_scans)
+        self._add("loss", loss * num_scans)
         for name, value in values.items():
             self._add(f"{name}.volumes", num_scans)
             self._add(name, float(value.loss.detach()) * num_scans)
@@ -227,7 +270,11 @@ class Loop:
         self.position.sums[name] = self.position.sums.get(name, 0.0) + amount
 
     def _close_epoch(self) -> dict[str, float]:
-        """Means of the epoch, its speed, and the validation figures."""
+        """Means of the epoch, its speed, and the validation figures.
+
+        `utilisation` is the time in steps over the wall time of the epoch's steps, as MLPerf Storage defines it;
+        it and `wait_seconds` are those of this process, the speeds those of all processes.
+        """
         sums = self.position.sums
         entry: dict[str, float] = {
             "epoch": float(self.position.epoch),
@@ -238,6 +285,8 @@ class Loop:
             "seconds": sums["seconds"],
             "volumes_per_s": sums["volumes"] / sums["seconds"],
             "mb_per_s": sums["bytes"] / sums["seconds"] / 1e6,
+            "wait_seconds": sums["wait_seconds"],
+            "utilisation": sums["step_seconds"] / sums["seconds"],
         }
         for objective in self._objectives:
             if objective.name not in sums:
@@ -246,6 +295,8 @@ class Loop:
             entry[objective.name] = sums[objective.name] / sums[f"{objective.name}.volumes"]
             if chance > 0:
                 entry[f"{objective.name}_over_chance"] = sums[objective.name] / chance
+        if not self._group.is_first:
+            return entry
         if entry.get("info_nce_over_chance", 0.0) >= _COLLAPSE:
             LOG.warning(
                 "epoch %d: info_nce is %.2f of its chance level ln B: collapsed, or not begun to learn",

@@ -19,7 +19,7 @@ class TrainingModel(nn.Module):
     def __init__(self, recipe: EncoderRecipe, *, in_channels: int) -> None:
         super().__init__()
         width = recipe.embedding_width
-        self.encoder = build_encoder(recipe.name, in_channels=in_channels, embedding_width=width)
+        self.encoder = build_encoder(recipe.name, in_channels=in_channels, embedding_width=width, norm=recipe.norm)
         self.projector = Projector(width, width, recipe.projection_width)
         self.score_head = ScoreHead(width)
 
@@ -31,10 +31,13 @@ class TrainingModel(nn.Module):
             scores_BK: raw scores, NaN where unknown.
             subjects_B: subjects as whole numbers.
         """
-        embeddings_NE = self.encoder(volumes_NCDHW)
+        return self.judge(self.encoder(volumes_NCDHW), scores_BK, subjects_B)
+
+    def judge(self, embeddings_NE: torch.Tensor, scores_BK: torch.Tensor, subjects_B: torch.Tensor) -> BatchOutput:
+        """The same from embeddings of all scans of the batch, wherever and in whatever parts they were computed."""
         shape = scores_BK.shape
         return BatchOutput(
-            embeddings_BKE=embeddings_NE.unflatten(0, shape),
+            embeddings_BKE=embeddings_NE.reshape(*shape, -1),
             projections_BKP=self.projector(embeddings_NE).unflatten(0, shape),
             predicted_BK=self.score_head(embeddings_NE).unflatten(0, shape),
             scores_BK=scores_BK,

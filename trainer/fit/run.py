@@ -1,6 +1,7 @@
 """A run's folder: what it was started with, how far it is, and what it ended with.
 
 run.json       recipe, store, fingerprint, index digest, split; written first
+writer.json    who trains it; there only while somebody does
 checkpoints/   resume state
 log.jsonl      one line an epoch
 tensorboard/   the same for TensorBoard

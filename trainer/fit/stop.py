@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as a request to stop after the current step; a second one interrupts at once."""
+"""SIGTERM and SIGINT as a request to stop after the current step; a second one interrupts at once, if it may."""
 
 import signal
 from collections.abc import Iterator
@@ -15,12 +15,17 @@ class StopRequest:
 
 
 @contextmanager
-def listening() -> Iterator[StopRequest]:
-    """Catch the signals while the block runs, and put the earlier handlers back afterwards."""
+def listening(*, interruptible: bool = True) -> Iterator[StopRequest]:
+    """Catch the signals while the block runs, and put the earlier handlers back afterwards.
+
+    Args:
+        interruptible: whether a second signal interrupts at once. Under torchrun it must not: Ctrl-C reaches each
+            process from the terminal and once more from torchrun, which kills what has not ended after 30 s.
+    """
     request = StopRequest()
 
     def handle(_number: int, _frame: FrameType | None) -> None:
-        if request.wanted:
+        if request.wanted and interruptible:
             raise KeyboardInterrupt
         request.wanted = True
 

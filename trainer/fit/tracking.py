@@ -38,6 +38,7 @@ class Tracking:
     def __init__(self, run: Location, *, first_epoch: int) -> None:
         self._run = run
         self._folder = Path(tempfile.mkdtemp(prefix="interscan-events-"))
+        self._uploaded_bytes: dict[str, int] = {}
         self._writer = SummaryWriter(str(self._folder), purge_step=first_epoch)
 
     def __enter__(self) -> "Tracking":
@@ -64,5 +65,9 @@ class Tracking:
         self._upload()
 
     def _upload(self) -> None:
+        # Event files only grow: one of the same size has nothing new, and a stopped run has no time to send it again.
         for path in sorted(self._folder.iterdir()):
-            self._run.write(f"tensorboard/{path.name}", path.read_bytes())
+            data = path.read_bytes()
+            if len(data) != self._uploaded_bytes.get(path.name):
+                self._run.write(f"tensorboard/{path.name}", data)
+                self._uploaded_bytes[path.name] = len(data)

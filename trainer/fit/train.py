@@ -1,31 +1,43 @@
-"""One training run from recipe and store to a finished run folder; run again, it resumes or says that it is done."""
+"""One training run from recipe and store to a finished run folder; run again, it resumes or says that it is done.
 
+Under torchrun all processes train; the first alone writes, validates and fits the head.
+"""
+
+import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
 from preprocess.console import LOG
+from preprocess.errors import UsageError
 from preprocess.storage import Location
 from preprocess.store import Store
 from trainer.data.augment import Augment
 from trainer.data.cohort import Cohort, read_cohort
 from trainer.data.pairs import rescan_pairs, visit_pairs
-from trainer.data.splits import split_subjects
+from trainer.data.splits import Split, split_subjects
 from trainer.evaluate.similarity import same_subject_retrieval
-from trainer.fit.checkpoint import Checkpoints
+from trainer.fit.background import Background
+from trainer.fit.checkpoint import Checkpoints, dump_state, load_state
 from trainer.fit.context import ScoreStatistics, build_objectives, score_statistics
+from trainer.fit.distributed import Group, joined
 from trainer.fit.embedding import embed_cohort
 from trainer.fit.head import FittedHead, fit_head
+from trainer.fit.lease import Lease, LeasedLocation
 from trainer.fit.loop import Loop, validation_figures
 from trainer.fit.model import TrainingModel
 from trainer.fit.precision import Compute, choose_compute
-from trainer.fit.run import Run
-from trainer.fit.stop import listening
+from trainer.fit.run import Run, git_revision
+from trainer.fit.stop import StopRequest, listening
 from trainer.fit.tracking import Tracking
-from trainer.recipe import LearnerTerm, TrainRecipe
+from trainer.recipe import LearnerTerm, TrainRecipe, refuse_contradictions
+
+_FINISHED = b"finished"
+"""What the first process tells the others instead of a state."""
 
 
 def train_run(
@@ -44,59 +56,132 @@ def train_run(
         progress: called with steps done and steps in all.
 
     Returns:
-        The run's result: last epoch's figures, head, speed.
+        The run's result: last epoch's figures, head, speed; the same in all processes.
 
     Raises:
-        InterscanError: the store or the run does not fit the recipe, or the run was stopped on request.
+        InterscanError: the store or the run does not fit the recipe, another process trains the run, or the run was
+            stopped on request.
     """
-    cohort = read_cohort(store, recipe.data.modality, recipe.outcome.name)
-    split = split_subjects(
-        cohort.subject_ids, validation=recipe.split.validation, test=recipe.split.test, seed=recipe.seed
-    )
+    refuse_contradictions(recipe, where=recipe.name)
     compute = choose_compute(recipe.device, recipe.precision)
-    training, validation = (cohort.of_subjects(split.of(part)) for part in ("train", "validation"))
-    statistics = score_statistics(training)
-    model = _new_model(recipe, in_channels=store.layout(recipe.data.modality).shape[0])
-    checkpoints = Checkpoints(location, keep=recipe.checkpoint.keep)
-    loop = _build_loop(recipe, model, store, training, validation, statistics, compute, checkpoints)
+    with joined(compute.device) as group, listening(interruptible=group.world_size == 1) as stop:
+        parts = _Parts.read(recipe, store, compute, group)
+        if group.is_first:
+            return _lead(parts, location, stop, progress)
+        return _follow(parts, location, stop, progress)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What every process makes alike from recipe and store."""
+
+    recipe: TrainRecipe
+    store: Store
+    compute: Compute
+    group: Group
+    split: Split
+    training: Cohort
+    validation: Cohort
+    statistics: ScoreStatistics | None
+    model: TrainingModel
+
+    @classmethod
+    def read(cls, recipe: TrainRecipe, store: Store, compute: Compute, group: Group) -> "_Parts":
+        cohort = read_cohort(store, recipe.data.modality, recipe.outcome.name)
+        split = split_subjects(
+            cohort.subject_ids, validation=recipe.split.validation, test=recipe.split.test, seed=recipe.seed
+        )
+        training, validation = (cohort.of_subjects(split.of(part)) for part in ("train", "validation"))
+        model = _new_model(recipe, in_channels=store.layout(recipe.data.modality).shape[0])
+        return cls(
+            recipe, store, compute, group, split, training, validation, score_statistics(training), model
+        )  # fmt: skip
+
+
+def _lead(parts: _Parts, location: Location, stop: StopRequest, progress: Callable[[int, int], None]) -> dict[str, Any]:
+    """Train in the first process, which alone writes."""
+    recipe, group = parts.recipe, parts.group
+    lease = Lease(location)
+    background = Background(lease.beat, pulse_s=lease.beat_s)
+    leased = LeasedLocation(location, lease)
+    origin = {
+        "recipe": recipe.model_dump(mode="json"),
+        "fingerprint": parts.store.manifest.fingerprint,
+        "git_revision": git_revision(),
+    }
+    checkpoints = Checkpoints(leased, keep=recipe.checkpoint.keep, background=background, origin=origin)
+    loop = _build_loop(parts, checkpoints)
     # Only now, so that a recipe which cannot be followed leaves no run behind.
-    run = Run.start(location, recipe, store, split)
-    finished = run.result()
-    if finished is not None:
-        LOG.info("%s: already finished; nothing to do", location.uri)
-        return finished
-    _report_unpaired(training)
-    with listening() as stop:
+    run = Run.start(location, recipe, parts.store, parts.split)
+    result = run.result()
+    if result is None:
+        with lease:
+            result = run.result()  # another process may have finished it before it let go
+            if result is None:
+                result = _train_leased(parts, Run(leased, run.record), loop, checkpoints, background, stop, progress)
+                group.from_first(json.dumps(result).encode())
+                return result
+    LOG.info("%s: already finished; nothing to do", location.uri)
+    group.from_first(_FINISHED)
+    group.from_first(json.dumps(result).encode())
+    return result
+
+
+def _train_leased(
+    parts: _Parts,
+    run: Run,
+    loop: Loop,
+    checkpoints: Checkpoints,
+    background: Background,
+    stop: StopRequest,
+    progress: Callable[[int, int], None],
+) -> dict[str, Any]:
+    _report_unpaired(parts.training)
+    with background:
         state = checkpoints.load_latest()
         if state is not None:
             loop.restore(state)
-            LOG.info("%s: going on after step %d of %d", location.uri, loop.position.step, loop.num_steps)
-        with Tracking(location, first_epoch=loop.position.epoch) as tracking:
+            LOG.info("%s: going on after step %d of %d", run.location.uri, loop.position.step, loop.num_steps)
+        if parts.group.world_size > 1:
+            LOG.info("%d processes share each batch", parts.group.world_size)
+            parts.group.from_first(dump_state(loop.state()))
+        with Tracking(run.location, first_epoch=loop.position.epoch) as tracking:
             loop.run(stop, tracking, progress)
-        head = _fit_progression(model, recipe, store, training, validation, compute)
+        head = _fit_progression(parts)
         if head is None:
             LOG.warning("no progression head: the training pairs show no two kinds of change in score and embedding")
-        return _finish(run, loop, head, statistics)
+        return _finish(run, loop, head, parts.statistics)
 
 
-def _build_loop(
-    recipe: TrainRecipe,
-    model: TrainingModel,
-    store: Store,
-    training: Cohort,
-    validation: Cohort,
-    statistics: ScoreStatistics | None,
-    compute: Compute,
-    checkpoints: Checkpoints,
-) -> Loop:
+def _follow(
+    parts: _Parts, location: Location, stop: StopRequest, progress: Callable[[int, int], None]
+) -> dict[str, Any]:
+    """Train in another process: the state comes from the first, and nothing is written."""
+    loop = _build_loop(parts, Checkpoints(location, keep=1))
+    state = parts.group.from_first(None)
+    if state != _FINISHED:
+        loop.restore(load_state(state, where="the first process's state"))
+        loop.run(stop, None, progress)
+    result: dict[str, Any] = json.loads(parts.group.from_first(None))
+    return result
+
+
+def _build_loop(parts: _Parts, checkpoints: Checkpoints) -> Loop:
+    recipe, store, compute = parts.recipe, parts.store, parts.compute
+    training, validation = parts.training, parts.validation
     objectives = build_objectives(
-        recipe.objective, statistics, outcome=recipe.outcome.name, outcome_threshold=recipe.outcome.threshold
+        recipe.objective, parts.statistics, outcome=recipe.outcome.name, outcome_threshold=recipe.outcome.threshold
     )
     if all(isinstance(term, LearnerTerm) for term in recipe.objective):
         # A batch in which no scan has a score would teach nothing.
         training = training.scored()
     visits = visit_pairs(validation, recipe.outcome, which="consecutive")
     can_retrieve = len(visits) > 0 and len(validation.places_by_subject) > 1
+    if recipe.checkpoint.best == "retrieval_at_1" and not can_retrieve:
+        raise UsageError(
+            f"checkpoint.best is retrieval_at_1 and the {len(validation.places_by_subject)} validation subjects have "
+            "no visits to find; set checkpoint.best = 'loss', or raise split.validation"
+        )
 
     def score(embeddings_NE: np.ndarray) -> dict[str, float]:
         if not can_retrieve:
@@ -105,7 +190,7 @@ def _build_loop(
         return {"retrieval_at_1": found.value, "retrieval_chance": found.chance}
 
     return Loop(
-        model,
+        parts.model,
         objectives,
         store,
         training,
@@ -117,6 +202,8 @@ def _build_loop(
         checkpoints=checkpoints,
         every_epochs=recipe.checkpoint.every_epochs,
         validate=validation_figures(store, recipe.data.modality, validation, compute, score),
+        best=recipe.checkpoint.best,
+        group=parts.group,
     )
 
 
@@ -126,22 +213,21 @@ def _new_model(recipe: TrainRecipe, *, in_channels: int) -> TrainingModel:
         return TrainingModel(recipe.encoder, in_channels=in_channels)
 
 
-def _fit_progression(
-    model: TrainingModel, recipe: TrainRecipe, store: Store, training: Cohort, validation: Cohort, compute: Compute
-) -> FittedHead | None:
+def _fit_progression(parts: _Parts) -> FittedHead | None:
+    recipe = parts.recipe
     # In float32, as the exported model will compute.
-    exact = Compute(compute.device, torch.float32)
-    parts = []
-    for cohort in (training, validation):
-        embeddings_NE = embed_cohort(model.encoder, store, recipe.data.modality, cohort, exact)
+    exact = Compute(parts.compute.device, torch.float32)
+    pairs = []
+    for cohort in (parts.training, parts.validation):
+        embeddings_NE = embed_cohort(parts.model.encoder, parts.store, recipe.data.modality, cohort, exact)
         visits = visit_pairs(cohort, recipe.outcome, which=recipe.head.pairs).labelled()
         repeats = rescan_pairs(cohort, recipe.outcome).labelled()
         earlier = np.concatenate([visits.earlier_P, repeats.earlier_P])
         later = np.concatenate([visits.later_P, repeats.later_P])
-        parts.append(
+        pairs.append(
             (embeddings_NE[later] - embeddings_NE[earlier], np.concatenate([visits.labels_P, repeats.labels_P]))
         )
-    return fit_head(*parts[0], *parts[1], hidden=recipe.head.hidden, strengths=recipe.head.l2, seed=recipe.seed)
+    return fit_head(*pairs[0], *pairs[1], hidden=recipe.head.hidden, strengths=recipe.head.l2, seed=recipe.seed)
 
 
 def _finish(run: Run, loop: Loop, head: FittedHead | None, statistics: ScoreStatistics | None) -> dict[str, Any]:

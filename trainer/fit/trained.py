@@ -111,7 +111,9 @@ def load_trained(run: Run, store: Store) -> Trained:
     recipe = run.recipe
     width = recipe.encoder.embedding_width
     in_channels = store.layout(recipe.data.modality).shape[0]
-    encoder = build_encoder(recipe.encoder.name, in_channels=in_channels, embedding_width=width)
+    encoder = build_encoder(
+        recipe.encoder.name, in_channels=in_channels, embedding_width=width, norm=recipe.encoder.norm
+    )
     encoder.load_state_dict(state["encoder"])
     score_head = None
     if any(isinstance(term, LearnerTerm) for term in recipe.objective):

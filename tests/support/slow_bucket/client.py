@@ -167,8 +167,10 @@ def slow_bucket(
     # Read by gcsfs when it is imported; without it every call to an emulator blocks for 60 s.
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     command = [sys.executable, "-m", "tests.support.slow_bucket.server"]
-    with subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdin is not None
+    # A session of its own: Ctrl-C is for the one who started it, which then ends it.
+    with subprocess.Popen(
+        command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    ) as process:
         assert process.stdout is not None
         try:
             first_line = process.stdout.readline()
@@ -180,7 +182,8 @@ def slow_bucket(
                 slow.set_faults(faults, seed=seed)
                 yield slow
         finally:
-            process.stdin.close()
+            # Not by closing its standard input: a forked child of this process may hold that open too.
+            process.terminate()
             try:
                 status = process.wait(_WAIT_S)
             except subprocess.TimeoutExpired:

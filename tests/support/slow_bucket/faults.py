@@ -29,7 +29,7 @@ class Fault:
             `flip`: one bit of the body is inverted, headers and digests are those of the true one;
             `stall`: half of the body is sent, nothing for `seconds`, then the rest;
             `delay`: the first byte comes `seconds` later than the latency says.
-            A body of under two bytes is cut within the head instead.
+            A body of under two bytes is cut within the head instead; an empty one has no bit to flip.
         status: HTTP status of the kind `status`.
         seconds: length of `stall` and `delay`.
         probability: of each request that the rule is for.

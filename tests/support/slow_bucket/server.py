@@ -1,4 +1,4 @@
-"""The server's process: the bucket on one port, its control on another, until standard input ends.
+"""The server's process: the bucket on one port, its control on another, until SIGTERM or the end of standard input.
 
 `python -m tests.support.slow_bucket.server` prints one line of JSON with both ports. A process of its own, so that its
 CPU time is not the client's; ending with its standard input, so that it never outlives the one who started it.
@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import json
 import random
+import signal
 import socket
 import sys
 import time
@@ -43,7 +44,10 @@ class Counters:
 
 
 class BucketServer:
-    """Answers requests after the latency, at the line's rate, with the faults that are due."""
+    """Answers requests after the latency, at the line's rate, with the faults that are due.
+
+    What is asked is carried out when it arrives, even if the client leaves before the answer.
+    """
 
     def __init__(self) -> None:
         self.buckets = Buckets()
@@ -236,6 +240,7 @@ async def _serve() -> None:
     controlling = await loop.create_server(lambda: Connection(control_line, control.receive, control_peers), HOST, 0)
     ended = asyncio.Event()
     loop.add_reader(sys.stdin.fileno(), ended.set)  # nothing is ever written to it: readable means closed
+    loop.add_signal_handler(signal.SIGTERM, ended.set)
     ports = {"port": server.port, "control_port": controlling.sockets[0].getsockname()[1]}
     sys.stdout.write(json.dumps(ports) + "\n")
     sys.stdout.flush()

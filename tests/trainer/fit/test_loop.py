@@ -132,7 +132,7 @@ def test_an_interrupted_epoch_counts_all_its_reading_and_seconds(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
 ) -> None:
     ticks = iter(range(1000))
-    monkeypatch.setattr("trainer.fit.loop.time.perf_counter", lambda: float(next(ticks)))
+    monkeypatch.setattr("trainer.fit.loop.perf_counter", lambda: float(next(ticks)))
     whole, run = build(store, Location(tmp_path / "whole"))[0], Location(tmp_path / "run")
     train(whole, Location(tmp_path / "whole"))
     first, _ = build(store, run)

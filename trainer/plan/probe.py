@@ -1,0 +1,76 @@
+"""Reads a few rows of a store one after another and times them: the only part of a plan that reads volumes."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from preprocess.store import Store
+from trainer.data.cohort import Rows
+
+PROBE_ROWS = 8
+"""Enough for a mean and its spread; on a bucket less than a second, and a hundredth of a cent."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What reading a few rows showed.
+
+    Attributes:
+        latency_s: of each read, from the request to its last byte.
+        num_bytes: stored size of each.
+        decode_s: checking and unpacking each, on one thread.
+        is_async: whether the file system takes many requests at once, rather than one a thread.
+        protocol: of the store's URL, for example `gs`; `file` for local paths.
+    """
+
+    latency_s: tuple[float, ...]
+    num_bytes: tuple[int, ...]
+    decode_s: tuple[float, ...]
+    is_async: bool
+    protocol: str
+
+    @property
+    def bytes_per_volume(self) -> float:
+        """Mean stored size."""
+        return float(np.mean(self.num_bytes))
+
+    @property
+    def decode_mean_s(self) -> float:
+        """Median time to unpack one: the first is slowed by loading the codec."""
+        return float(np.median(self.decode_s))
+
+
+def probe_rows(store: Store, modality: str, rows_N: Rows, *, most: int = PROBE_ROWS) -> Probe:
+    """Read rows spread evenly over those given.
+
+    Args:
+        store: where they are.
+        modality: which array.
+        rows_N: rows that training will read; at least one.
+        most: most rows to read.
+
+    Raises:
+        StoreError: a row is missing or damaged; the message names it.
+        StorageError: the bucket refuses.
+    """
+    layout = store.layout(modality)
+    places = np.unique(np.linspace(0, len(rows_N) - 1, min(most, len(rows_N))).round().astype(np.int64))
+    latency_s, num_bytes, decode_s = [], [], []
+    for row in rows_N[places].tolist():
+        with store.naming(row, modality):
+            asked = time.perf_counter()
+            data = store.location.read(layout.key(row))
+            arrived = time.perf_counter()
+            layout.decode(data)
+            decode_s.append(time.perf_counter() - arrived)
+        latency_s.append(arrived - asked)
+        num_bytes.append(len(data))
+    protocol, separator, _ = store.location.uri.partition("://")
+    return Probe(
+        latency_s=tuple(latency_s),
+        num_bytes=tuple(num_bytes),
+        decode_s=tuple(decode_s),
+        is_async=bool(store.location.fs.async_impl),
+        protocol=protocol if separator else "file",
+    )

@@ -1,0 +1,151 @@
+"""What a run will read, counted from its own epoch plans, and what one training step computes; touches no network."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from trainer.data.cohort import Cohort, Rows
+from trainer.data.sampling import plan_epoch
+from trainer.data.splits import split_subjects
+from trainer.fit.model import TrainingModel
+from trainer.recipe import EncoderRecipe, LearnerTerm, TrainRecipe
+
+Precision = str
+"""`float32`, `bfloat16` or `float16`."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """How many volumes a run reads, and for what.
+
+    Attributes:
+        volumes_per_epoch: read for training, one number an epoch.
+        num_steps: batches of all epochs.
+        scans_per_subject: K, the scans of a subject in a batch.
+        largest_batch: volumes of the largest batch.
+        validation_volumes: embedded after each epoch.
+        head_volumes: embedded once at the end, for the progression head.
+        rows_N: rows of the store that training reads, ascending.
+    """
+
+    volumes_per_epoch: tuple[int, ...]
+    num_steps: int
+    scans_per_subject: int
+    largest_batch: int
+    validation_volumes: int
+    head_volumes: int
+    rows_N: Rows
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs."""
+        return len(self.volumes_per_epoch)
+
+    @property
+    def training_volumes(self) -> int:
+        """Read for training, all epochs."""
+        return sum(self.volumes_per_epoch)
+
+    @property
+    def embedded_volumes(self) -> int:
+        """Read for validation and for the head."""
+        return self.epochs * self.validation_volumes + self.head_volumes
+
+    @property
+    def num_requests(self) -> int:
+        """Objects read: a volume is one."""
+        return self.training_volumes + self.embedded_volumes
+
+
+@dataclass(frozen=True, slots=True)
+class StepWork:
+    """One volume's share of a training step.
+
+    Attributes:
+        num_parameters: trained parameters.
+        flop: floating point operations of forward and backward pass.
+        saved_bytes: kept for the backward pass.
+    """
+
+    num_parameters: int
+    flop: float
+    saved_bytes: float
+
+
+def count_workload(recipe: TrainRecipe, cohort: Cohort) -> Workload:
+    """Count what `train_run` reads from first step to last, by making the plans it will make.
+
+    Raises:
+        UsageError: too few subjects to split or to batch.
+    """
+    split = split_subjects(
+        cohort.subject_ids, validation=recipe.split.validation, test=recipe.split.test, seed=recipe.seed
+    )
+    training, validation = (cohort.of_subjects(split.of(part)) for part in ("train", "validation"))
+    # As train_run: without any term that can use a scan without a score, such scans are not drawn.
+    only_scores = all(isinstance(term, LearnerTerm) for term in recipe.objective)
+    drawn = training.scored() if only_scores else training
+    plans = [
+        plan_epoch(
+            drawn,
+            sampling=recipe.data.sampling,
+            batch_size=recipe.data.batch_size,
+            subjects_per_epoch=recipe.data.subjects_per_epoch,
+            seed=recipe.seed,
+            epoch=epoch,
+        )
+        for epoch in range(recipe.optim.epochs)
+    ]
+    return Workload(
+        volumes_per_epoch=tuple(sum(batch.size for batch in plan) for plan in plans),
+        num_steps=sum(len(plan) for plan in plans),
+        scans_per_subject=plans[0][0].shape[1],
+        largest_batch=max(batch.size for plan in plans for batch in plan),
+        validation_volumes=len(validation),
+        head_volumes=len(training) + len(validation),
+        rows_N=np.sort(drawn.rows_N),
+    )
+
+
+def measure_step(encoder: EncoderRecipe, shape_CDHW: tuple[int, ...], precision: Precision) -> StepWork:
+    """Count a training step's work by running it on tensors without memory.
+
+    Args:
+        encoder: of the recipe.
+        shape_CDHW: of one volume.
+        precision: of autocast; `float32` for none.
+
+    Returns:
+        The work of one volume; objectives and views are not in it.
+    """
+    num_volumes = 2  # BatchNorm refuses one
+    saved: dict[int, int] = {}
+    alive: list[torch.Tensor] = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage: Any = tensor.untyped_storage()
+        saved[storage._cdata] = storage.nbytes()
+        alive.append(tensor)  # a freed storage would hand its place to the next one
+        return tensor
+
+    # bfloat16 stands for float16: both are 2 bytes, and autocast on the CPU knows both.
+    with FakeTensorMode(), FlopCounterMode(display=False) as counter:
+        model = TrainingModel(encoder, in_channels=shape_CDHW[0])
+        volumes = torch.empty(num_volumes, *shape_CDHW)
+        hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+        with hooks, torch.autocast("cpu", torch.bfloat16, enabled=precision != "float32"):
+            output = model(volumes, torch.empty(1, num_volumes), torch.empty(1))
+        loss = output.embeddings_BKE.sum() + output.projections_BKP.sum() + output.predicted_BK.sum()
+        torch.autograd.backward(loss)
+        num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+    activations = sum(num_bytes for place, num_bytes in saved.items() if place not in weights)
+    return StepWork(
+        num_parameters=num_parameters,
+        flop=counter.get_total_flops() / num_volumes,
+        saved_bytes=activations / num_volumes,
+    )
