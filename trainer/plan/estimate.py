@@ -103,7 +103,8 @@ def step_speed(
 ) -> StepSpeed:
     """Speed of a training step.
 
-    Measured: (step_ms + views_ms or scale_ms) * voxels / 96^3, with any `step_ms` in the device's table.
+    Measured: (step_ms + views_ms or scale_ms) * voxels / 96^3 + step_overhead_ms / volumes of a batch, with any
+    `step_ms` in the device's table.
     Derived: max(device, host), where, with F the flop of a volume and S the bytes saved for its backward pass,
 
         device = F / (peak * flops_fraction) + (traffic_factor * S + view_passes * 4 * voxels) / (bandwidth * fraction)
@@ -115,7 +116,8 @@ def step_speed(
     measured = device.step_ms.get(encoder, {}).get(precision)
     if measured is not None:
         step_ms = measured + (device.views_ms if draws_views else device.scale_ms)
-        return StepSpeed(step_ms / 1e3 * num_voxels / EDGE**3, "measured")
+        volume_ms = step_ms * num_voxels / EDGE**3 + device.step_overhead_ms / batch_volumes
+        return StepSpeed(volume_ms / 1e3, "measured")
     peak = device.float32_tflops if precision == "float32" else device.tensor_tflops
     if peak is None or device.bandwidth_gb_s is None:
         raise UsageError(

@@ -97,6 +97,8 @@ class Device(Recipe):
         step_ms: measured training step by encoder and precision, ms a volume of 96^3; wins over what is derived.
         views_ms: measured, drawing the views of a volume, added to `step_ms` where the recipe draws any.
         scale_ms: measured, scaling a volume to [0, 1], added where it draws none.
+        step_overhead_ms: measured, what a step costs whatever the volumes (optimiser, objectives, reading), added to
+            `step_ms`; a small part of it is in `step_ms` already.
         prices: by cloud.
     """
 
@@ -111,6 +113,7 @@ class Device(Recipe):
     step_ms: dict[str, dict[str, float]] = Field(default_factory=dict)
     views_ms: float = Field(default=0.0, ge=0)
     scale_ms: float = Field(default=0.0, ge=0)
+    step_overhead_ms: float = Field(default=0.0, ge=0)
     prices: dict[str, Price] = Field(default_factory=dict)
 
 

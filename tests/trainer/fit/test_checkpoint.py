@@ -149,13 +149,18 @@ def test_an_upload_that_fails_twice_is_tried_a_third_time(tmp_path: Path, refuse
 def test_an_upload_that_fails_three_times_fails_the_next_step_with_one_line(tmp_path: Path) -> None:
     run = TroubledLocation(tmp_path)
     run.refusals = {"step-": 3}
-    with pytest.raises(StorageError) as raised, Background() as background:
-        checkpoints = Checkpoints(run, keep=2, background=background)
-        checkpoints.save_async(state_of(1), step=1)
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            checkpoints.raise_failure()
-            time.sleep(0.005)
+
+    def train() -> None:
+        with Background() as background:
+            checkpoints = Checkpoints(run, keep=2, background=background)
+            checkpoints.save_async(state_of(1), step=1)
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline:
+                checkpoints.raise_failure()
+                time.sleep(0.005)
+
+    with pytest.raises(StorageError) as raised:
+        train()
     message = str(raised.value)
     assert message.startswith("the checkpoint of step 1 is not written after 3 tries: ")
     assert "connection lost; run the same command again to go on" in message

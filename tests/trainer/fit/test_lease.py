@@ -87,7 +87,7 @@ def test_a_zombie_counts_as_dead(run: Location) -> None:
 def test_a_process_of_another_machine_is_replaced_only_when_its_heartbeat_is_old(run: Location) -> None:
     Lease(run).acquire()
     change(run, host="elsewhere", machine="elsewhere", pid=dead_pid(), heartbeat=time.time() - 50)
-    with pytest.raises(RunError, match="host elsewhere, pid .* last heartbeat 50 s ago"):
+    with pytest.raises(RunError, match=r"host elsewhere, pid .* last heartbeat 50 s ago"):
         Lease(run, stale_s=60, beat_s=0.01).acquire()
     change(run, heartbeat=time.time() - 61)
     with Lease(run, stale_s=60, beat_s=0.01):
@@ -106,7 +106,7 @@ def test_an_old_heartbeat_that_still_moves_is_a_wrong_clock_not_a_dead_process(r
     with ThreadPoolExecutor(1) as pool:
         beating = pool.submit(beat)
         try:
-            with pytest.raises(RunError, match="last heartbeat 3[56]"):
+            with pytest.raises(RunError, match=r"last heartbeat 3[56]"):
                 Lease(run, stale_s=60, beat_s=0.2).acquire()
         finally:
             stop.set()

@@ -126,6 +126,8 @@ def test_a_measured_step_wins_and_scales_by_voxels() -> None:
     assert speed(measured, voxels=96**3) == pytest.approx(7e-3)
     assert speed(measured, voxels=96**3, views=False) == pytest.approx(5e-3)
     assert speed(measured, voxels=48**3) == pytest.approx(7e-3 / 8)
+    with_overhead = measured.model_copy(update={"step_overhead_ms": 16.0})
+    assert speed(with_overhead, voxels=48**3) == pytest.approx(7e-3 / 8 + 1e-3)
     assert speed(measured, "float32") == pytest.approx(2.264e-3)
 
 

@@ -40,7 +40,7 @@ def test_more_requests_at_once_raise_the_utilisation_in_proportion(slow_store: S
 
 def test_a_fast_store_leaves_the_limit_to_a_slow_device(tmp_path: Path) -> None:
     path = tmp_path / "slow.toml"
-    path.write_text("[devices.cpu.step_ms]\nreference = { float32 = 1e6 }\n")
+    path.write_text("[devices.cpu]\nstep_overhead_ms = 0\nstep_ms = { reference = { float32 = 1e6 } }\n")
     prediction = predict_run(tiny_recipe(), write_store(tmp_path / "store"), load_hardware(str(path)), "cpu")
     assert prediction.limit == "compute"
     assert prediction.au.expected == prediction.au.low == 1.0
