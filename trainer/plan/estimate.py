@@ -1,12 +1,13 @@
 """The model behind `interscan plan`: pure arithmetic from counts, a probe and the table to speed, hours and memory.
 
-A run has three stations, and the slowest sets its pace (all in volumes/s):
+A run passes four stations, and the slowest sets its pace (all in volumes/s):
 
     network  = min(requests at once / mean latency, bandwidth / bytes per volume)
-    decode   = decoding threads / seconds to check and unpack one volume
+    client   = min(1 / f, cores / (f + d)); f, d: seconds of one core to fetch and to unpack a volume; one loop fetches
+    decode   = decoding threads / d
     compute  = 1 / seconds of a training step per volume
 
-    supply = min(network, decode);  AU = min(1, supply / compute);  pace = min(supply, compute)
+    supply = min(network, client, decode);  AU = min(1, supply / compute);  pace = min(supply, compute)
     hours  = start-up + training volumes / pace + epochs * filling the pipeline + embedded volumes / their pace
 
 AU is the accelerator's utilisation, time in step over wall time, as MLPerf Storage defines it.
@@ -32,8 +33,10 @@ READ_AHEAD = 2
 ADAMW_BYTES = 16
 """Of one float32 parameter: the weight, its gradient and two moments."""
 CONFIDENCE = 0.95
+_CLOCK_S = 1e-6
+"""A read that took less processor time than the clock can tell."""
 
-Limit = Literal["compute", "network latency", "network bandwidth", "decode"]
+Limit = Literal["compute", "network latency", "network bandwidth", "client", "decode"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +63,19 @@ class Supply:
     Attributes:
         latency: in flight over latency.
         bandwidth: bytes/s over bytes; infinite for local files.
+        client: of the event loop that fetches, and of the cores that it shares with decoding.
         decode: of all decoding threads.
     """
 
     latency: float
     bandwidth: float
+    client: float
     decode: float
 
     @property
     def slowest(self) -> float:
         """Of the slowest station."""
-        return min(self.latency, self.bandwidth, self.decode)
+        return min(self.latency, self.bandwidth, self.client, self.decode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,7 @@ def step_speed(
     num_voxels: int,
     batch_volumes: float,
     draws_views: bool,
+    embeds_twice: bool = False,
 ) -> StepSpeed:
     """Speed of a training step.
 
@@ -110,14 +116,17 @@ def step_speed(
         device = F / (peak * flops_fraction) + (traffic_factor * S + view_passes * 4 * voxels) / (bandwidth * fraction)
         host   = host_us_per_volume + host_ms_per_step / volumes of a batch
 
+    Gradient caching embeds every volume twice: both are multiplied by 1 + forward_share.
+
     Raises:
         UsageError: the device has neither a measured step nor published figures for this encoder and precision.
     """
+    repeats = 1 + assumed.forward_share if embeds_twice else 1.0
     measured = device.step_ms.get(encoder, {}).get(precision)
     if measured is not None:
         step_ms = measured + (device.views_ms if draws_views else device.scale_ms)
         volume_ms = step_ms * num_voxels / EDGE**3 + device.step_overhead_ms / batch_volumes
-        return StepSpeed(volume_ms / 1e3, "measured")
+        return StepSpeed(repeats * volume_ms / 1e3, "measured")
     peak = device.float32_tflops if precision == "float32" else device.tensor_tflops
     if peak is None or device.bandwidth_gb_s is None:
         raise UsageError(
@@ -128,7 +137,7 @@ def step_speed(
     device_s = work.flop / (peak * 1e12 * assumed.flops_fraction)
     device_s += traffic / (device.bandwidth_gb_s * 1e9 * assumed.bandwidth_fraction)
     host_s = assumed.host_us_per_volume / 1e6 + assumed.host_ms_per_step / 1e3 / batch_volumes
-    return StepSpeed(max(device_s, host_s), "derived")
+    return StepSpeed(repeats * max(device_s, host_s), "derived")
 
 
 def mean_latency(probe: Probe, network: Network) -> Range:
@@ -153,11 +162,14 @@ def supply(probe: Probe, network: Network, *, latency_s: float, in_flight: int, 
     """What the stream can deliver at a latency; local files are not held against the network's bandwidth."""
     threads = min(DECODE_THREADS if probe.is_async else PLAIN_THREADS, num_cores)
     at_once = in_flight if probe.is_async else PLAIN_THREADS
+    fetch_s, decode_s = max(probe.typical_fetch_cpu_s, _CLOCK_S), probe.typical_decode_s
+    loops = 1 if probe.is_async else threads
     is_near = probe.protocol in ("file", "memory")
     return Supply(
         latency=at_once / latency_s,
         bandwidth=float("inf") if is_near else network.bandwidth_mb_s * 1e6 / probe.bytes_per_volume,
-        decode=threads / probe.decode_mean_s,
+        client=min(loops / fetch_s, num_cores / (fetch_s + decode_s)),
+        decode=threads / decode_s,
     )
 
 
@@ -168,6 +180,7 @@ def limit_of(reach: Supply, demand: float) -> Limit:
     stations: dict[Limit, float] = {
         "network latency": reach.latency,
         "network bandwidth": reach.bandwidth,
+        "client": reach.client,
         "decode": reach.decode,
     }
     return min(stations, key=lambda station: stations[station])
@@ -192,15 +205,28 @@ def run_seconds(workload: Workload, reach: Supply, assumed: Assumed, *, demand: 
 
 
 def needed_memory(
-    work: StepWork, workload: Workload, assumed: Assumed, *, num_voxels: int, itemsize: int, in_flight: int
+    work: StepWork,
+    workload: Workload,
+    assumed: Assumed,
+    *,
+    num_voxels: int,
+    itemsize: int,
+    in_flight: int,
+    cache_chunk: int = 0,
 ) -> Memory:
     """Bytes of a training step.
 
     fixed  = 16 * parameters + 3 float volumes of noise + context
     volume = stored voxels + float32 view + activation_factor * saved for the backward pass
+
+    With gradient caching only `cache_chunk` volumes have anything saved, and that part of them is fixed.
     """
     fixed = ADAMW_BYTES * work.num_parameters + 3 * 4 * num_voxels + assumed.context_gb * 1e9
-    volume = (itemsize + 4) * num_voxels + assumed.activation_factor * work.saved_bytes
+    volume, saved = (itemsize + 4.0) * num_voxels, assumed.activation_factor * work.saved_bytes
+    if 0 < cache_chunk < workload.largest_batch:
+        fixed += cache_chunk * saved
+    else:
+        volume += saved
     return Memory(
         device_bytes=fixed + workload.largest_batch * volume,
         fixed_bytes=fixed,

@@ -53,6 +53,7 @@ def predict_run(recipe: TrainRecipe, store: Store, hardware: Hardware, gpu: str)
         num_voxels=num_voxels,
         itemsize=layout.dtype.itemsize,
         in_flight=recipe.data.in_flight,
+        cache_chunk=recipe.optim.cache_chunk,
     )
     speed = step_speed(
         device,
@@ -63,6 +64,7 @@ def predict_run(recipe: TrainRecipe, store: Store, hardware: Hardware, gpu: str)
         num_voxels=num_voxels,
         batch_volumes=workload.training_volumes / workload.num_steps,
         draws_views=any(recipe.augment.model_dump().values()),
+        embeds_twice=recipe.optim.cache_chunk > 0,
     )
     probe = probe_rows(store, recipe.data.modality, workload.rows_N)
     return _combine(recipe, hardware, gpu, precision, workload, memory, speed, probe)
@@ -151,7 +153,9 @@ def _assumptions(hardware: Hardware, device: Device, probe: Probe, speed: StepSp
     sentences = [compute, f"latency is {where}, and does not rise with the number of requests at once"]
     if probe.protocol not in ("file", "memory"):
         sentences.append(f"bandwidth is {hardware.network.bandwidth_mb_s:g} MB/s ({hardware.network.source})")
-    sentences.append(f"decoding was timed on this machine, which has {cores} cores, and shares none with the training")
+    sentences.append(
+        f"fetching and decoding were timed on this machine, which has {cores} cores, none taken by the training"
+    )
     sentences.append(
         f"embedding takes {hardware.assumed.forward_share:.0%} of a training step a volume; start-up takes "
         f"{hardware.assumed.startup_s:g} s; no cache, no failed request, no preemption"

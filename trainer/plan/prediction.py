@@ -123,6 +123,7 @@ class Prediction:
             "limit": self.limit,
             "network_latency_volumes_per_s": self.reach.latency,
             "network_bandwidth_volumes_per_s": self.reach.bandwidth if np.isfinite(self.reach.bandwidth) else None,
+            "client_volumes_per_s": self.reach.client,
             "decode_volumes_per_s": self.reach.decode,
             "compute_volumes_per_s": self.demand,
             "compute_basis": self.speed.basis,

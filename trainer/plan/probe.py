@@ -18,6 +18,7 @@ class Probe:
 
     Attributes:
         latency_s: of each read, from the request to its last byte.
+        fetch_cpu_s: processor time of this process in each read, decoding not included.
         num_bytes: stored size of each.
         decode_s: checking and unpacking each, on one thread.
         is_async: whether the file system takes many requests at once, rather than one a thread.
@@ -25,6 +26,7 @@ class Probe:
     """
 
     latency_s: tuple[float, ...]
+    fetch_cpu_s: tuple[float, ...]
     num_bytes: tuple[int, ...]
     decode_s: tuple[float, ...]
     is_async: bool
@@ -36,9 +38,14 @@ class Probe:
         return float(np.mean(self.num_bytes))
 
     @property
-    def decode_mean_s(self) -> float:
+    def typical_decode_s(self) -> float:
         """Median time to unpack one: the first is slowed by loading the codec."""
         return float(np.median(self.decode_s))
+
+    @property
+    def typical_fetch_cpu_s(self) -> float:
+        """Median processor time to fetch one: the first is slowed by opening a connection."""
+        return float(np.median(self.fetch_cpu_s))
 
 
 def probe_rows(store: Store, modality: str, rows_N: Rows, *, most: int = PROBE_ROWS) -> Probe:
@@ -56,12 +63,13 @@ def probe_rows(store: Store, modality: str, rows_N: Rows, *, most: int = PROBE_R
     """
     layout = store.layout(modality)
     places = np.unique(np.linspace(0, len(rows_N) - 1, min(most, len(rows_N))).round().astype(np.int64))
-    latency_s, num_bytes, decode_s = [], [], []
+    latency_s, fetch_cpu_s, num_bytes, decode_s = [], [], [], []
     for row in rows_N[places].tolist():
         with store.naming(row, modality):
-            asked = time.perf_counter()
+            asked, busy = time.perf_counter(), time.process_time()
             data = store.location.read(layout.key(row))
             arrived = time.perf_counter()
+            fetch_cpu_s.append(time.process_time() - busy)
             layout.decode(data)
             decode_s.append(time.perf_counter() - arrived)
         latency_s.append(arrived - asked)
@@ -69,6 +77,7 @@ def probe_rows(store: Store, modality: str, rows_N: Rows, *, most: int = PROBE_R
     protocol, separator, _ = store.location.uri.partition("://")
     return Probe(
         latency_s=tuple(latency_s),
+        fetch_cpu_s=tuple(fetch_cpu_s),
         num_bytes=tuple(num_bytes),
         decode_s=tuple(decode_s),
         is_async=bool(store.location.fs.async_impl),

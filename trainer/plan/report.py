@@ -1,9 +1,13 @@
 """A prediction as a short table for the person who decides, with what limits the run and what to do about it."""
 
 import math
+from dataclasses import replace
 
-from trainer.plan.estimate import Range, in_flight_for
+from trainer.plan.estimate import Limit, Range, in_flight_for, limit_of
 from trainer.plan.prediction import Prediction
+
+_WORTHWHILE = 1.1
+"""A remedy that gains less than a tenth is none."""
 
 
 def plan_text(prediction: Prediction, hours_limit: float | None) -> str:
@@ -22,8 +26,8 @@ def plan_text(prediction: Prediction, hours_limit: float | None) -> str:
         ("speed", f"{prediction.volumes_per_s.expected:,.0f} volumes/s, limited by {prediction.limit}"),
         (
             "stations",
-            f"latency {reach.latency:,.0f}, bandwidth {_count(reach.bandwidth)}, decode {reach.decode:,.0f}, "
-            f"compute {prediction.demand:,.0f} volumes/s ({prediction.speed.basis})",
+            f"latency {reach.latency:,.0f}, bandwidth {_count(reach.bandwidth)}, client {reach.client:,.0f}, "
+            f"decode {reach.decode:,.0f}, compute {prediction.demand:,.0f} volumes/s ({prediction.speed.basis})",
         ),
         (
             "reads",
@@ -33,7 +37,8 @@ def plan_text(prediction: Prediction, hours_limit: float | None) -> str:
         (
             "probe",
             f"{len(probe.num_bytes)} rows: {1e3 * prediction.latency_s.expected:.3g} ms, "
-            f"{probe.bytes_per_volume / 1e3:,.0f} kB, {1e3 * probe.decode_mean_s:.2g} ms to decode",
+            f"{probe.bytes_per_volume / 1e3:,.0f} kB, {1e3 * probe.typical_fetch_cpu_s:.2g} ms of a core to fetch, "
+            f"{1e3 * probe.typical_decode_s:.2g} ms to decode",
         ),
         ("memory", _memory(prediction)),
         *_costs(prediction),
@@ -46,23 +51,38 @@ def plan_text(prediction: Prediction, hours_limit: float | None) -> str:
 
 def remedy(prediction: Prediction) -> str:
     """What to do about the station that limits the run."""
-    demand, reach = prediction.demand, prediction.reach
-    if prediction.limit == "compute":
-        faster = "" if prediction.au.low >= 1 else f" (utilisation {prediction.au.low:.2f} at the worst)"
-        return f"the device is not kept waiting{faster}; only a faster --gpu or encoder shortens the run"
-    if prediction.limit == "network bandwidth":
-        need = demand * prediction.probe.bytes_per_volume / 1e6
-        return f"{need:,.0f} MB/s would keep the device busy: a machine with more bandwidth, or a store in uint8"
-    if prediction.limit == "decode":
-        return "two threads decode, whatever the machine: a store in uint8 decodes faster, a smaller --gpu waits less"
+    if prediction.limit != "network latency":
+        return _advice(prediction, prediction.limit)
     if not prediction.probe.is_async:
         return "four threads read local files: a faster disk, or the same store in a bucket"
-    wanted = in_flight_for(demand, prediction.latency_s.expected)
-    reached = min(wanted / prediction.latency_s.expected, reach.bandwidth, reach.decode)
-    then = min(1.0, reached / demand)
+    # More requests at once are worth no more than the next station passes on.
+    beyond = replace(prediction.reach, latency=math.inf)
+    goal = min(prediction.demand, beyond.slowest)
+    if goal < _WORTHWHILE * prediction.reach.latency:
+        following = limit_of(beyond, prediction.demand)
+        return (
+            f"raising data.in_flight would meet the next limit, {following}, at {goal:,.0f} volumes/s: "
+            f"{_advice(prediction, following)}"
+        )
+    wanted = in_flight_for(goal, prediction.latency_s.expected)
     return (
-        f"raise data.in_flight to {wanted}: {reached:,.0f} volumes/s would arrive, utilisation {then:.2f}; or train "
-        "nearer to the bucket"
+        f"raise data.in_flight to {wanted}: {goal:,.0f} volumes/s would arrive, utilisation "
+        f"{goal / prediction.demand:.2f}; or train nearer to the bucket"
+    )
+
+
+def _advice(prediction: Prediction, limit: Limit) -> str:
+    """What helps where a station other than the network's latency is the slowest."""
+    if limit == "compute":
+        faster = "" if prediction.au.low >= 1 else f" (utilisation {prediction.au.low:.2f} at the worst)"
+        return f"the device is not kept waiting{faster}; only a faster --gpu or encoder shortens the run"
+    if limit == "network bandwidth":
+        need = prediction.demand * prediction.probe.bytes_per_volume / 1e6
+        return f"{need:,.0f} MB/s would keep the device busy: a machine with more bandwidth, or fewer bytes a volume"
+    if limit == "client":
+        return "one event loop fetches everything: faster cores, fewer bytes a volume, or a smaller and cheaper --gpu"
+    return (
+        "two threads decode, whatever the machine: faster cores, fewer bytes a volume, or a smaller and cheaper --gpu"
     )
 
 

@@ -40,7 +40,14 @@ ASSUMED = Assumed(
     startup_s=10,
     source="by hand",
 )
-PROBE = Probe((0.03, 0.05, 0.04), (190_000, 210_000, 200_000), (0.001, 0.0005, 0.0005), is_async=True, protocol="gs")
+PROBE = Probe(
+    latency_s=(0.03, 0.05, 0.04),
+    fetch_cpu_s=(0.002, 0.0004, 0.0004),
+    num_bytes=(190_000, 210_000, 200_000),
+    decode_s=(0.001, 0.0005, 0.0005),
+    is_async=True,
+    protocol="gs",
+)
 WORK = StepWork(num_parameters=1_000_000, flop=2e9, saved_bytes=20e6)
 WORKLOAD = Workload((400, 600), 100, 2, 20, 50, 150, np.arange(400))
 DEVICE = Device(
@@ -48,7 +55,14 @@ DEVICE = Device(
 )
 
 
-def speed(device: Device, precision: str = "bfloat16", *, voxels: int = 1_000_000, views: bool = True) -> float:
+def speed(
+    device: Device,
+    precision: str = "bfloat16",
+    *,
+    voxels: int = 1_000_000,
+    views: bool = True,
+    embeds_twice: bool = False,
+) -> float:
     return step_speed(
         device,
         ASSUMED,
@@ -58,6 +72,7 @@ def speed(device: Device, precision: str = "bfloat16", *, voxels: int = 1_000_00
         num_voxels=voxels,
         batch_volumes=16,
         draws_views=views,
+        embeds_twice=embeds_twice,
     ).seconds_per_volume
 
 
@@ -65,9 +80,12 @@ def test_supply_is_that_of_three_stations() -> None:
     reach = supply(PROBE, NETWORK, latency_s=0.04, in_flight=64, num_cores=8)
     assert reach.latency == pytest.approx(1600)  # 64 / 40 ms
     assert reach.bandwidth == pytest.approx(500)  # 100 MB/s / 200 kB
+    assert reach.client == pytest.approx(2500)  # one loop of 0.4 ms
     assert reach.decode == pytest.approx(4000)  # 2 threads of 0.5 ms
     assert reach.slowest == pytest.approx(500)
-    assert supply(PROBE, NETWORK, latency_s=0.04, in_flight=64, num_cores=1).decode == pytest.approx(2000)
+    lonely = supply(PROBE, NETWORK, latency_s=0.04, in_flight=64, num_cores=1)
+    assert lonely.decode == pytest.approx(2000)
+    assert lonely.client == pytest.approx(1 / 0.0009)  # the one core does both
 
 
 def test_local_files_are_read_by_four_threads_without_a_network() -> None:
@@ -75,17 +93,22 @@ def test_local_files_are_read_by_four_threads_without_a_network() -> None:
     reach = supply(local, NETWORK, latency_s=0.04, in_flight=64, num_cores=8)
     assert reach.latency == pytest.approx(100)
     assert math.isinf(reach.bandwidth)
+    assert reach.client == pytest.approx(8 / 0.0009)
     assert reach.decode == pytest.approx(8000)
+    # A clock that saw nothing is no infinite speed.
+    instant = dataclasses.replace(local, fetch_cpu_s=(0.0, 0.0, 0.0))
+    assert supply(instant, NETWORK, latency_s=0.04, in_flight=64, num_cores=8).client < 1e5
 
 
 @pytest.mark.parametrize(
     ("reach", "demand", "limit", "au"),
     [
-        (Supply(1600, 500, 4000), 1000, "network bandwidth", 0.5),
-        (Supply(250, 500, 4000), 1000, "network latency", 0.25),
-        (Supply(1600, 1500, 400), 1000, "decode", 0.4),
-        (Supply(1600, 1500, 1400), 1000, "compute", 1.0),
-        (Supply(1000, 1000, 1000), 1000, "compute", 1.0),
+        (Supply(1600, 500, 9000, 4000), 1000, "network bandwidth", 0.5),
+        (Supply(250, 500, 9000, 4000), 1000, "network latency", 0.25),
+        (Supply(1600, 1500, 700, 4000), 1000, "client", 0.7),
+        (Supply(1600, 1500, 9000, 400), 1000, "decode", 0.4),
+        (Supply(1600, 1500, 1300, 1400), 1000, "compute", 1.0),
+        (Supply(1000, 1000, 1000, 1000), 1000, "compute", 1.0),
     ],
 )
 def test_the_slowest_station_is_the_limit(reach: Supply, demand: float, limit: str, au: float) -> None:
@@ -138,11 +161,11 @@ def test_a_device_without_any_figure_is_refused() -> None:
 
 
 def test_seconds_of_a_run_add_up() -> None:
-    reach = Supply(500, 1000, 1000)
+    reach = Supply(500, 1000, 1000, 1000)
     # 10 + 1000 / 200 + 2 * (0.04 + 20 / 500) + (2 * 50 + 150) / min(500, 200 / 0.25)
     assert run_seconds(WORKLOAD, reach, ASSUMED, demand=200, latency_s=0.04) == pytest.approx(10 + 5 + 0.16 + 0.5)
     # Starved: 1000 / 100, and embedding waits as well.
-    starved = run_seconds(WORKLOAD, Supply(100, 1000, 1000), ASSUMED, demand=200, latency_s=0.04)
+    starved = run_seconds(WORKLOAD, Supply(100, 1000, 1000, 1000), ASSUMED, demand=200, latency_s=0.04)
     assert starved == pytest.approx(10 + 10 + 2 * (0.04 + 0.2) + 2.5)
 
 
@@ -152,6 +175,14 @@ def test_memory_adds_up() -> None:
     assert memory.batch_volume_bytes == pytest.approx(1e6 + 4e6 + 30e6)
     assert memory.device_bytes == pytest.approx(528e6 + 20 * 35e6)
     assert memory.read_ahead_bytes == pytest.approx(128e6)
+
+
+def test_gradient_caching_takes_time_for_memory() -> None:
+    cached = needed_memory(WORK, WORKLOAD, ASSUMED, num_voxels=1_000_000, itemsize=1, in_flight=64, cache_chunk=4)
+    assert cached.device_bytes == pytest.approx(528e6 + 4 * 30e6 + 20 * 5e6)
+    whole = needed_memory(WORK, WORKLOAD, ASSUMED, num_voxels=1_000_000, itemsize=1, in_flight=64, cache_chunk=20)
+    assert whole.device_bytes == pytest.approx(528e6 + 20 * 35e6)
+    assert speed(DEVICE, embeds_twice=True) == pytest.approx(1.25 * 0.464e-3)
 
 
 def test_the_largest_batch_is_the_one_that_just_fits() -> None:

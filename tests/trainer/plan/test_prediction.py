@@ -14,7 +14,8 @@ from trainer.plan.prediction import Prediction
 
 KEYS = {
     "gpu", "device", "precision", "au", "hours", "volumes_per_s", "limit", "network_latency_volumes_per_s",
-    "network_bandwidth_volumes_per_s", "decode_volumes_per_s", "compute_volumes_per_s", "compute_basis", "latency_ms",
+    "network_bandwidth_volumes_per_s", "client_volumes_per_s",
+    "decode_volumes_per_s", "compute_volumes_per_s", "compute_basis", "latency_ms",
     "bytes_per_volume", "volumes_per_epoch", "training_volumes", "embedded_volumes", "steps", "requests", "gb_moved",
     "compute_usd", "requests_usd", "egress_usd_if_out_of_region", "device_memory_gb", "device_memory_limit_gb",
     "read_ahead_gb", "max_batch_size", "probe_rows", "in_flight_needed", "refusal", "assumptions",

@@ -37,12 +37,24 @@ def limited(prediction: Prediction, reach: Supply, *, is_async: bool = True) -> 
 @pytest.mark.parametrize(
     ("reach", "is_async", "words"),
     [
-        (Supply(640, 5000, 4000), True, "raise data.in_flight to 128: 1,280 volumes/s would arrive, utilisation 1.00"),
-        (Supply(640, 700, 4000), True, "raise data.in_flight to 128: 700 volumes/s would arrive, utilisation 0.70"),
-        (Supply(640, 5000, 4000), False, "a faster disk"),
-        (Supply(5000, 500, 4000), True, "200 MB/s would keep the device busy"),
-        (Supply(5000, 5000, 300), True, "two threads decode"),
-        (Supply(5000, 5000, 4000), True, "only a faster --gpu or encoder shortens the run"),
+        (Supply(640, 5000, 9000, 4000), True, "raise data.in_flight to 128: 1,000 volumes/s would arrive"),
+        (
+            Supply(640, 750, 9000, 4000),
+            True,
+            "raise data.in_flight to 96: 750 volumes/s would arrive, utilisation 0.75",
+        ),
+        (
+            Supply(640, 5000, 900, 4000),
+            True,
+            "raise data.in_flight to 96: 900 volumes/s would arrive, utilisation 0.90",
+        ),
+        (Supply(640, 650, 9000, 4000), True, "next limit, network bandwidth, at 650 volumes/s: 200 MB/s would keep"),
+        (Supply(950, 5000, 9000, 4000), True, "next limit, compute, at 1,000 volumes/s"),
+        (Supply(640, 5000, 9000, 4000), False, "a faster disk"),
+        (Supply(5000, 500, 9000, 4000), True, "200 MB/s would keep the device busy"),
+        (Supply(5000, 5000, 300, 4000), True, "one event loop fetches everything"),
+        (Supply(5000, 5000, 9000, 300), True, "two threads decode"),
+        (Supply(5000, 5000, 9000, 4000), True, "only a faster --gpu or encoder shortens the run"),
     ],
 )
 def test_each_limit_has_its_remedy(prediction: Prediction, reach: Supply, is_async: bool, words: str) -> None:
@@ -50,11 +62,14 @@ def test_each_limit_has_its_remedy(prediction: Prediction, reach: Supply, is_asy
 
 
 def test_the_table_shows_what_is_decided_on(prediction: Prediction) -> None:
-    shown = plan_text(limited(prediction, Supply(640, 5000, 4000)), None)
+    shown = plan_text(limited(prediction, Supply(640, 5000, 9000, 4000)), None)
     lines = {line.split("  ")[0]: line for line in shown.split("assumed:")[0].splitlines()}
     assert "0.64" in lines["utilisation (AU)"]
     assert "limited by network latency" in lines["speed"]
-    assert "latency 640, bandwidth 5,000, decode 4,000, compute 1,000 volumes/s (derived)" in lines["stations"]
+    assert (
+        "latency 640, bandwidth 5,000, client 9,000, decode 4,000, compute 1,000 volumes/s (derived)"
+        in lines["stations"]
+    )
     assert f"{prediction.workload.num_requests:,} requests" in lines["reads"]
     assert "fits" in lines["memory"]
     assert "list price of 2025-03-06" in lines["cost, google"]
