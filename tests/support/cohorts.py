@@ -154,6 +154,7 @@ def tiny_recipe(**changes: Any) -> TrainRecipe:
         "augment": {"flip": 0.5, "shift_voxels": 1, "gain": 0.1, "noise": 0.02},
         "optim": {"epochs": 2, "learning_rate": 1e-3, "warmup_fraction": 0.2, "clip_norm": 1.0},
         "head": {"l2": [1e-2, 1e-1]},
+        "checkpoint": {},
     }
     for name, value in changes.items():
         settings[name] = {**settings[name], **value} if isinstance(settings.get(name), dict) else value

@@ -2,13 +2,22 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pydantic
 import pytest
 
 from preprocess.errors import UsageError
 from tests.support.cohorts import recipe_toml, tiny_recipe
-from trainer.recipe import InfoNceTerm, LearnerTerm, TrainRecipe, load_recipe, named_recipes
+from trainer.recipe import (
+    HIGHER_IS_BETTER,
+    BestFigure,
+    InfoNceTerm,
+    LearnerTerm,
+    TrainRecipe,
+    load_recipe,
+    named_recipes,
+)
 
 HEAD = 'name = "mine"\n'
 OBJECTIVE = '[[objective]]\nname = "info_nce"\n'
@@ -129,3 +138,29 @@ def test_a_recipe_cannot_be_changed() -> None:
     with pytest.raises(pydantic.ValidationError, match="frozen"):
         recipe.seed = 4
     assert isinstance(recipe.objective[0], LearnerTerm)
+
+
+def test_cached_gradients_over_batch_statistics_are_refused_with_the_remedy(tmp_path: Path) -> None:
+    path = write(tmp_path, HEAD + OBJECTIVE + "[optim]\ncache_chunk = 16\n")
+    assert refusal(path) == (
+        f"{path}: optim.cache_chunk is 16 and encoder.norm is 'batch', whose statistics of the whole batch no chunk "
+        "has; set encoder.norm = 'group', or optim.cache_chunk = 0"
+    )
+    assert load_recipe(path, ("encoder.norm='group'",)).optim.cache_chunk == 16
+
+
+@pytest.mark.parametrize(
+    ("best", "message"),
+    [
+        ("learner", "checkpoint.best is 'learner' and the objectives are info_nce; name a figure of one of them"),
+        ("learner_over_chance", "checkpoint.best is 'learner_over_chance' and the objectives are info_nce"),
+        ("accuracy", "checkpoint.best: input should be '', 'loss', 'info_nce', "),
+    ],
+)
+def test_a_best_figure_that_cannot_be_there_is_refused(tmp_path: Path, best: str, message: str) -> None:
+    path = write(tmp_path, HEAD + OBJECTIVE + f"[checkpoint]\nbest = '{best}'\n")
+    assert refusal(path).startswith(f"{path}: {message}")
+
+
+def test_of_every_figure_it_is_known_whether_more_is_better() -> None:
+    assert set(get_args(BestFigure)) == {"", *HIGHER_IS_BETTER}

@@ -146,3 +146,12 @@ def test_the_stored_volumes_are_not_changed() -> None:
     before = stored.clone()
     ALL(stored, scale=1.0, seed=0, epoch=0, batch=0)
     assert torch.equal(stored, before)
+
+
+def test_parts_of_a_batch_are_seen_as_in_the_whole_batch() -> None:
+    augment = Augment(flip=0.5, shift_voxels=2, gain=0.2, noise=0.1)
+    voxels = torch.randint(256, (7, 1, 6, 5, 4), dtype=torch.uint8)
+    whole = augment(voxels, scale=1 / 255, seed=3, epoch=4, batch=5)
+    draws = augment.draw(7, voxels[0].numel(), seed=3, epoch=4, batch=5)
+    parts = [draws.views(voxels[start:stop], scale=1 / 255, first=start) for start, stop in ((0, 3), (3, 4), (4, 7))]
+    assert torch.equal(torch.cat(parts), whole)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trainer.encoders import Encoder, FastEncoder, Projector, ReferenceEncoder, build_encoder
+from trainer.encoders import Encoder, EncoderName, FastEncoder, Projector, ReferenceEncoder, build_encoder
 from trainer.encoders.conv3d import BlockStem
 
 NAMES = ["reference", "fast"]
@@ -168,3 +168,15 @@ def test_state_dict_carries_everything_that_decides_the_embedding(name):
     assert not torch.equal(copy(brain), encoder(brain))
     copy.load_state_dict(encoder.state_dict())
     assert torch.equal(copy(brain), encoder(brain))
+
+
+@pytest.mark.parametrize("name", ["reference", "fast"])
+def test_with_group_norm_no_scan_depends_on_another_in_training(name: EncoderName) -> None:
+    torch.manual_seed(0)
+    volumes = torch.rand(4, 1, 32, 32, 32)
+    for norm, alike in (("group", True), ("batch", False)):
+        encoder = build_encoder(name, in_channels=1, embedding_width=24, norm=norm).train()
+        apart = torch.cat([encoder(part) for part in volumes.split(2)])
+        assert torch.allclose(encoder(volumes), apart, atol=1e-5) is alike
+        layers = [layer for layer in encoder.modules() if isinstance(layer, torch.nn.GroupNorm)]
+        assert [layer.num_groups for layer in layers] == ([8] * 4 if alike else [])

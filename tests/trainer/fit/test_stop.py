@@ -28,3 +28,11 @@ def test_earlier_handlers_are_put_back_also_after_an_error(divisor: int) -> None
         assert [signal.getsignal(number) for number in SIGNALS] != before
         assert 1 / divisor == 1
     assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_where_signals_come_twice_by_themselves_a_second_one_changes_nothing(number: signal.Signals) -> None:
+    with listening(interruptible=False) as stop:
+        for _ in range(3):
+            os.kill(os.getpid(), number)
+        assert stop.wanted

@@ -63,3 +63,14 @@ def test_no_folder_is_left_behind_even_where_the_bucket_refuses_at_the_end(
     with pytest.raises(StorageError), Tracking(run, first_epoch=0):
         monkeypatch.setattr(run, "write", refuse)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_events_without_news_are_not_sent_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Location(tmp_path)
+    sent: list[str] = []
+    write = run.write
+    monkeypatch.setattr(run, "write", lambda name, data: (sent.append(name.partition("/")[0]), write(name, data)))
+    with Tracking(run, first_epoch=0) as tracking:
+        tracking.record(EPOCHS[:1])
+        tracking.record(EPOCHS[:2])
+    assert sent == [LOG_NAME, "tensorboard"] * 2

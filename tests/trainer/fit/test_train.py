@@ -3,11 +3,13 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from preprocess.errors import Interrupted, RunError, UsageError
+from preprocess.errors import Interrupted, RunError, StorageError, UsageError
 from preprocess.storage import Location
 from preprocess.store import Store
 from tests.support.cohorts import (
@@ -27,14 +29,21 @@ from tests.support.cohorts import (
     without_timing,
     write_store,
 )
+from tests.support.troubled import TroubledLocation
 from tests.trainer.conftest import Finished
 from trainer.data.cohort import read_cohort
+from trainer.fit import train as train_module
+from trainer.fit.checkpoint import Checkpoints
+from trainer.fit.lease import Lease
 from trainer.fit.run import Run
 from trainer.fit.tracking import read_history
 from trainer.fit.train import train_run
 from trainer.recipe import TrainRecipe
 
 Progress = Callable[[int, int], None]
+ONE_VALIDATION_SUBJECT = {
+    "objective": [{"name": "info_nce"}], "split": {"validation": 0.07}, "checkpoint": {"best": "retrieval_at_1"}
+}  # fmt: skip
 
 
 def stop_after(step: int) -> Progress:
@@ -135,18 +144,41 @@ def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]") ->
 
 
 def assert_survives_kills(tmp_path: Path, silent: Progress, *, seed: int, num_kills: int) -> None:
-    recipe = tiny_recipe(optim={"epochs": 6})
+    """Kill a run at random moments, then let it end; after each kill the pointers name whole states."""
+    recipe = tiny_recipe(optim={"epochs": 6 + 2 * num_kills}, checkpoint={"best": "loss"})
     store = write_store(tmp_path / "store")
     train_run(recipe, store, Location(tmp_path / "whole"), progress=silent)
     (tmp_path / "tiny.toml").write_text(recipe_toml(recipe))
     draws = random.Random(seed)
+    place = Location(tmp_path / "run")
+    in_training = 0
     for _ in range(num_kills):
+        began = time.time()
         with start(tmp_path / "tiny.toml", tmp_path / "store", tmp_path / "run") as process:
-            wait_for((tmp_path / "run" / "run.json").exists, process)
+            # From the moment it holds the run; a tenth of the kills falls before that.
+            lease = tmp_path / "run" / "writer.json"
+            if draws.random() > 0.1:
+                wait_for(lambda began=began, lease=lease: changed_since(lease, began), process)
             time.sleep(draws.random() * 0.5)
             process.kill()
-    train_run(recipe, Store.open(tmp_path / "store"), Location(tmp_path / "run"), progress=silent)
-    assert_same_end(Location(tmp_path / "run"), Location(tmp_path / "whole"))
+        if process.returncode == -signal.SIGKILL:
+            in_training += changed_since(lease, began)
+            Checkpoints(place, keep=2).load_latest()  # whole, or not there: anything else is an error
+            Checkpoints(place, keep=2).load_best()
+    assert in_training > num_kills // 2
+    train_run(recipe, Store.open(tmp_path / "store"), place, progress=silent)
+    assert_same_end(place, Location(tmp_path / "whole"))
+    ends = [Checkpoints(Location(tmp_path / name), keep=2).load_best() for name in ("run", "whole")]
+    leaves, other_leaves = (flat(state["model"]) for state in ends if state is not None)
+    assert all(torch.equal(value, other_leaves[name]) for name, value in leaves.items())
+
+
+def changed_since(path: Path, moment: float) -> bool:
+    """Whether a file was written after a moment."""
+    try:
+        return path.stat().st_mtime >= moment
+    except FileNotFoundError:
+        return False
 
 
 def test_a_run_killed_at_random_moments_and_started_again_ends_where_an_uninterrupted_one_ends(
@@ -160,7 +192,106 @@ def test_a_run_killed_at_random_moments_and_started_again_ends_where_an_uninterr
 def test_a_run_killed_many_times_ends_where_an_uninterrupted_one_ends(
     tmp_path: Path, silent: Progress, seed: int
 ) -> None:
-    assert_survives_kills(tmp_path, silent, seed=seed, num_kills=6)
+    assert_survives_kills(tmp_path, silent, seed=seed, num_kills=10)
+
+
+@pytest.mark.parametrize("hanging", ["", "step-00000003", "latest.json"])
+def test_a_stop_is_durable_within_12_seconds_on_a_bucket_that_stalls(
+    finished: Finished, tmp_path: Path, silent: Progress, hanging: str
+) -> None:
+    place = TroubledLocation(tmp_path / "run")
+    place.hanging = hanging  # the upload of the first epoch; it never ends while the run stops
+    asked = 0.0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal asked
+        if done == 4:
+            place.delay_s = 0.6  # of every request, read or write
+            asked = time.monotonic()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match="stopped after step 4 of 6, checkpoint written"):
+        train_run(finished.recipe, finished.store, place, progress=progress)
+    assert time.monotonic() - asked < 12
+    assert Location(tmp_path / "run").exists("checkpoints/latest.json")
+    state = Checkpoints(Location(tmp_path / "run"), keep=2).load_latest()
+    assert state is not None
+    assert state["position"]["step"] == 4
+    place.go_on.set()
+    train_run(finished.recipe, finished.store, Location(tmp_path / "run"), progress=silent)
+    assert_same_end(Location(tmp_path / "run"), Location(finished.folder))
+
+
+def test_an_upload_that_keeps_failing_ends_the_run_at_the_next_step(
+    finished: Finished, tmp_path: Path, silent: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.fit.checkpoint._BACKOFF_S", 0.0)
+    place = TroubledLocation(tmp_path / "run")
+    place.refusals = {"step-": 3}
+    with pytest.raises(StorageError, match=r"the checkpoint of step 3 is not written after 3 tries: .*connection lost"):
+        train_run(finished.recipe, finished.store, place, progress=silent)
+    assert not place.exists("writer.json")
+
+
+def test_a_second_command_on_a_run_says_who_trains_it_and_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "long.toml").write_text(recipe_toml(tiny_recipe(optim={"epochs": 5000})))
+    write_store(tmp_path / "store")
+    places = (tmp_path / "long.toml", tmp_path / "store", tmp_path / "run")
+    with start(*places) as first:
+        wait_for((tmp_path / "run" / "log.jsonl").exists, first)
+        with start(*places) as second:
+            output, log = second.communicate(timeout=60)
+        assert first.poll() is None
+        first.terminate()
+        first.communicate(timeout=60)
+    assert (first.returncode, second.returncode, output) == (130, 3, "")
+    told = log.strip().splitlines()[-1]
+    assert f"pid {first.pid} trains this run since 2" in told
+    assert re.search(r"last heartbeat \d+ s ago; wait until it ends, or use another --run$", told)
+    assert not (tmp_path / "run" / "writer.json").exists()
+
+
+def test_a_process_that_lost_its_run_stops_before_it_writes_anything_more(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_module, "Lease", partial(Lease, stale_s=0.0, beat_s=60.0))
+    place = Location(tmp_path / "run")
+    before: dict[Path, bytes] = {}
+
+    def progress(done: int, total: int) -> None:
+        if done == 5:
+            lease = json.loads(place.read("writer.json"))
+            place.write("writer.json", json.dumps({**lease, "token": "another", "host": "elsewhere"}).encode())
+            before.update({path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()})
+
+    with pytest.raises(RunError, match="this run was taken over by host elsewhere"):
+        train_run(finished.recipe, finished.store, place, progress=progress)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+def test_a_checkpoint_says_what_it_belongs_to(finished: Finished) -> None:
+    state = Checkpoints(finished.run.location, keep=2).load_latest()
+    assert state is not None
+    assert TrainRecipe.model_validate(state["recipe"]) == finished.recipe
+    assert state["fingerprint"] == finished.store.manifest.fingerprint
+    assert state["git_revision"] == finished.run.record["git_revision"]
+
+
+@pytest.mark.parametrize("step", [2, 4])
+def test_a_run_with_cached_gradients_resumes_bitwise(
+    finished: Finished, tmp_path: Path, silent: Progress, step: int
+) -> None:
+    recipe = tiny_recipe(optim={"cache_chunk": 2}, encoder={"norm": "group"})
+    whole, place = Location(tmp_path / "whole"), Location(tmp_path / "run")
+    train_run(recipe, finished.store, whole, progress=silent)
+    with pytest.raises(Interrupted):
+        train_run(recipe, finished.store, place, progress=stop_after(step))
+    train_run(recipe, finished.store, place, progress=silent)
+    assert_same_end(place, whole)
+    plain = Location(tmp_path / "plain")
+    train_run(tiny_recipe(encoder={"norm": "group"}), finished.store, plain, progress=silent)
+    for entry, twin in zip(read_history(place), read_history(plain), strict=True):
+        assert entry["loss"] == pytest.approx(twin["loss"], rel=1e-3)
 
 
 def test_sigterm_ends_the_command_with_130_a_message_and_a_checkpoint(tmp_path: Path) -> None:
@@ -226,6 +357,8 @@ def test_the_statistics_are_those_of_the_training_scores(finished: Finished) -> 
         (tiny_recipe(split={"validation": 0.7, "test": 0.5}), "cannot be split"),
         (tiny_recipe(objective=[{"name": "learner"}]), "learner needs scores"),
         (tiny_recipe(device="cuda"), "no CUDA device"),
+        (tiny_recipe(objective=[{"name": "info_nce"}], optim={"cache_chunk": 2}), "norm is 'batch'"),
+        (tiny_recipe(**ONE_VALIDATION_SUBJECT), "checkpoint.best is retrieval_at_1 and the 1 validation subjects"),
     ],
 )
 def test_a_recipe_that_cannot_be_followed_leaves_no_run_behind(

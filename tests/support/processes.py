@@ -1,0 +1,53 @@
+"""Two real processes over gloo, started as torchrun starts them, each running one function of a test."""
+
+import os
+import socket
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.multiprocessing as mp
+
+from trainer.fit.distributed import Group, joined
+
+
+def free_port() -> int:
+    """A port of this machine that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def in_processes(num: int, work: Callable[..., Any], folder: Path, *arguments: Any) -> list[Any]:
+    """What `work(group, *arguments)` answers in each of `num` processes, in the order of their ranks.
+
+    Args:
+        num: processes.
+        work: a function of a module, so that it can be sent to them.
+        folder: an empty one for the answers.
+        arguments: sent along.
+    """
+    folder.mkdir(parents=True)
+    mp.spawn(_enter, args=(num, free_port(), work, folder, arguments), nprocs=num)
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(num)]
+
+
+def _enter(rank: int, num: int, port: int, work: Callable[..., Any], folder: Path, arguments: tuple[Any, ...]) -> None:
+    torch.set_num_threads(1)
+    os.environ.update(
+        RANK=str(rank), WORLD_SIZE=str(num), LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
+    )
+    try:
+        with joined(torch.device("cpu")) as group:
+            answer = work(group, *arguments)
+    except BaseException:
+        traceback.print_exc()
+        raise
+    torch.save(answer, folder / f"{rank}.pt")
+
+
+def alone(work: Callable[..., Any], *arguments: Any) -> Any:
+    """The same work in this process."""
+    return work(Group(), *arguments)
