@@ -1,5 +1,7 @@
 """The verbs plan, train, evaluate and export."""
 
+from pathlib import Path
+
 from preprocess.console import EXIT_DONE, Assignments, JsonFlag, emit, progress
 
 
@@ -9,32 +11,45 @@ def train(
     store: str,
     run: str,
     settings: Assignments = (),
+    cache: Path | None = None,
+    cache_gb: float = 20.0,
+    budget_gb: float | None = None,
     json: JsonFlag = False,
 ) -> int:
     """Train a recipe on a store; checkpoints, and resumes by itself when the run exists.
 
-    Several processes: torchrun --nproc-per-node 2 -m interscan train ...
+    Several processes: torchrun --nproc-per-node 2 -m -- interscan train RECIPE --store STORE --run RUN
 
     Args:
         recipe: name of a recipe that comes with interscan (clinimcl, clinimcl-reference, demo), or a .toml file.
         store: the store's path or URL.
         run: folder of the run, path or URL; the same folder again goes on where it stopped.
         settings: one recipe value, for example --set optim.epochs=5; may be repeated.
+        cache: folder on a local disk for what was read from the bucket; may be shared with other runs.
+        cache_gb: most that it may hold, in GB.
+        budget_gb: memory for volumes read ahead, in GB, and as much again for a cohort that fits; a quarter of what is
+            available when not given.
         json: print the result as one JSON object on stdout.
     """
     from preprocess.storage import Location
     from preprocess.store import Store
     from trainer.fit.distributed import is_first_process
+    from trainer.fit.supply import SupplyOptions
     from trainer.fit.train import train_run
     from trainer.recipe import load_recipe
 
     chosen = load_recipe(recipe, settings)
     location = Location(run)
+    supply = SupplyOptions(
+        cache_folder=cache,
+        cache_bytes=round(cache_gb * 1e9),
+        budget_bytes=None if budget_gb is None else round(budget_gb * 1e9),
+    )
     if not is_first_process():
-        train_run(chosen, Store.open(store), location, progress=lambda *_: None)
+        train_run(chosen, Store.open(store), location, progress=lambda *_: None, supply=supply)
         return EXIT_DONE
     with progress("train") as advance:
-        result = train_run(chosen, Store.open(store), location, progress=advance)
+        result = train_run(chosen, Store.open(store), location, progress=advance, supply=supply)
     last = result["last_epoch"]
     figures = ", ".join(f"{name} {value:.3f}" for name, value in last.items() if name not in ("epoch", "step"))
     text = f"{location.uri}: {result['steps']} steps, {result['volumes_per_s']:.0f} volumes/s; last epoch: {figures}"

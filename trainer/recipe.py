@@ -39,7 +39,8 @@ class DataRecipe(Recipe):
         sampling: `pairs`: two visits of each subject in a batch; `scans`: single scans.
         batch_size: subjects a batch, at most.
         subjects_per_epoch: fraction of the training subjects drawn each epoch.
-        in_flight: most volumes requested ahead of the trainer.
+        in_flight: most requests for volumes at once.
+        max_left_out: subjects with a missing or damaged volume that an epoch may go without before the run fails.
     """
 
     modality: str = "T1w"
@@ -47,6 +48,7 @@ class DataRecipe(Recipe):
     batch_size: int = Field(default=8, ge=2)
     subjects_per_epoch: float = Field(default=1.0, gt=0, le=1)
     in_flight: int = Field(default=64, ge=1)
+    max_left_out: int = Field(default=0, ge=0)
 
 
 class EncoderRecipe(Recipe):

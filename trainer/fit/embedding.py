@@ -7,6 +7,7 @@ from torch import nn
 from preprocess.store import Store
 from preprocess.transforms import unit_scale
 from trainer.data.cohort import Cohort
+from trainer.data.reader import VolumeReader
 from trainer.data.stream import VolumeStream
 from trainer.fit.precision import Compute
 
@@ -14,7 +15,15 @@ _BATCH = 16
 
 
 @torch.inference_mode()
-def embed_cohort(encoder: nn.Module, store: Store, modality: str, cohort: Cohort, compute: Compute) -> np.ndarray:
+def embed_cohort(
+    encoder: nn.Module,
+    store: Store,
+    modality: str,
+    cohort: Cohort,
+    compute: Compute,
+    *,
+    reader: VolumeReader | None = None,
+) -> np.ndarray:
     """Embeddings of a cohort's scans, in its order.
 
     Args:
@@ -23,6 +32,7 @@ def embed_cohort(encoder: nn.Module, store: Store, modality: str, cohort: Cohort
         modality: which array.
         cohort: which scans.
         compute: device and number format.
+        reader: whose cache and resident volumes serve; one of its own when not given.
 
     Returns:
         embeddings_NE, float32.
@@ -32,7 +42,7 @@ def embed_cohort(encoder: nn.Module, store: Store, modality: str, cohort: Cohort
     scale = unit_scale(store.manifest.recipe.dtype)
     batches = [cohort.rows_N[start : start + _BATCH] for start in range(0, len(cohort), _BATCH)]
     parts = []
-    with VolumeStream(store, modality, batches, pin_memory=compute.pin_memory) as stream:
+    with VolumeStream(store, modality, batches, pin_memory=compute.pin_memory, reader=reader, reuse=True) as stream:
         for voxels_BCDHW in stream:
             # Scaled on the device, so that bytes travel, not floats.
             volumes_BCDHW = voxels_BCDHW.to(compute.device, non_blocking=compute.pin_memory).float().mul_(scale)

@@ -20,8 +20,8 @@ from preprocess.store import Store
 from preprocess.transforms import unit_scale
 from trainer.data.augment import Augment
 from trainer.data.cohort import Cohort
-from trainer.data.sampling import Batches, plan_epoch
-from trainer.data.stream import VolumeStream
+from trainer.data.reader import VolumeReader
+from trainer.data.sampling import MIN_BATCH, Batches, plan_epoch
 from trainer.fit.checkpoint import Best, Checkpoints, State
 from trainer.fit.distributed import ALONE, Group
 from trainer.fit.embedding import embed_cohort
@@ -30,6 +30,7 @@ from trainer.fit.optim import build_optimiser, build_schedule
 from trainer.fit.precision import Compute
 from trainer.fit.step import Scans, Step
 from trainer.fit.stop import StopRequest
+from trainer.fit.supply import Supply
 from trainer.fit.synced_norm import synchronise
 from trainer.fit.tracking import History, Tracking
 from trainer.objectives.terms import Objective
@@ -58,7 +59,8 @@ class Loop:
         objectives: parts of the loss.
         store: where volumes are.
         training: scans to train on.
-        data: sampling, batch size, read-ahead.
+        data: sampling and batch size.
+        supply: streams of the planned batches.
         optim: epochs and AdamW settings.
         augment: random views.
         compute: device and number format.
@@ -81,6 +83,7 @@ class Loop:
         training: Cohort,
         *,
         data: DataRecipe,
+        supply: Supply,
         optim: OptimRecipe,
         augment: Augment,
         compute: Compute,
@@ -94,7 +97,7 @@ class Loop:
         synchronise(model, group)
         self.model = model.to(compute.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self._objectives = objectives
-        self._store = store
+        self._supply = supply
         self._training = training
         self._data = data
         self._epochs = optim.epochs
@@ -210,16 +213,12 @@ class Loop:
         rows = [self._training.rows_N[batch[self._group.share(len(batch))]] for batch in plan]
         stopping = False
         started = perf_counter()
-        with VolumeStream(
-            self._store,
-            self._data.modality,
-            rows,
-            in_flight=self._data.in_flight,
-            pin_memory=self._compute.pin_memory,
-        ) as stream:
+        with self._supply.stream(rows) as stream:
             for places_BK, voxels_BKCDHW in zip(plan, stream, strict=True):
                 began = perf_counter()
-                self._train_on(places_BK, voxels_BKCDHW)
+                kept_BK = places_BK if stream.kept is None else places_BK[stream.kept]
+                if len(kept_BK) >= MIN_BATCH:
+                    self._train_on(kept_BK, voxels_BKCDHW)
                 self._add("step_seconds", perf_counter() - began)
                 position.batch += 1
                 position.step += 1
@@ -307,7 +306,13 @@ class Loop:
 
 
 def validation_figures(
-    store: Store, modality: str, cohort: Cohort, compute: Compute, score: Callable[[np.ndarray], dict[str, float]]
+    store: Store,
+    modality: str,
+    cohort: Cohort,
+    compute: Compute,
+    score: Callable[[np.ndarray], dict[str, float]],
+    *,
+    reader: VolumeReader | None = None,
 ) -> Callable[[nn.Module], dict[str, float]]:
     """A function that embeds the validation subjects and hands the embeddings to `score`.
 
@@ -317,11 +322,12 @@ def validation_figures(
         cohort: the validation subjects' scans.
         compute: device and number format.
         score: figures of embeddings_NE by name.
+        reader: whose cache and resident volumes serve.
     """
 
     def figures(model: nn.Module) -> dict[str, float]:
         encoder: Any = model.encoder
-        embeddings_NE = embed_cohort(encoder, store, modality, cohort, compute)
+        embeddings_NE = embed_cohort(encoder, store, modality, cohort, compute, reader=reader)
         return score(embeddings_NE)
 
     return figures

@@ -33,6 +33,7 @@ from trainer.fit.model import TrainingModel
 from trainer.fit.precision import Compute, choose_compute
 from trainer.fit.run import Run, git_revision
 from trainer.fit.stop import StopRequest, listening
+from trainer.fit.supply import Supply, SupplyOptions
 from trainer.fit.tracking import Tracking
 from trainer.recipe import LearnerTerm, TrainRecipe, refuse_contradictions
 
@@ -46,6 +47,7 @@ def train_run(
     location: Location,
     *,
     progress: Callable[[int, int], None],
+    supply: SupplyOptions | None = None,
 ) -> dict[str, Any]:
     """Train to the end, from the latest checkpoint if there is one.
 
@@ -54,6 +56,7 @@ def train_run(
         store: what to train on.
         location: the run's folder.
         progress: called with steps done and steps in all.
+        supply: memory and disk cache of this machine.
 
     Returns:
         The run's result: last epoch's figures, head, speed; the same in all processes.
@@ -65,10 +68,16 @@ def train_run(
     refuse_contradictions(recipe, where=recipe.name)
     compute = choose_compute(recipe.device, recipe.precision)
     with joined(compute.device) as group, listening(interruptible=group.world_size == 1) as stop:
-        parts = _Parts.read(recipe, store, compute, group)
-        if group.is_first:
-            return _lead(parts, location, stop, progress)
-        return _follow(parts, location, stop, progress)
+        if group.world_size > 1 and recipe.data.max_left_out > 0:
+            raise UsageError(
+                f"data.max_left_out is {recipe.data.max_left_out} and {group.world_size} processes share each batch, "
+                "which must stay whole; set data.max_left_out = 0"
+            )
+        parts = _Parts.read(recipe, store, compute, group, supply or SupplyOptions())
+        with parts.supply:
+            if group.is_first:
+                return _lead(parts, location, stop, progress)
+            return _follow(parts, location, stop, progress)
 
 
 @dataclass(frozen=True)
@@ -84,18 +93,37 @@ class _Parts:
     validation: Cohort
     statistics: ScoreStatistics | None
     model: TrainingModel
+    supply: Supply
 
     @classmethod
-    def read(cls, recipe: TrainRecipe, store: Store, compute: Compute, group: Group) -> "_Parts":
+    def read(
+        cls, recipe: TrainRecipe, store: Store, compute: Compute, group: Group, options: SupplyOptions
+    ) -> "_Parts":
         cohort = read_cohort(store, recipe.data.modality, recipe.outcome.name)
         split = split_subjects(
             cohort.subject_ids, validation=recipe.split.validation, test=recipe.split.test, seed=recipe.seed
         )
         training, validation = (cohort.of_subjects(split.of(part)) for part in ("train", "validation"))
         model = _new_model(recipe, in_channels=store.layout(recipe.data.modality).shape[0])
+        supply = Supply(
+            store,
+            recipe.data,
+            num_volumes=len(training) + len(validation),
+            options=options,
+            pin_memory=compute.pin_memory,
+        )
         return cls(
-            recipe, store, compute, group, split, training, validation, score_statistics(training), model
-        )  # fmt: skip
+            recipe=recipe,
+            store=store,
+            compute=compute,
+            group=group,
+            split=split,
+            training=training,
+            validation=validation,
+            statistics=score_statistics(training),
+            model=model,
+            supply=supply,
+        )
 
 
 def _lead(parts: _Parts, location: Location, stop: StopRequest, progress: Callable[[int, int], None]) -> dict[str, Any]:
@@ -195,13 +223,16 @@ def _build_loop(parts: _Parts, checkpoints: Checkpoints) -> Loop:
         store,
         training,
         data=recipe.data,
+        supply=parts.supply,
         optim=recipe.optim,
         augment=Augment(**recipe.augment.model_dump()),
         compute=compute,
         seed=recipe.seed,
         checkpoints=checkpoints,
         every_epochs=recipe.checkpoint.every_epochs,
-        validate=validation_figures(store, recipe.data.modality, validation, compute, score),
+        validate=validation_figures(
+            store, recipe.data.modality, validation, compute, score, reader=parts.supply.reader
+        ),
         best=recipe.checkpoint.best,
         group=parts.group,
     )
@@ -219,7 +250,9 @@ def _fit_progression(parts: _Parts) -> FittedHead | None:
     exact = Compute(parts.compute.device, torch.float32)
     pairs = []
     for cohort in (parts.training, parts.validation):
-        embeddings_NE = embed_cohort(parts.model.encoder, parts.store, recipe.data.modality, cohort, exact)
+        embeddings_NE = embed_cohort(
+            parts.model.encoder, parts.store, recipe.data.modality, cohort, exact, reader=parts.supply.reader
+        )
         visits = visit_pairs(cohort, recipe.outcome, which=recipe.head.pairs).labelled()
         repeats = rescan_pairs(cohort, recipe.outcome).labelled()
         earlier = np.concatenate([visits.earlier_P, repeats.earlier_P])

@@ -28,6 +28,7 @@ from trainer.fit.model import TrainingModel
 from trainer.fit.precision import Compute
 from trainer.fit.run import Run
 from trainer.fit.stop import StopRequest
+from trainer.fit.supply import Supply, SupplyOptions
 from trainer.fit.tracking import read_history
 from trainer.fit.train import train_run
 
@@ -57,6 +58,7 @@ def train_steps(group: Group, store_uri: str, case: str, num_steps: int) -> dict
         store,
         cohort,
         data=recipe.data,
+        supply=Supply(store, recipe.data, num_volumes=len(cohort), options=SupplyOptions(), pin_memory=False),
         optim=recipe.optim,
         augment=Augment(**recipe.augment.model_dump()),
         compute=EXACT,

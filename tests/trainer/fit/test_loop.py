@@ -24,6 +24,7 @@ from trainer.fit.model import TrainingModel
 from trainer.fit.optim import build_optimiser, build_schedule
 from trainer.fit.precision import Compute, choose_compute
 from trainer.fit.stop import StopRequest
+from trainer.fit.supply import Supply, SupplyOptions
 from trainer.fit.tracking import Tracking
 from trainer.objectives.terms import total
 
@@ -56,6 +57,9 @@ def build(
         store,
         cohort,
         data=recipe.data,
+        supply=Supply(
+            store, recipe.data, num_volumes=len(cohort), options=SupplyOptions(keep_resident=False), pin_memory=False
+        ),
         optim=recipe.optim,
         augment=augment or Augment(**recipe.augment.model_dump()),
         compute=compute,

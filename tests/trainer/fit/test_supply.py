@@ -1,0 +1,64 @@
+"""One reader for a whole run: what stays in memory or on disk is asked of the store once."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from preprocess.errors import UsageError
+from preprocess.store import Store
+from tests.support.cohorts import MODALITY, default_scans, write_store
+from trainer.fit.supply import Supply, SupplyOptions
+from trainer.recipe import DataRecipe
+
+BATCHES = [np.array([[0, 1], [3, 4]]), np.array([[6, 7], [9, 10]])]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return write_store(tmp_path / "store", default_scans(num_subjects=4, odd=False, rescans=False))
+
+
+def two_epochs(supply: Supply) -> tuple[list[np.ndarray], list[int]]:
+    """Every volume handed over in two epochs, and the requests of each."""
+    volumes, requests = [], []
+    for _ in range(2):
+        with supply.stream(BATCHES) as stream:
+            volumes.extend(batch.numpy().copy() for batch in stream)
+        requests.append(stream.counts.reads.requests)
+    return volumes, requests
+
+
+def expected(store: Store) -> list[np.ndarray]:
+    return [np.stack([[store.read(row, MODALITY) for row in pair] for pair in batch.tolist()]) for batch in BATCHES] * 2
+
+
+@pytest.mark.parametrize(
+    ("keeps", "cached", "requests"), [(True, False, [8, 0]), (False, True, [8, 0]), (False, False, [8, 8])]
+)
+def test_the_second_epoch_asks_only_for_what_was_not_kept(
+    store: Store, tmp_path: Path, keeps: bool, cached: bool, requests: list[int]
+) -> None:
+    options = SupplyOptions(cache_folder=tmp_path / "cache" if cached else None, keep_resident=keeps)
+    with Supply(store, DataRecipe(), num_volumes=12, options=options, pin_memory=False) as supply:
+        volumes, asked = two_epochs(supply)
+    assert asked == requests
+    np.testing.assert_array_equal(np.stack(volumes), np.stack(expected(store)))
+
+
+def test_a_cohort_larger_than_the_budget_is_not_kept_in_part(store: Store) -> None:
+    room = 11 * store.layout(MODALITY).num_bytes * 2
+    options = SupplyOptions(budget_bytes=room)
+    with Supply(store, DataRecipe(), num_volumes=23, options=options, pin_memory=False) as supply:
+        assert two_epochs(supply)[1] == [8, 8]
+    with Supply(store, DataRecipe(), num_volumes=22, options=options, pin_memory=False) as supply:
+        assert two_epochs(supply)[1] == [8, 0]
+
+
+def test_a_budget_below_two_batches_names_the_option_that_raises_it(store: Store) -> None:
+    options = SupplyOptions(budget_bytes=1000)
+    with (
+        Supply(store, DataRecipe(), num_volumes=12, options=options, pin_memory=False) as supply,
+        pytest.raises(UsageError, match="--budget-gb"),
+    ):
+        supply.stream(BATCHES)
