@@ -18,6 +18,8 @@ from preprocess.errors import StoreError
 from preprocess.schema import ARRAYS_FOLDER
 
 _CRC_BYTES = 4
+_CRC_RESIDUE = 0x48674BC7
+"""CRC-32C of any bytes followed by their own CRC-32C, least byte first (RFC 3720, appendix B.4, inverted)."""
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
@@ -57,12 +59,13 @@ class RowLayout:
         if self.has_checksum:
             if len(data) <= _CRC_BYTES:
                 raise ValueError(f"{len(data)} bytes are too few")
-            body, stored = data[:-_CRC_BYTES], int.from_bytes(data[-_CRC_BYTES:], "little")
-            computed = int(google_crc32c.value(body))
-            if computed != stored:
-                raise ValueError(f"checksum {computed:08x} is not the stored {stored:08x}")
+            # Over content and checksum together a CRC is a constant, so the content need not be copied to be checked.
+            if int(google_crc32c.value(data)) != _CRC_RESIDUE:
+                computed, stored = int(google_crc32c.value(data[:-_CRC_BYTES])), data[-_CRC_BYTES:][::-1].hex()
+                raise ValueError(f"checksum {computed:08x} is not the stored {stored}")
+            body = memoryview(data)[:-_CRC_BYTES]
         else:
-            body = data
+            body = memoryview(data)
         target = out.reshape(-1).view(np.uint8)
         # Checked first: unpacking into `out` says nothing about bytes of it that a shorter stream leaves as they were.
         promised = _content_bytes(body)
@@ -80,7 +83,7 @@ class RowLayout:
         return out
 
 
-def _content_bytes(frame: bytes) -> int | None:
+def _content_bytes(frame: memoryview) -> int | None:
     """Decoded size that a Zstandard frame's header promises (RFC 8878, section 3.1.1.1); None where it says nothing."""
     if len(frame) < 5 or frame[:4] != _ZSTD_MAGIC:
         return None

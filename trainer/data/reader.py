@@ -1,87 +1,38 @@
 """Gets single volumes of a store into memory: from RAM, from the disk cache, or from the bucket with one request.
 
-Requests run on the file system's own event loop, bounded in number; decoding, which checks the CRC-32C, runs on a few
-threads, and never on the loop, whose time is what limits requests per second. Failed requests are repeated with
-jittered, growing pauses; an object that fails its check is fetched once more and then named.
+Requests run on the file system's own event loop; decoding, which checks the CRC-32C, runs on a few threads, and never
+on the loop, whose time is what limits requests per second. Failed requests are repeated with jittered, growing pauses;
+an object that fails its check is fetched once more and then named.
 """
 
 import asyncio
-import random
-import time
+import atexit
+import contextlib
+import threading
+import weakref
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
+from queue import SimpleQueue
+from typing import Any
 
 import fsspec.asyn
 import numpy as np
 
-from preprocess.errors import StorageError
-from preprocess.store import Store
+from preprocess.errors import InterscanError
+from preprocess.store import Store, content_digest
 from trainer.data.cache import DiskCache
-from trainer.data.objects import choose_objects
+from trainer.data.fetching import Fetcher, RetryPolicy
+from trainer.data.objects import Objects, choose_objects
+from trainer.data.reading import GivenUpError, ReadCounts, Reading, Wanted
+
+__all__ = ["ReadCounts", "RetryPolicy", "VolumeReader"]
 
 _DECODE_THREADS = 2
 """zstd takes 0.5 to 1 ms of one core for a 96^3 uint8 volume: two threads decode 1,400 to 4,000 volumes/s."""
 _PLAIN_THREADS = 4
 """For file systems without an event loop, where threads wait for the disk as well."""
 
-Done = Callable[[int, BaseException | None], None]
-"""Called once for each requested volume, from any thread: its place in the request, and None or what went wrong."""
-
-
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
-    """How long a request is tried.
-
-    Attributes:
-        patience_s: a bucket that refuses for longer than this fails the run.
-        first_pause_s: mean pause after the first failure; doubles with each further one.
-        longest_pause_s: longest mean pause.
-        attempt_s: one attempt that takes longer counts as failed.
-        hedge_s: an attempt that takes longer than this is raced by a second request; 0 for never.
-    """
-
-    patience_s: float = 300.0
-    first_pause_s: float = 0.1
-    longest_pause_s: float = 10.0
-    attempt_s: float = 60.0
-    hedge_s: float = 0.0
-
-    def pause_s(self, failures: int) -> float:
-        """A random pause after the given number of failures, between half and one and a half of the mean."""
-        mean = min(self.longest_pause_s, self.first_pause_s * 2.0 ** (failures - 1))
-        return mean * random.uniform(0.5, 1.5)  # noqa: S311 - spreads clients, guards nothing
-
-
-@dataclass(slots=True)
-class ReadCounts:
-    """What a reader has done so far.
-
-    Attributes:
-        volumes: volumes delivered.
-        requests: objects asked of the bucket, repeats included.
-        bytes_fetched: of objects that arrived.
-        failures: requests that failed and were repeated.
-        cache_hits: volumes from the disk cache.
-        resident_hits: volumes from memory.
-    """
-
-    volumes: int = 0
-    requests: int = 0
-    bytes_fetched: int = 0
-    failures: int = 0
-    cache_hits: int = 0
-    resident_hits: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """A volume under way: which, where to, and whom to tell."""
-
-    row: int
-    slot: np.ndarray
-    done: Callable[[BaseException | None], None]
+Work = tuple[Callable[..., None], Wanted, bytes | None]
 
 
 class VolumeReader:
@@ -109,84 +60,135 @@ class VolumeReader:
         self.layout = store.layout(modality)
         self.counts = ReadCounts()
         self._store = store
-        self._retry = retry or RetryPolicy()
         self._cache = cache
         self._fs = store.location.fs
-        self._objects = choose_objects(self._fs, in_flight)
         self._root = store.location.key("")
-        self._slots = asyncio.Semaphore(in_flight)
         self._keys = {r.row: r.content_sha256 for r in store.records if r.modality == modality} if cache else {}
         self._resident: dict[int, np.ndarray] = {}
         self._resident_room = resident_bytes
-        num_threads = _DECODE_THREADS if self._fs.async_impl else _PLAIN_THREADS
-        self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="interscan-read")
+        self._lock = threading.Lock()
+        self._is_closed = False
+        self._readings: weakref.WeakSet[Reading] = weakref.WeakSet()
+        self._loop = (self._fs.loop or fsspec.asyn.get_loop()) if self._fs.async_impl else None
+        objects = choose_objects(self._fs, in_flight)
+        self._fetcher = Fetcher(
+            objects,
+            path_of=self._path,
+            explain=self._explain,
+            arrived=self._arrived,
+            in_flight=in_flight,
+            retry=retry or RetryPolicy(),
+        )
+        # A queue and threads of our own: a future for each object costs the loop as much as a tenth of its request.
+        self._work: SimpleQueue[Work | None] = SimpleQueue()
+        self._threads = [
+            threading.Thread(target=_work_off, args=(self._work,), name=f"interscan-read-{number}", daemon=True)
+            for number in range(_DECODE_THREADS if self._fs.async_impl else _PLAIN_THREADS)
+        ]
+        for thread in self._threads:
+            thread.start()
+        self._at_exit = partial(_close_if_alive, weakref.ref(self))
+        atexit.register(self._at_exit)
+        self._let_go = weakref.finalize(
+            self, _let_go, self._work, len(self._threads), objects, self._loop, self._at_exit
+        )
+        self._let_go.atexit = False
 
     def close(self) -> None:
-        """Stop the threads and let go of connections and of what is held."""
-        self._objects.close()
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        """Give up what is under way; stop the threads; let go of connections and of what is held."""
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            readings = list(self._readings)
+        self._let_go.detach()
+        atexit.unregister(self._at_exit)
+        for reading in readings:
+            reading.give_up()
+        if self._loop is not None and not self._loop.is_closed():
+            fsspec.asyn.sync(self._loop, self._fetcher.close)
+        for _ in self._threads:
+            self._work.put(None)
+        for thread in self._threads:
+            thread.join()
         self._resident.clear()
 
     def begin_counting(self) -> ReadCounts:
-        """Start new counts, which this and later reads add to; the old ones stay as they are."""
+        """Start new counts, which later reads add to; the old ones are added to by reads that began before."""
         self.counts = ReadCounts()
         return self.counts
 
-    def read_many(self, rows: list[int], slots: list[np.ndarray], done: Done) -> Callable[[], object]:
+    def read_many(self, rows: list[int], slots: list[np.ndarray], *, fails_at_once: bool = False) -> Reading:
         """Ask for volumes; returns at once.
 
         Args:
             rows: which.
             slots: C-contiguous memory of the row's shape and dtype, one for each.
-            done: called for each volume.
+            fails_at_once: whether the first error ends the wait for the others.
 
         Returns:
-            A function that gives up what has not begun.
+            What to wait for. Volumes of a closed reader are given up.
         """
+        reading = Reading(len(rows), self.counts, fails_at_once=fails_at_once)
+        with self._lock:
+            if self._is_closed:
+                reading.give_up()
+                return reading
+            self._readings.add(reading)
         distant = []
         for place, (row, slot) in enumerate(zip(rows, slots, strict=True)):
-            wanted = _Wanted(row, slot, partial(done, place))
+            wanted = Wanted(reading, place, row, slot)
             if row in self._resident:
-                self._threads.submit(self._copy, wanted)
-            elif self._cache is not None or not self._fs.async_impl:
-                self._threads.submit(self._read_near, wanted)
+                self._work.put((self._copy, wanted, None))
+            elif self._cache is not None or self._loop is None:
+                self._work.put((self._read_near, wanted, None))
             else:
                 distant.append(wanted)
-        return self._fetch_all(distant) if distant else _nothing
+        if distant:
+            # One hand-over to the loop for a whole batch: each costs as much as a tenth of a request.
+            self._on_loop(self._fetcher.ask, distant)
+        return reading
 
-    def _fetch_all(self, distant: list[_Wanted]) -> Callable[[], object]:
-        async def fetch_all() -> None:
-            await asyncio.gather(*(self._fetch(wanted) for wanted in distant))
+    def give_up(self, reading: Reading) -> None:
+        """Give up what has not come yet."""
+        reading.give_up()
+        self._on_loop(self._fetcher.cancel, reading)
 
-        # One hand-over to the loop for a whole batch: each costs as much as a tenth of a request.
-        return asyncio.run_coroutine_threadsafe(fetch_all(), fsspec.asyn.get_loop()).cancel
+    def _on_loop(self, function: Callable[..., object], *arguments: Any) -> None:
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, as is this reader: all was told then
+                self._loop.call_soon_threadsafe(function, *arguments)
 
-    def _copy(self, wanted: _Wanted) -> None:
+    def _arrived(self, wanted: Wanted, data: bytes) -> None:
+        """Hand an object to the threads; the loop does not wait for them."""
+        self._work.put((self._decode_fetched, wanted, data))
+
+    def _copy(self, wanted: Wanted, _: bytes | None) -> None:
         np.copyto(wanted.slot, self._resident[wanted.row])
-        self.counts.resident_hits += 1
-        self._deliver(wanted)
+        wanted.reading.counts.add(resident_hits=1)
+        wanted.tell(None)
 
-    def _read_near(self, wanted: _Wanted) -> None:
+    def _read_near(self, wanted: Wanted, _: bytes | None) -> None:
         """From the disk cache, or from a file system that has no event loop; the bucket otherwise."""
-        try:
-            if self._cache is not None and self._decode_cached(wanted, self._cache):
-                self.counts.cache_hits += 1
-                self._deliver(wanted)
-                return
-            if self._fs.async_impl:
-                self._fetch_all([wanted])
-                return
-            self.counts.requests += 1
-            with self._store.naming(wanted.row, self.layout.modality):
-                data: bytes = self._fs.cat_file(self._path(wanted.row))
-                self.counts.bytes_fetched += len(data)
-                self._arrived(wanted, data)
-        except Exception as error:  # noqa: BLE001 - raised again where the batch is waited for
-            wanted.done(error)
+        counts = wanted.reading.counts
+        if self._cache is not None and self._decode_cached(wanted, self._cache):
+            counts.add(cache_hits=1)
+            wanted.tell(None)
             return
-        self._deliver(wanted)
+        if self._loop is not None:
+            self._on_loop(self._fetcher.ask, [wanted])
+            return
+        counts.add(requests=1)
+        try:
+            data: bytes = self._fs.cat_file(self._path(wanted.row))
+            counts.add(bytes_fetched=len(data))
+            self._decode(wanted, data)
+        except Exception as error:  # noqa: BLE001 - told to the one who waits
+            wanted.tell(self._explain(wanted.row, error))
+            return
+        wanted.tell(None)
 
-    def _decode_cached(self, wanted: _Wanted, cache: DiskCache) -> bool:
+    def _decode_cached(self, wanted: Wanted, cache: DiskCache) -> bool:
         key = self._keys.get(wanted.row, "")
         data = cache.get(key) if key else None
         if data is None:
@@ -196,80 +198,32 @@ class VolumeReader:
         except ValueError:
             cache.drop(key)
             return False
+        if not self.layout.has_checksum and content_digest(wanted.slot) != key:
+            cache.drop(key)
+            return False
         self._keep(wanted)
         return True
 
-    async def _fetch(self, wanted: _Wanted) -> None:
-        """One volume from the bucket: fetched on the loop, then handed to a thread that the loop does not wait for."""
+    def _decode_fetched(self, wanted: Wanted, data: bytes | None) -> None:
+        assert data is not None
+        counts = wanted.reading.counts
         try:
-            async with self._slots:
-                data = await self._fetch_patiently(wanted.row)
-            self._threads.submit(self._decode_fetched, wanted, data)
-        except Exception as error:  # noqa: BLE001 - raised again where the batch is waited for
-            wanted.done(error)
-
-    def _decode_fetched(self, wanted: _Wanted, data: bytes) -> None:
-        try:
-            self._arrived(wanted, data)
-        except ValueError:
+            if not wanted.reading.is_over:
+                self._decode(wanted, data)
+        except ValueError as error:
+            if wanted.was_damaged:
+                wanted.tell(self._explain(wanted.row, error))
+                return
             # Damaged on its way or at its place: one more fetch tells.
-            self.counts.failures += 1
-            asyncio.run_coroutine_threadsafe(self._fetch_again(wanted), fsspec.asyn.get_loop())
+            wanted.was_damaged = True
+            counts.add(failures=1)
+            self._on_loop(self._fetcher.ask_first, wanted)
             return
-        self._deliver(wanted)
-
-    async def _fetch_again(self, wanted: _Wanted) -> None:
-        try:
-            data = await self._fetch_patiently(wanted.row)
-            with self._store.naming(wanted.row, self.layout.modality):
-                await asyncio.get_running_loop().run_in_executor(self._threads, self._arrived, wanted, data)
-        except Exception as error:  # noqa: BLE001 - raised again where the batch is waited for
-            wanted.done(error)
-            return
-        self._deliver(wanted)
-
-    async def _fetch_patiently(self, row: int) -> bytes:
-        """The object, however often that takes within the patience.
-
-        Raises:
-            StoreError: there is no such object.
-            StorageError: the bucket refuses, or has failed for too long.
-        """
-        until = time.monotonic() + self._retry.patience_s
-        failures = 0
-        while True:
-            self.counts.requests += 1
-            try:
-                with self._store.naming(row, self.layout.modality):
-                    data = await asyncio.wait_for(self._request(self._path(row)), self._retry.attempt_s)
-            except StorageError as error:
-                failures += 1
-                pause_s = self._retry.pause_s(failures)
-                if isinstance(error.__cause__, PermissionError) or time.monotonic() + pause_s > until:
-                    raise
-                self.counts.failures += 1
-                await asyncio.sleep(pause_s)
-                continue
-            self.counts.bytes_fetched += len(data)
-            return data
-
-    async def _request(self, path: str) -> bytes:
-        if self._retry.hedge_s <= 0:
-            return await self._objects.get(path)
-        racers = [asyncio.ensure_future(self._objects.get(path))]
-        try:
-            finished, _ = await asyncio.wait(racers, timeout=self._retry.hedge_s)
-            if not finished:
-                self.counts.requests += 1
-                racers.append(asyncio.ensure_future(self._objects.get(path)))
-                finished, _ = await asyncio.wait(racers, return_when=asyncio.FIRST_COMPLETED)
-            first: bytes = next(iter(finished)).result()
-            return first
         finally:
-            for racer in racers:
-                racer.cancel()
+            counts.add(held_bytes=-len(data))
+        wanted.tell(GivenUpError("given up") if wanted.reading.is_over else None)
 
-    def _arrived(self, wanted: _Wanted, data: bytes) -> None:
+    def _decode(self, wanted: Wanted, data: bytes) -> None:
         """Decode into the slot and keep what is to be kept.
 
         Raises:
@@ -280,18 +234,59 @@ class VolumeReader:
             self._cache.put(self._keys[wanted.row], data)
         self._keep(wanted)
 
-    def _keep(self, wanted: _Wanted) -> None:
-        if self._resident_room >= wanted.slot.nbytes and wanted.row not in self._resident:
+    def _keep(self, wanted: Wanted) -> None:
+        if self._resident_room < wanted.slot.nbytes:
+            return
+        with self._lock:
+            if wanted.row in self._resident or self._resident_room < wanted.slot.nbytes:
+                return
             self._resident_room -= wanted.slot.nbytes
-            self._resident[wanted.row] = wanted.slot.copy()
+        self._resident[wanted.row] = wanted.slot.copy()
 
-    def _deliver(self, wanted: _Wanted) -> None:
-        self.counts.volumes += 1
-        wanted.done(None)
+    def _explain(self, row: int, error: Exception) -> Exception:
+        """The error that names the row; one that nobody expected stays what it is."""
+        try:
+            with self._store.naming(row, self.layout.modality):
+                raise error  # noqa: TRY301 - `naming` is a context
+        except InterscanError as named:
+            return named
+        except Exception as unexpected:  # noqa: BLE001 - handed on
+            return unexpected
 
     def _path(self, row: int) -> str:
         return f"{self._root}/{self.layout.key(row)}"
 
 
-def _nothing() -> None:
-    """Nothing to give up."""
+def _work_off(queue: "SimpleQueue[Work | None]") -> None:
+    """What a thread does; it holds the reader only while there is work, so that an abandoned one can be collected."""
+    while (work := queue.get()) is not None:
+        function, wanted, data = work
+        try:
+            if data is None and wanted.reading.is_over:
+                wanted.tell(GivenUpError("given up"))
+            else:
+                function(wanted, data)
+        except BaseException as error:  # noqa: BLE001 - told to the one who waits; the thread lives on
+            wanted.tell(error)
+        del work, function, wanted, data
+
+
+def _close_if_alive(reference: "weakref.ref[VolumeReader]") -> None:
+    reader = reference()
+    if reader is not None:
+        reader.close()
+
+
+def _let_go(
+    work: "SimpleQueue[Work | None]",
+    num_threads: int,
+    objects: Objects,
+    loop: asyncio.AbstractEventLoop | None,
+    at_exit: Callable[[], None],
+) -> None:
+    """What `close` does, for a reader that was abandoned; may run on any thread, so it waits for nothing."""
+    atexit.unregister(at_exit)
+    for _ in range(num_threads):
+        work.put(None)
+    if loop is not None and not loop.is_closed():
+        asyncio.run_coroutine_threadsafe(objects.close(), loop)

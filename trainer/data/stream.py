@@ -4,10 +4,11 @@ Nothing is forked: gcsfs raises in forked workers. What arrives first does not m
 each volume in them are the plan's, whatever is cached, repeated or late.
 """
 
+import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -19,7 +20,8 @@ from preprocess.console import LOG
 from preprocess.errors import StoreError, UsageError
 from preprocess.store import Store
 from trainer.data.memory import default_budget_bytes
-from trainer.data.reader import ReadCounts, VolumeReader
+from trainer.data.reader import VolumeReader
+from trainer.data.reading import ReadCounts, Reading
 
 Rows = npt.NDArray[np.int64]
 
@@ -47,26 +49,12 @@ class StreamCounts:
 
 
 class _Batch:
-    """A batch under way: its memory, and how many of its volumes are still missing."""
+    """A batch under way: its memory, and what to wait for."""
 
-    def __init__(self, rows: Rows, voxels: torch.Tensor, *, fails_at_once: bool) -> None:
+    def __init__(self, rows: Rows, voxels: torch.Tensor, reading: Reading) -> None:
         self.rows = rows
         self.voxels = voxels
-        self.faults: dict[int, BaseException] = {}
-        self.ready = threading.Event()
-        self.give_up: Callable[[], object] | None = None
-        self._missing = rows.size
-        self._fails_at_once = fails_at_once
-        self._lock = threading.Lock()
-
-    def done(self, place: int, error: BaseException | None) -> None:
-        """One volume is in its place, or never will be."""
-        with self._lock:
-            if error is not None:
-                self.faults[place] = error
-            self._missing -= 1
-            if self._missing == 0 or (error is not None and self._fails_at_once):
-                self.ready.set()
+        self.reading = reading
 
 
 class VolumeStream:
@@ -110,13 +98,19 @@ class VolumeStream:
         self._reader = reader or VolumeReader(store, modality, in_flight=in_flight)
         self._owns_reader = reader is None
         self._batches = batches
-        self._pin_memory = pin_memory
+        self._pin_memory = pin_memory and torch.cuda.is_available()
         self._reuse = reuse
         self._max_left_out = max_left_out
-        self._free: list[torch.Tensor] = []
+        self._closed = threading.Event()
+        self._free: list[tuple[torch.Tensor, torch.cuda.Event | None]] = []
         self._ahead: deque[_Batch] = deque()
         self._largest = max((rows.size for rows in batches), default=1)
-        self._num_ahead = self._plan_ahead(in_flight, default_budget_bytes() if budget_bytes is None else budget_bytes)
+        try:
+            budget = default_budget_bytes() if budget_bytes is None else budget_bytes
+            self._num_ahead = self._plan_ahead(in_flight, budget)
+        except UsageError:
+            self._close()
+            raise
         self.counts = StreamCounts(reads=self._reader.begin_counting())
 
     def __enter__(self) -> "VolumeStream":
@@ -125,12 +119,11 @@ class VolumeStream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._give_up()
-        if self._owns_reader:
-            self._reader.close()
+        self._close()
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         ahead, upcoming = self._ahead, iter(self._batches)
+        handed_over_bytes = 0
         try:
             while True:
                 # One batch is in the consumer's hands, so one less is ahead while it works.
@@ -138,18 +131,25 @@ class VolumeStream:
                     ahead.append(self._start(rows))
                     if len(ahead) >= self._num_ahead:
                         break
-                if not ahead:
+                if not ahead or self._closed.is_set():
                     return
                 batch = ahead[0]
                 started = time.perf_counter()
-                batch.ready.wait()
+                batch.reading.wait()
                 self.counts.wait_seconds += time.perf_counter() - started
+                if self._closed.is_set():
+                    return
                 ahead.popleft()
                 voxels = self._settle(batch)
+                self.counts.reads.add(held_bytes=-handed_over_bytes)
+                handed_over_bytes = 0 if self._reuse else batch.voxels.nbytes
                 if voxels is not None:
                     yield voxels
                 if self._reuse:
-                    self._free.append(batch.voxels)
+                    # Free once the copies to the GPU that were asked for up to now are done.
+                    self._free.append((batch.voxels, self._mark_copies()))
+                # The consumer alone decides how long it keeps it.
+                del batch, voxels
         finally:
             self._give_up()
 
@@ -162,25 +162,38 @@ class VolumeStream:
         if fitting < 1:
             raise UsageError(
                 f"two batches of {self._largest} volumes take {2 * batch_bytes / 1e6:.0f} MB, the budget is "
-                f"{budget_bytes / 1e6:.0f} MB; lower data.batch_size or raise data.budget_gb"
+                f"{budget_bytes / 1e6:.0f} MB; lower data.batch_size or raise --budget-gb"
             )
         wanted = max(2, -(-2 * in_flight // self._largest))
         return int(min(wanted, fitting))
 
     def _start(self, rows: Rows) -> _Batch:
         """Ask for all volumes of a batch."""
-        batch = _Batch(rows, self._memory(rows.size), fails_at_once=self._max_left_out == 0)
-        slots = list(batch.voxels[: rows.size].numpy())
-        batch.give_up = self._reader.read_many(rows.ravel().tolist(), slots, batch.done)
-        return batch
+        memory = self._memory(rows.size)
+        slots = list(memory[: rows.size].numpy())
+        reading = self._reader.read_many(rows.ravel().tolist(), slots, fails_at_once=self._max_left_out == 0)
+        return _Batch(rows, memory, reading)
 
     def _memory(self, num_volumes: int) -> torch.Tensor:
         if self._free:
-            return self._free.pop()
+            memory, copied = self._free.pop(0)
+            if copied is not None:
+                copied.synchronize()
+            return memory
         layout = self._reader.layout
         held = self._largest if self._reuse else num_volumes
         dtype = torch.from_numpy(np.empty(0, dtype=layout.dtype)).dtype
-        return torch.empty((held, *layout.shape), dtype=dtype, pin_memory=self._pin_memory)
+        memory = torch.empty((held, *layout.shape), dtype=dtype, pin_memory=self._pin_memory)
+        self.counts.reads.add(held_bytes=memory.nbytes)
+        return memory
+
+    def _mark_copies(self) -> "torch.cuda.Event | None":
+        """What is over when the copies asked for so far on the consumer's CUDA stream are; None without a GPU."""
+        if not self._pin_memory:
+            return None
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record()
+        return event
 
     def _settle(self, batch: _Batch) -> torch.Tensor | None:
         """The batch's tensor, without samples that may be left out; None when nothing is left of it.
@@ -188,25 +201,34 @@ class VolumeStream:
         Raises:
             StoreError, StorageError: what went wrong with a volume, when no more may be left out.
         """
-        rows, voxels = batch.rows, batch.voxels[: batch.rows.size]
-        whole = voxels.view(*rows.shape, *self._reader.layout.shape)
+        rows, faults = batch.rows, batch.reading.faults
+        whole = batch.voxels[: rows.size].view(*rows.shape, *self._reader.layout.shape)
         self.kept = None
-        if not batch.faults:
+        if not faults:
             self.counts.volumes += rows.size
             return whole
         per_sample = rows.size // len(rows)
-        lost = sorted({place // per_sample for place in batch.faults})
-        for place, fault in sorted(batch.faults.items()):
+        lost = sorted({place // per_sample for place in faults})
+        for place, fault in sorted(faults.items()):
             if not isinstance(fault, StoreError) or self.counts.left_out + len(lost) > self._max_left_out:
                 raise fault
             LOG.warning("left out: %s (sample %d of its batch)", fault, place // per_sample)
         self.counts.left_out += len(lost)
         self.kept = np.delete(np.arange(len(rows)), lost)
         self.counts.volumes += len(self.kept) * per_sample
-        return whole[torch.from_numpy(self.kept)] if len(self.kept) else None
+        # Moved up within the batch's own memory: a copy would be beside the budget, and not pinned.
+        for place, source in enumerate(self.kept.tolist()):
+            if place != source:
+                whole[place].copy_(whole[source])
+        return whole[: len(self.kept)] if len(self.kept) else None
 
     def _give_up(self) -> None:
-        while self._ahead:
-            batch = self._ahead.popleft()
-            if batch.give_up is not None:
-                batch.give_up()
+        with contextlib.suppress(IndexError):  # empty, perhaps because another thread gives up too
+            while True:
+                self._reader.give_up(self._ahead.popleft().reading)
+
+    def _close(self) -> None:
+        self._closed.set()
+        self._give_up()
+        if self._owns_reader:
+            self._reader.close()

@@ -8,7 +8,7 @@ import threading
 import time
 from typing import Any
 
-import gcsfs
+import fsspec
 import pytest
 
 from preprocess.storage import Location
@@ -197,7 +197,7 @@ def test_gs_gets_its_own_session_and_everything_else_goes_through_fsspec() -> No
 
 
 def test_gcsfs_still_has_what_is_used_of_it() -> None:
-    fs = gcsfs.GCSFileSystem(token="anon", skip_instance_cache=True)
+    fs = fsspec.filesystem("gs", token="anon", skip_instance_cache=True)
     assert fs.session_kwargs == {}
     assert fs.requester_pays is False
     assert fs.credentials.credentials is None
