@@ -143,8 +143,7 @@ class VolumeStream:
                 voxels = self._settle(batch)
                 self.counts.reads.add(held_bytes=-handed_over_bytes)
                 handed_over_bytes = 0 if self._reuse else batch.voxels.nbytes
-                if voxels is not None:
-                    yield voxels
+                yield voxels
                 if self._reuse:
                     # Free once the copies to the GPU that were asked for up to now are done.
                     self._free.append((batch.voxels, self._mark_copies()))
@@ -195,8 +194,8 @@ class VolumeStream:
         event.record()
         return event
 
-    def _settle(self, batch: _Batch) -> torch.Tensor | None:
-        """The batch's tensor, without samples that may be left out; None when nothing is left of it.
+    def _settle(self, batch: _Batch) -> torch.Tensor:
+        """The batch's tensor, without samples that may be left out; empty when nothing is left of it.
 
         Raises:
             StoreError, StorageError: what went wrong with a volume, when no more may be left out.
@@ -220,7 +219,7 @@ class VolumeStream:
         for place, source in enumerate(self.kept.tolist()):
             if place != source:
                 whole[place].copy_(whole[source])
-        return whole[: len(self.kept)] if len(self.kept) else None
+        return whole[: len(self.kept)]
 
     def _give_up(self) -> None:
         with contextlib.suppress(IndexError):  # empty, perhaps because another thread gives up too

@@ -286,3 +286,25 @@ def test_a_best_figure_that_the_history_lacks_is_refused(store: Store, tmp_path:
     loop, _ = build(store, Location(tmp_path / "run"), best="retrieval_at_1")
     with pytest.raises(RunError, match=r"checkpoint\.best is retrieval_at_1 and epoch 0 has no such figure"):
         train(loop, Location(tmp_path / "run"))
+
+
+def test_samples_that_are_left_out_are_left_out_of_scores_and_subjects_too(store: Store, tmp_path: Path) -> None:
+    gone = store.records[0]
+    Location(store.location.uri).delete(store.layout(MODALITY).key(gone.row))
+    loop, cohort = build(
+        store, Location(tmp_path / "run"), data={"batch_size": 4, "max_left_out": 1, "sampling": "pairs"}
+    )
+    seen: list[tuple[int, int]] = []
+    train_on = loop._train_on
+
+    def watched(places_BK: np.ndarray, voxels_BKCDHW: torch.Tensor) -> None:
+        seen.append((len(places_BK), len(voxels_BKCDHW)))
+        rows_BK = cohort.rows_N[places_BK]
+        wanted = np.stack([[store.read(row, MODALITY) for row in rows] for rows in rows_BK.tolist()])
+        np.testing.assert_array_equal(voxels_BKCDHW.numpy(), wanted)
+        train_on(places_BK, voxels_BKCDHW)
+
+    loop._train_on = watched  # type: ignore[method-assign]
+    train(loop, Location(tmp_path / "run"))
+    assert seen
+    assert all(places == volumes for places, volumes in seen)

@@ -206,8 +206,7 @@ def test_a_stop_is_durable_within_12_seconds_on_a_bucket_that_stalls(
     def progress(done: int, total: int) -> None:
         nonlocal asked
         if done == 4:
-            # Not before the background upload hangs, or the last save would meet the hanging request itself.
-            assert not hanging or place.reached.wait(60)
+            assert not hanging or place.reached.wait(60)  # or the last save would meet the hanging request
             place.delay_s = 0.6  # of every request, read or write
             asked = time.monotonic()
             os.kill(os.getpid(), signal.SIGTERM)
