@@ -20,14 +20,11 @@ import numpy as np
 from scipy import stats
 
 from preprocess.errors import UsageError
+from trainer.data.reader import PLAIN_THREADS, decode_threads
 from trainer.plan.hardware import EDGE, Assumed, Device, Network
 from trainer.plan.probe import Probe
 from trainer.plan.workload import Precision, StepWork, Workload
 
-DECODE_THREADS = 2
-"""Threads of the stream that decode what an event loop has fetched."""
-PLAIN_THREADS = 4
-"""Threads of the stream that read and decode where the file system has no event loop."""
 READ_AHEAD = 2
 """The stream holds batches for so many times the requests in flight."""
 ADAMW_BYTES = 16
@@ -160,7 +157,7 @@ def mean_latency(probe: Probe, network: Network) -> Range:
 
 def supply(probe: Probe, network: Network, *, latency_s: float, in_flight: int, num_cores: int) -> Supply:
     """What the stream can deliver at a latency; local files are not held against the network's bandwidth."""
-    threads = min(DECODE_THREADS if probe.is_async else PLAIN_THREADS, num_cores)
+    threads = min(decode_threads(num_cores) if probe.is_async else PLAIN_THREADS, num_cores)
     at_once = in_flight if probe.is_async else PLAIN_THREADS
     fetch_s, decode_s = max(probe.typical_fetch_cpu_s, _CLOCK_S), probe.typical_decode_s
     loops = 1 if probe.is_async else threads

@@ -158,6 +158,6 @@ def _assumptions(hardware: Hardware, device: Device, probe: Probe, speed: StepSp
     )
     sentences.append(
         f"embedding takes {hardware.assumed.forward_share:.0%} of a training step a volume; start-up takes "
-        f"{hardware.assumed.startup_s:g} s; no cache, no failed request, no preemption"
+        f"{hardware.assumed.startup_s:g} s; no cache, nothing kept in memory, no failed request, no preemption"
     )
     return tuple(sentences)

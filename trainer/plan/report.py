@@ -81,9 +81,7 @@ def _advice(prediction: Prediction, limit: Limit) -> str:
         return f"{need:,.0f} MB/s would keep the device busy: a machine with more bandwidth, or fewer bytes a volume"
     if limit == "client":
         return "one event loop fetches everything: faster cores, fewer bytes a volume, or a smaller and cheaper --gpu"
-    return (
-        "two threads decode, whatever the machine: faster cores, fewer bytes a volume, or a smaller and cheaper --gpu"
-    )
+    return "decoding takes all cores: more or faster ones, fewer bytes a volume, or a smaller and cheaper --gpu"
 
 
 def _time(hours: Range) -> str:

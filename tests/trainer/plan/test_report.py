@@ -53,7 +53,7 @@ def limited(prediction: Prediction, reach: Supply, *, is_async: bool = True) -> 
         (Supply(640, 5000, 9000, 4000), False, "a faster disk"),
         (Supply(5000, 500, 9000, 4000), True, "200 MB/s would keep the device busy"),
         (Supply(5000, 5000, 300, 4000), True, "one event loop fetches everything"),
-        (Supply(5000, 5000, 9000, 300), True, "two threads decode"),
+        (Supply(5000, 5000, 9000, 300), True, "decoding takes all cores"),
         (Supply(5000, 5000, 9000, 4000), True, "only a faster --gpu or encoder shortens the run"),
     ],
 )

@@ -13,6 +13,7 @@ from tests.support.cohorts import MODALITY, default_scans, tiny_recipe, write_st
 from tests.trainer.plan.conftest import SlowStore
 from trainer.data.cohort import read_cohort
 from trainer.fit.model import TrainingModel
+from trainer.fit.supply import SupplyOptions
 from trainer.fit.train import train_run
 from trainer.plan.workload import count_workload, measure_step
 from trainer.recipe import EncoderRecipe
@@ -36,7 +37,13 @@ def test_volumes_and_requests_are_those_of_the_run(
     store, fs = slow_store(0.0)
     workload = count_workload(recipe, read_cohort(store, MODALITY, "mmse"))
     assert fs.asked == []
-    result = train_run(recipe, store, Location(tmp_path / "run"), progress=lambda done, total: None)
+    result = train_run(
+        recipe,
+        store,
+        Location(tmp_path / "run"),
+        progress=lambda done, total: None,
+        supply=SupplyOptions(keep_resident=False),
+    )
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [entry["volumes"] for entry in log] == list(workload.volumes_per_epoch)
     assert result["steps"] == workload.num_steps
