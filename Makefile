@@ -6,6 +6,7 @@ OUT ?= demo
 # Two test processes with one thread each beat one process with two on small tensors.
 TEST_ENV := OMP_NUM_THREADS=1 MPLBACKEND=agg
 TEST_JOBS ?= 2
+BENCHMARKS := streaming training_step published_pipeline encoder_step
 
 .PHONY: install demo test test-slow test-real check format bench serve clean
 
@@ -40,7 +41,7 @@ format: install
 	$(BIN)/ruff format .
 
 bench: install ## each script prints JSON
-	for script in benchmarks/*.py; do $(BIN)/python $$script; done
+	for script in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$script || exit 1; done
 
 serve: install ## the demo's model on http://127.0.0.1:8000
 	$(BIN)/interscan serve $(OUT)/artefact --allow-prefix $(abspath $(OUT))/cohort

@@ -3,6 +3,7 @@
 Commands are named by import path, so that `interscan --help` loads neither torch nor any part.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -21,6 +22,7 @@ VERBS = {
     "embed": ("app.cli:embed", "Embed every volume of a store with an artefact."),
     "predict": ("app.cli:predict", "Answer for one pair of scans without a server."),
     "serve": ("app.cli:serve", "Serve artefacts over REST."),
+    "bench": ("interscan.bench:bench", "Measure streaming or the training step on this machine; needs a checkout."),
     "demo": ("interscan.demo:demo", "Run the whole road on synthetic data."),
 }
 
@@ -43,7 +45,13 @@ def build_app(chosen: str = "") -> App:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    code = run(sys.argv[1:] if arguments is None else arguments)
+    if code == EXIT_INTERRUPTED:
+        # Everything is written. An upload that hangs in the background must not hold up, or spoil, the end.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -12,7 +12,19 @@ from interscan.cli import VERBS, run
 def test_help_lists_every_verb_of_the_design(capsys):
     assert run(["--help"]) == 0
     shown = capsys.readouterr().out
-    for verb in ("synth", "preprocess", "verify", "plan", "train", "evaluate", "export", "embed", "predict", "serve", "demo"):
+    for verb in (
+        "synth",
+        "preprocess",
+        "verify",
+        "plan",
+        "train",
+        "evaluate",
+        "export",
+        "embed",
+        "predict",
+        "serve",
+        "demo",
+    ):
         assert verb in shown
 
 

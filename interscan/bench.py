@@ -1,0 +1,92 @@
+"""The verb `bench`: runs a script of benchmarks/ from a checkout, with its defaults, and hands its figures over.
+
+The scripts need the slow bucket of tests/support and nilearn's template, which no installed package carries; so this
+works in a checkout with the extra `test`, and says so elsewhere.
+"""
+
+import json as jsonlib
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+from preprocess.console import EXIT_DONE, JsonFlag, emit
+from preprocess.errors import UsageError
+
+SCRIPTS = {"stream": "streaming.py", "train": "training_step.py"}
+SHOWN = {
+    "stream": (
+        "volumes_per_s",
+        "raw_get_volumes_per_s",
+        "ratio_to_raw",
+        "ratio_to_one_by_one",
+        "au_simulated",
+        "first_batch_s",
+        "peak_rss_mb",
+        "requests_per_volume",
+    ),
+    "train": ("ms_per_volume", "reference_ms_per_volume", "speedup"),
+}
+
+
+def bench(
+    part: Literal["stream", "train"],
+    *,
+    quick: bool = False,
+    peers_python: str | None = None,
+    json: JsonFlag = False,
+) -> int:
+    """Measure a part on this machine; needs a checkout.
+
+    `stream`: volumes a second from a bucket with 30 ms a request, beside raw reads and other readers: 3 to 8 minutes.
+    `train`: the default encoder's training step against the published one, in ms a volume: about a minute.
+
+    Args:
+        part: what is measured.
+        quick: small sizes that show that it runs; their figures mean nothing.
+        peers_python: interpreter with the streaming libraries of benchmarks/requirements-peers.txt, for stream.
+        json: print the result as one JSON object on stdout.
+    """
+    script = find_script(part)
+    arguments = ["--quick"] if quick else []
+    if peers_python is not None:
+        if part != "stream":
+            raise UsageError(f"--peers-python is for bench stream, not for bench {part}; leave it out")
+        arguments += ["--peers-python", peers_python]
+    result = _run(script, arguments)
+    emit(result, "\n".join(f"{key}: {result[key]}" for key in SHOWN[part]), as_json=json)
+    return EXIT_DONE
+
+
+def find_script(part: str, root: Path | None = None) -> Path:
+    """The script of a part.
+
+    Args:
+        part: `stream` or `train`.
+        root: of the checkout; the folder above this package when not given.
+
+    Raises:
+        UsageError: this is not a checkout.
+    """
+    root = Path(__file__).parents[1] if root is None else root
+    script = root / "benchmarks" / SCRIPTS[part]
+    if not script.is_file() or not (root / "tests" / "support" / "slow_bucket").is_dir():
+        raise UsageError(
+            f"bench {part} runs benchmarks/{SCRIPTS[part]} and the bucket of tests/support, and this installation has "
+            "neither; run it in a checkout of interscan, after make install"
+        )
+    return script
+
+
+def _run(script: Path, arguments: list[str]) -> dict[str, Any]:
+    """The script's result; its table goes to stderr as it comes.
+
+    Raises:
+        UsageError: the script failed.
+    """
+    command = [sys.executable, "-m", f"benchmarks.{script.stem}", *arguments]
+    done = subprocess.run(command, cwd=script.parents[1], stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        raise UsageError(f"benchmarks/{script.name} ended with {done.returncode}; its own message is above")
+    result: dict[str, Any] = jsonlib.loads(done.stdout)
+    return result
