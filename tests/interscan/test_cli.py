@@ -24,6 +24,7 @@ def test_help_lists_every_verb_of_the_design(capsys):
         "predict",
         "serve",
         "demo",
+        "bench",
     ):
         assert verb in shown
 
