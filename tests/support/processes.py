@@ -51,3 +51,11 @@ def _enter(rank: int, num: int, port: int, work: Callable[..., Any], folder: Pat
 def alone(work: Callable[..., Any], *arguments: Any) -> Any:
     """The same work in this process."""
     return work(Group(), *arguments)
+
+
+def changed_since(path: Path, moment: float) -> bool:
+    """Whether a file was written after a moment."""
+    try:
+        return path.stat().st_mtime >= moment
+    except FileNotFoundError:
+        return False

@@ -67,7 +67,10 @@ def test_an_unknown_name_is_refused_with_those_there_are() -> None:
     [
         (HEAD + "sed = 1\n" + OBJECTIVE, "unknown key 'sed'; did you mean 'seed'?"),
         (HEAD + OBJECTIVE + "[optim]\nepoch = 1\n", "unknown key 'optim.epoch'; did you mean 'epochs'?"),
-        (HEAD + OBJECTIVE + "[data]\nzzz = 1\n", "unknown key 'data.zzz'; known keys: batch_size, in_flight, modality"),
+        (
+            HEAD + OBJECTIVE + "[data]\nzzz = 1\n",
+            "unknown key 'data.zzz'; known keys: batch_size, in_flight, max_left_out, modality",
+        ),
         (HEAD + OBJECTIVE + "temprature = 1.0\n", "unknown key 'objective.0.temprature'; did you mean 'temperature'?"),
         (
             HEAD + OBJECTIVE + '[[objective]]\nname = "learner"\nvarient = "mse"\n',

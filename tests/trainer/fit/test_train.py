@@ -19,7 +19,6 @@ import torch
 
 from preprocess.errors import Interrupted, RunError, StorageError, UsageError
 from preprocess.storage import Location
-from preprocess.store import Store
 from tests.support.cohorts import (
     TIMING_FIELDS,
     TinyScan,
@@ -29,6 +28,7 @@ from tests.support.cohorts import (
     without_timing,
     write_store,
 )
+from tests.support.processes import changed_since
 from tests.support.troubled import TroubledLocation
 from tests.trainer.conftest import Finished
 from trainer.data.cohort import read_cohort
@@ -146,9 +146,10 @@ def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]") ->
 def assert_survives_kills(tmp_path: Path, silent: Progress, *, seed: int, num_kills: int) -> None:
     """Kill a run at random moments, then let it end; after each kill the pointers name whole states."""
     recipe = tiny_recipe(optim={"epochs": 6 + 2 * num_kills}, checkpoint={"best": "loss"})
-    store = write_store(tmp_path / "store")
-    train_run(recipe, store, Location(tmp_path / "whole"), progress=silent)
+    write_store(tmp_path / "store")
     (tmp_path / "tiny.toml").write_text(recipe_toml(recipe))
+    # The same command in both runs: bitwise is promised between equal processes, not beside other tests' state.
+    finish(tmp_path, "whole")
     draws = random.Random(seed)
     place = Location(tmp_path / "run")
     in_training = 0
@@ -166,19 +167,17 @@ def assert_survives_kills(tmp_path: Path, silent: Progress, *, seed: int, num_ki
             Checkpoints(place, keep=2).load_latest()  # whole, or not there: anything else is an error
             Checkpoints(place, keep=2).load_best()
     assert in_training > num_kills // 2
-    train_run(recipe, Store.open(tmp_path / "store"), place, progress=silent)
+    finish(tmp_path, "run")
     assert_same_end(place, Location(tmp_path / "whole"))
     ends = [Checkpoints(Location(tmp_path / name), keep=2).load_best() for name in ("run", "whole")]
     leaves, other_leaves = (flat(state["model"]) for state in ends if state is not None)
     assert all(torch.equal(value, other_leaves[name]) for name, value in leaves.items())
 
 
-def changed_since(path: Path, moment: float) -> bool:
-    """Whether a file was written after a moment."""
-    try:
-        return path.stat().st_mtime >= moment
-    except FileNotFoundError:
-        return False
+def finish(folder: Path, name: str) -> None:
+    with start(folder / "tiny.toml", folder / "store", folder / name) as process:
+        _, log = process.communicate(timeout=240)
+    assert process.returncode == 0, log
 
 
 def test_a_run_killed_at_random_moments_and_started_again_ends_where_an_uninterrupted_one_ends(
