@@ -46,12 +46,11 @@ def build_app(chosen: str = "") -> App:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     code = run(sys.argv[1:] if arguments is None else arguments)
-    if code == EXIT_INTERRUPTED:
-        # Everything is written. An upload that hangs in the background must not hold up, or spoil, the end.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+    # Everything is written and closed. Daemon threads, of libraries and of hanging uploads, must not spoil the end:
+    # torch's abort the interpreter now and then when it shuts down under them.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
