@@ -3,6 +3,7 @@
 Commands are named by import path, so that `interscan --help` loads neither torch nor any part.
 """
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -48,8 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     code = run(sys.argv[1:] if arguments is None else arguments)
     # Everything is written and closed. Daemon threads, of libraries and of hanging uploads, must not spoil the end:
     # torch's abort the interpreter now and then when it shuts down under them.
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(BrokenPipeError):  # whoever read our output has left, as `| head` does
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(code)
 
 

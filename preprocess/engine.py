@@ -7,7 +7,6 @@ them to the same bytes. Processes are spawned: gcsfs and torch do not survive a 
 import hashlib
 import json
 import multiprocessing
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -17,6 +16,7 @@ import torch
 
 from preprocess.errors import ScanError, StorageError, StoreError, UsageError
 from preprocess.index import IndexRecord
+from preprocess.machine import num_cores
 from preprocess.plan import Claim, Plan, make_plan
 from preprocess.quality import check_image
 from preprocess.readers import read_nifti
@@ -156,7 +156,7 @@ def run_plan(
 def _num_workers(workers: int | None, store: Location, source: Location, num_tasks: int) -> int:
     if not (store.is_shared and source.is_shared):
         return 0
-    wanted = len(os.sched_getaffinity(0)) if workers is None else workers
+    wanted = num_cores() if workers is None else workers
     # A process costs seconds to start: not worth it for one task.
     return 0 if num_tasks <= 1 else min(wanted, num_tasks)
 

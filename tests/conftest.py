@@ -4,10 +4,12 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from tests.support.bucket import create_bucket, find_binary, gcs_at, running_emulator
 from tests.support.images import REAL_DATA
+from tests.support.slow_bucket.client import SlowBucket, slow_bucket
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +28,23 @@ def bucket(_bucket_emulator: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[s
     create_bucket(_bucket_emulator, name)
     with gcs_at(_bucket_emulator, monkeypatch):
         yield f"gs://{name}"
+
+
+@pytest.fixture(scope="session")
+def _slow_process() -> Iterator[SlowBucket]:
+    with slow_bucket() as running:
+        yield running
+        fsspec.get_filesystem_class("gs").clear_instance_cache()
+
+
+@pytest.fixture
+def slow(_slow_process: SlowBucket) -> Iterator[SlowBucket]:
+    """A bucket whose speed and faults a test sets; found fast, without faults, counting from zero."""
+    _slow_process.reset()
+    yield _slow_process
+    _slow_process.go_away(0.0)
+    _slow_process.set_faults([])
+    _slow_process.set_speed(latency_s=0.0, jitter_s=0.0, bandwidth_bytes_per_s=None)
 
 
 @pytest.fixture

@@ -5,9 +5,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
 
-import fsspec
 import numpy as np
 import pytest
 
@@ -15,7 +13,7 @@ from preprocess.errors import StoreError
 from preprocess.storage import Location
 from preprocess.store import Store
 from tests.support.cohorts import MODALITY, TinyScan, volume_of, write_store
-from tests.support.slow_bucket.client import SlowBucket, slow_bucket
+from tests.support.slow_bucket.client import SlowBucket
 from tests.support.slow_bucket.faults import Fault
 from trainer.data.reader import RetryPolicy, VolumeReader
 from trainer.data.stream import VolumeStream
@@ -25,26 +23,14 @@ TRUE = np.stack([volume_of(scan, "uint8") for scan in SCANS])
 QUICK = RetryPolicy(first_pause_s=0.005, longest_pause_s=0.5, attempt_s=1.0)
 
 
-@pytest.fixture(scope="module")
-def slow() -> Iterator[SlowBucket]:
-    with slow_bucket() as running:
-        yield running
-        fsspec.get_filesystem_class("gs").clear_instance_cache()
-
-
 @pytest.fixture
-def store(slow: SlowBucket) -> Iterator[Store]:
-    slow.go_away(0.0)
-    slow.set_faults([])
-    slow.set_speed(latency_s=0.0, jitter_s=0.0)
+def store(slow: SlowBucket) -> Store:
     name = f"bucket-{uuid.uuid4().hex[:8]}"
     slow.create(name)
     written = write_store(Location(slow.url(name), slow.options), SCANS)
     written.layout(MODALITY)
     slow.reset()
-    yield written
-    slow.go_away(0.0)
-    slow.set_faults([])
+    return written
 
 
 def epoch(store: Store, reader: VolumeReader, number: int) -> VolumeStream:

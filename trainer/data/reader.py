@@ -8,7 +8,6 @@ an object that fails its check is fetched once more and then named.
 import asyncio
 import atexit
 import contextlib
-import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -20,6 +19,7 @@ import fsspec.asyn
 import numpy as np
 
 from preprocess.errors import InterscanError
+from preprocess.machine import num_cores
 from preprocess.store import Store, content_digest
 from trainer.data.cache import DiskCache
 from trainer.data.fetching import Fetcher, RetryPolicy
@@ -32,11 +32,6 @@ PLAIN_THREADS = 4
 """For file systems without an event loop, where threads wait for the disk as well."""
 
 Work = tuple[Callable[..., None], Wanted, bytes | None]
-
-
-def num_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def decode_threads(cores: int) -> int:

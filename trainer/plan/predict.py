@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from preprocess.errors import UsageError
+from preprocess.machine import num_cores
 from preprocess.store import Store
 from trainer.data.cohort import read_cohort
 from trainer.fit.precision import choose_compute
@@ -85,7 +86,7 @@ def _combine(
     demand = 1 / speed.seconds_per_volume
     # How far a derived speed may be off, beside the probe's spread.
     off = assumed.derived_within if speed.basis == "derived" else 1.0
-    cores = os.cpu_count() or 1
+    cores = num_cores()
     reach, near, far = (
         supply(probe, network, latency_s=seconds, in_flight=recipe.data.in_flight, num_cores=cores)
         for seconds in (latency.expected, latency.low, latency.high)

@@ -16,7 +16,6 @@ processor).
 import gzip
 import json
 import multiprocessing
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -27,6 +26,7 @@ import nibabel as nib
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from preprocess.errors import UsageError
+from preprocess.machine import num_cores
 from preprocess.sources.synthetic.brain_files import image_path, text_files
 from preprocess.sources.synthetic.brain_plan import (
     PlannedSession,
@@ -183,7 +183,7 @@ def _claim(out: Path, parameters: dict[str, object]) -> None:
 
 def _run(jobs: Sequence[_Job], num_missing: int, workers: int | None) -> Iterator[float]:
     """True ventricle volumes in the order of the jobs, each picture being on disk when its volume is answered."""
-    processes = (os.cpu_count() or 1) if workers is None else workers
+    processes = num_cores() if workers is None else workers
     processes = min(processes, num_missing)
     if processes <= 1:
         yield from map(_make, jobs)

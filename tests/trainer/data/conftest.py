@@ -1,31 +1,13 @@
-"""A slow bucket for all tests of this folder; each gets it fast, whole and counting from zero."""
+"""A store on the slow bucket for the tests of this folder."""
 
 import uuid
-from collections.abc import Iterator
 
-import fsspec
 import pytest
 
 from preprocess.storage import Location
 from preprocess.store import Store
 from tests.support.cohorts import TinyScan, write_store
-from tests.support.slow_bucket.client import SlowBucket, slow_bucket
-
-
-@pytest.fixture(scope="session")
-def _slow_process() -> Iterator[SlowBucket]:
-    with slow_bucket() as running:
-        yield running
-        fsspec.get_filesystem_class("gs").clear_instance_cache()
-
-
-@pytest.fixture
-def slow(_slow_process: SlowBucket) -> Iterator[SlowBucket]:
-    _slow_process.reset()
-    yield _slow_process
-    _slow_process.go_away(0.0)
-    _slow_process.set_faults([])
-    _slow_process.set_speed(latency_s=0.0, jitter_s=0.0, bandwidth_bytes_per_s=None)
+from tests.support.slow_bucket.client import SlowBucket
 
 
 @pytest.fixture

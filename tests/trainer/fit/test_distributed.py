@@ -16,23 +16,14 @@ import torch
 from preprocess.errors import Interrupted, RunError, UsageError
 from preprocess.storage import Location
 from preprocess.store import Store
-from tests.support.cohorts import MODALITY, default_scans, recipe_toml, tiny_recipe, without_timing, write_store
+from tests.support.cohorts import default_scans, recipe_toml, tiny_recipe, without_timing, write_store
+from tests.support.loops import build_loop
 from tests.support.processes import alone, free_port, in_processes
-from trainer.data.augment import Augment
-from trainer.data.cohort import read_cohort
-from trainer.fit.checkpoint import Checkpoints
-from trainer.fit.context import build_objectives, score_statistics
 from trainer.fit.distributed import Group, is_first_process, joined, world_of
-from trainer.fit.loop import Loop
-from trainer.fit.model import TrainingModel
-from trainer.fit.precision import Compute
 from trainer.fit.run import Run
 from trainer.fit.stop import StopRequest
-from trainer.fit.supply import Supply, SupplyOptions
 from trainer.fit.tracking import read_history
 from trainer.fit.train import train_run
-
-EXACT = Compute(torch.device("cpu"), torch.float32)
 
 
 def changes_of(case: str) -> dict[str, Any]:
@@ -50,24 +41,8 @@ def train_steps(group: Group, store_uri: str, case: str, num_steps: int) -> dict
     """A few steps of the loop; the losses, the first gradients and the last weights."""
     recipe = tiny_recipe(**changes_of(case))
     store = Store.open(store_uri)
-    cohort = read_cohort(store, MODALITY, "mmse")
-    torch.manual_seed(7)
-    loop = Loop(
-        TrainingModel(recipe.encoder, in_channels=1),
-        build_objectives(recipe.objective, score_statistics(cohort), outcome="mmse", outcome_threshold=2.0),
-        store,
-        cohort,
-        data=recipe.data,
-        supply=Supply(store, recipe.data, num_volumes=len(cohort), options=SupplyOptions(), pin_memory=False),
-        optim=recipe.optim,
-        augment=Augment(**recipe.augment.model_dump()),
-        compute=EXACT,
-        seed=recipe.seed,
-        checkpoints=Checkpoints(Location(f"{store_uri}-nowhere"), keep=1),
-        every_epochs=99,
-        validate=lambda model: {},
-        group=group,
-    )
+    nowhere = Location(f"{store_uri}-nowhere")
+    loop, _ = build_loop(recipe, store, nowhere, seed=7, every_epochs=99, group=group)
     for settings in loop._optimiser.param_groups:
         # AdamW divides by the size of a gradient, and so raises the rounding of the smallest to whole steps.
         settings["eps"] = 1e-2

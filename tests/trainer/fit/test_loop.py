@@ -15,20 +15,18 @@ from preprocess.storage import Location
 from preprocess.store import Store
 from preprocess.transforms import unit_scale
 from tests.support.cohorts import MODALITY, Dtype, default_scans, tiny_recipe, without_timing, write_store
+from tests.support.loops import EXACT, build_loop
 from trainer.data.augment import Augment
 from trainer.data.cohort import Cohort, read_cohort
 from trainer.fit.checkpoint import Best, Checkpoints
 from trainer.fit.context import build_objectives, score_statistics
 from trainer.fit.loop import Loop, validation_figures
-from trainer.fit.model import TrainingModel
 from trainer.fit.optim import build_optimiser, build_schedule
 from trainer.fit.precision import Compute, choose_compute
 from trainer.fit.stop import StopRequest
-from trainer.fit.supply import Supply, SupplyOptions
 from trainer.fit.tracking import Tracking
 from trainer.objectives.terms import total
 
-EXACT = Compute(torch.device("cpu"), torch.float32)
 STANDING = {"objective": [{"name": "learner", "variant": "mse"}], "optim": {"epochs": 1, "learning_rate": 1e-12}}
 """An epoch at the initial weights, whose loss shows what the numbers were, not where rounding has led."""
 
@@ -48,28 +46,10 @@ def build(
     best: str = "",
     **changes: Any,
 ) -> tuple[Loop, Cohort]:
-    recipe = tiny_recipe(**changes)
-    cohort = read_cohort(store, MODALITY, "mmse")
-    torch.manual_seed(0)
-    loop = Loop(
-        TrainingModel(recipe.encoder, in_channels=1),
-        build_objectives(recipe.objective, score_statistics(cohort), outcome="mmse", outcome_threshold=2.0),
-        store,
-        cohort,
-        data=recipe.data,
-        supply=Supply(
-            store, recipe.data, num_volumes=len(cohort), options=SupplyOptions(keep_resident=False), pin_memory=False
-        ),
-        optim=recipe.optim,
-        augment=augment or Augment(**recipe.augment.model_dump()),
-        compute=compute,
-        seed=recipe.seed,
-        checkpoints=Checkpoints(run, keep=2),
-        every_epochs=recipe.checkpoint.every_epochs,
-        validate=validate,
-        best=best,
-    )
-    return loop, cohort
+    settings: dict[str, Any] = {"compute": compute, "validate": validate, "best": best}
+    if augment is not None:
+        settings["augment"] = augment
+    return build_loop(tiny_recipe(**changes), store, run, seed=0, **settings)
 
 
 def train(loop: Loop, run: Location, *, stop_at: int | None = None) -> None:

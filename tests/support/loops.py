@@ -1,0 +1,56 @@
+"""A training loop on a tiny store, as the loop's own tests and those of several processes need it."""
+
+from typing import Any
+
+import torch
+
+from preprocess.storage import Location
+from preprocess.store import Store
+from tests.support.cohorts import MODALITY
+from trainer.data.augment import Augment
+from trainer.data.cohort import Cohort, read_cohort
+from trainer.fit.checkpoint import Checkpoints
+from trainer.fit.context import build_objectives, score_statistics
+from trainer.fit.loop import Loop
+from trainer.fit.model import TrainingModel
+from trainer.fit.precision import Compute
+from trainer.fit.supply import Supply, SupplyOptions
+from trainer.recipe import TrainRecipe
+
+EXACT = Compute(torch.device("cpu"), torch.float32)
+
+
+def build_loop(recipe: TrainRecipe, store: Store, run: Location, *, seed: int, **changes: Any) -> tuple[Loop, Cohort]:
+    """A loop over all scans of a store, and the scans.
+
+    Args:
+        recipe: every setting.
+        store: from `tests.support.cohorts`.
+        run: where checkpoints go.
+        seed: of the initial weights.
+        changes: arguments of the loop to set differently.
+    """
+    cohort = read_cohort(store, MODALITY, "mmse")
+    torch.manual_seed(seed)
+    arguments: dict[str, Any] = {
+        "data": recipe.data,
+        # Nothing is kept, so that each epoch reads what it plans.
+        "supply": Supply(
+            store, recipe.data, num_volumes=len(cohort), options=SupplyOptions(keep_resident=False), pin_memory=False
+        ),
+        "optim": recipe.optim,
+        "augment": Augment(**recipe.augment.model_dump()),
+        "compute": EXACT,
+        "seed": recipe.seed,
+        "checkpoints": Checkpoints(run, keep=2),
+        "every_epochs": recipe.checkpoint.every_epochs,
+        "validate": lambda model: {},
+    }
+    loop = Loop(
+        TrainingModel(recipe.encoder, in_channels=1),
+        build_objectives(recipe.objective, score_statistics(cohort), outcome="mmse", outcome_threshold=2.0),
+        store,
+        cohort,
+        **{**arguments, **changes},
+    )
+    return loop, cohort
