@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from threadpoolctl import threadpool_limits
 
 from preprocess.types import PROGRESSIONS
 from trainer.evaluate.metrics import ReliabilityBins
@@ -130,7 +131,10 @@ def project(embeddings_NE: npt.ArrayLike, *, seed: int) -> tuple[Floats, str]:
     # A fixed random_state runs on one thread; saying so by n_jobs spares umap's warning. PCA as the start, since the
     # spectral one fails, with a warning, on embeddings in separate clumps.
     reducer = umap.UMAP(n_neighbors=min(15, len(unit_NE) - 1), metric="cosine", init="pca", random_state=seed, n_jobs=1)
-    return np.asarray(reducer.fit_transform(unit_NE.astype(np.float32)), dtype=np.float64), "UMAP"
+    # numba starts its threads by setting OpenMP's number of them for the whole process, torch included, whose sums then
+    # add up in another order; the limit puts the earlier number back.
+    with threadpool_limits(1, user_api="openmp"):
+        return np.asarray(reducer.fit_transform(unit_NE.astype(np.float32)), dtype=np.float64), "UMAP"
 
 
 def trajectories(

@@ -1,6 +1,7 @@
 """Figures are PNGs that state their numbers, come out alike from like numbers, and say which map they drew."""
 
 import io
+import os
 import subprocess
 import sys
 
@@ -99,3 +100,15 @@ def test_importing_the_figures_loads_neither_umap_nor_a_display() -> None:
     code = f"import sys, trainer.evaluate.figures; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_picture_leaves_the_number_of_threads_as_it_was() -> None:
+    program = (
+        "import numpy as np, torch; from trainer.evaluate.figures import project; torch.ones(9).sum();"
+        "method = project(np.random.default_rng(0).normal(size=(40, 8)), seed=0)[1];"
+        "print(method, torch.get_num_threads())"
+    )
+    # numba would start one thread a core; on a machine with one core this shows nothing.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split() == ["UMAP", "1"]
