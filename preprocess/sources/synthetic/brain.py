@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from preprocess.errors import UsageError
 from preprocess.machine import num_cores
