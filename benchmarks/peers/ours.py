@@ -14,9 +14,12 @@ MODALITY = "T1w"
 
 def open_batches(job: Job) -> Iterator[torch.Tensor]:
     """Batches in the order of the job."""
-    store = Store.open(f"gs://{job.bucket}/store", job.gs_options)
-    plan = [np.array(rows) for rows in job.batches_of_rows()]
-    return _read(store, plan, job.in_flight)
+    return read_all(Store.open(f"gs://{job.bucket}/store", job.gs_options), job)
+
+
+def read_all(store: Store, job: Job) -> Iterator[torch.Tensor]:
+    """The same from a store that is open."""
+    return _read(store, [np.array(rows) for rows in job.batches_of_rows()], job.in_flight)
 
 
 def _read(store: Store, plan: list[np.ndarray], in_flight: int) -> Iterator[torch.Tensor]:

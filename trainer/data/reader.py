@@ -31,7 +31,8 @@ __all__ = ["ReadCounts", "RetryPolicy", "VolumeReader"]
 PLAIN_THREADS = 4
 """For file systems without an event loop, where threads wait for the disk as well."""
 
-Work = tuple[Callable[..., None], Wanted, bytes | None]
+Work = tuple[Callable[..., None], Wanted, bytes | list[Wanted] | None]
+"""What is to be done, for whom, and with what."""
 
 
 def decode_threads(cores: int) -> int:
@@ -149,8 +150,9 @@ class VolumeReader:
             else:
                 distant.append(wanted)
         if distant:
-            # One hand-over to the loop for a whole batch: each costs as much as a tenth of a request.
-            self._on_loop(self._fetcher.ask, distant)
+            # One hand-over to the loop for a whole batch: each costs as much as a tenth of a request. It lets other
+            # threads run first, so it is left to one of them: the caller may have an accelerator that waits.
+            self._work.put((self._ask, distant[0], distant))
         return reading
 
     def give_up(self, reading: Reading) -> None:
@@ -162,6 +164,9 @@ class VolumeReader:
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed, as is this reader: all was told then
                 self._loop.call_soon_threadsafe(function, *arguments)
+
+    def _ask(self, _: Wanted, distant: list[Wanted]) -> None:
+        self._on_loop(self._fetcher.ask, distant)
 
     def _arrived(self, wanted: Wanted, data: bytes) -> None:
         """Hand an object to the threads; the loop does not wait for them."""

@@ -5,6 +5,7 @@ each volume in them are the plan's, whatever is cached, repeated or late.
 """
 
 import contextlib
+import math
 import threading
 import time
 from collections import deque
@@ -48,12 +49,29 @@ class StreamCounts:
         return self.reads.bytes_fetched
 
 
+class _Memory:
+    """Voxels of a batch, and views made once: making one lets other threads run first, 0.3 ms on two cores."""
+
+    def __init__(self, voxels: torch.Tensor) -> None:
+        self.voxels = voxels
+        self.slots = list(voxels.numpy())
+        self._views: dict[tuple[int, ...], torch.Tensor] = {}
+
+    def view(self, shape: tuple[int, ...]) -> torch.Tensor:
+        """The first volumes as (*shape, C, D, H, W)."""
+        view = self._views.get(shape)
+        if view is None:
+            view = self._views[shape] = self.voxels[: math.prod(shape)].view(*shape, *self.voxels.shape[1:])
+        return view
+
+
 class _Batch:
     """A batch under way: its memory, and what to wait for."""
 
-    def __init__(self, rows: Rows, voxels: torch.Tensor, reading: Reading) -> None:
+    def __init__(self, rows: Rows, memory: _Memory, reading: Reading) -> None:
         self.rows = rows
-        self.voxels = voxels
+        self.memory = memory
+        self.voxels = memory.view(rows.shape)
         self.reading = reading
 
 
@@ -102,7 +120,7 @@ class VolumeStream:
         self._reuse = reuse
         self._max_left_out = max_left_out
         self._closed = threading.Event()
-        self._free: list[tuple[torch.Tensor, torch.cuda.Event | None]] = []
+        self._free: list[tuple[_Memory, torch.cuda.Event | None]] = []
         self._ahead: deque[_Batch] = deque()
         self._largest = max((rows.size for rows in batches), default=1)
         try:
@@ -142,11 +160,11 @@ class VolumeStream:
                 ahead.popleft()
                 voxels = self._settle(batch)
                 self.counts.reads.add(held_bytes=-handed_over_bytes)
-                handed_over_bytes = 0 if self._reuse else batch.voxels.nbytes
+                handed_over_bytes = 0 if self._reuse else batch.memory.voxels.nbytes
                 yield voxels
                 if self._reuse:
                     # Free once the copies to the GPU that were asked for up to now are done.
-                    self._free.append((batch.voxels, self._mark_copies()))
+                    self._free.append((batch.memory, self._mark_copies()))
                 # The consumer alone decides how long it keeps it.
                 del batch, voxels
         finally:
@@ -169,11 +187,11 @@ class VolumeStream:
     def _start(self, rows: Rows) -> _Batch:
         """Ask for all volumes of a batch."""
         memory = self._memory(rows.size)
-        slots = list(memory[: rows.size].numpy())
+        slots = memory.slots[: rows.size]
         reading = self._reader.read_many(rows.ravel().tolist(), slots, fails_at_once=self._max_left_out == 0)
         return _Batch(rows, memory, reading)
 
-    def _memory(self, num_volumes: int) -> torch.Tensor:
+    def _memory(self, num_volumes: int) -> _Memory:
         if self._free:
             memory, copied = self._free.pop(0)
             if copied is not None:
@@ -182,9 +200,9 @@ class VolumeStream:
         layout = self._reader.layout
         held = self._largest if self._reuse else num_volumes
         dtype = torch.from_numpy(np.empty(0, dtype=layout.dtype)).dtype
-        memory = torch.empty((held, *layout.shape), dtype=dtype, pin_memory=self._pin_memory)
-        self.counts.reads.add(held_bytes=memory.nbytes)
-        return memory
+        voxels = torch.empty((held, *layout.shape), dtype=dtype, pin_memory=self._pin_memory)
+        self.counts.reads.add(held_bytes=voxels.nbytes)
+        return _Memory(voxels)
 
     def _mark_copies(self) -> "torch.cuda.Event | None":
         """What is over when the copies asked for so far on the consumer's CUDA stream are; None without a GPU."""
@@ -201,7 +219,7 @@ class VolumeStream:
             StoreError, StorageError: what went wrong with a volume, when no more may be left out.
         """
         rows, faults = batch.rows, batch.reading.faults
-        whole = batch.voxels[: rows.size].view(*rows.shape, *self._reader.layout.shape)
+        whole = batch.voxels
         self.kept = None
         if not faults:
             self.counts.volumes += rows.size
