@@ -2,26 +2,17 @@
 
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from preprocess.errors import UsageError
 from preprocess.manifest import OutcomeSpec
 from preprocess.recipe import Recipe, override, parse, read_toml
+from trainer.recipe_terms import ChronoContrastTerm, InfoNceTerm, Term
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
-BestFigure = Literal["", "loss", "info_nce", "info_nce_over_chance", "learner", "learner_over_chance", "retrieval_at_1"]
-HIGHER_IS_BETTER = {
-    "loss": False,
-    "info_nce": False,
-    "info_nce_over_chance": False,
-    "learner": False,
-    "learner_over_chance": False,
-    "retrieval_at_1": True,
-}
-"""Of each figure that checkpoint.best may name."""
 
 
 class SplitRecipe(Recipe):
@@ -36,7 +27,9 @@ class DataRecipe(Recipe):
 
     Attributes:
         modality: array of the store.
-        sampling: `pairs`: two visits of each subject in a batch; `scans`: single scans.
+        sampling: `pairs`: two visits of each subject in a batch; `scans`: single scans; `visits`: `num_visits` of each.
+        num_visits: visits of a subject in a batch where sampling is `visits`.
+        views: random views of each scan in a batch; a scan is read once for all of them.
         batch_size: subjects a batch, at most.
         subjects_per_epoch: fraction of the training subjects drawn each epoch.
         in_flight: most requests for volumes at once.
@@ -44,7 +37,9 @@ class DataRecipe(Recipe):
     """
 
     modality: str = "T1w"
-    sampling: Literal["pairs", "scans"] = "pairs"
+    sampling: Literal["pairs", "scans", "visits"] = "pairs"
+    num_visits: int = Field(default=3, ge=3)
+    views: int = Field(default=1, ge=1, le=8)
     batch_size: int = Field(default=8, ge=2)
     subjects_per_epoch: float = Field(default=1.0, gt=0, le=1)
     in_flight: int = Field(default=64, ge=1)
@@ -55,46 +50,19 @@ class EncoderRecipe(Recipe):
     """The network.
 
     Attributes:
-        name: `fast`, or `reference` for the encoder of the ClinImCL paper.
+        name: for volumes `fast`, `reference` (of the ClinImCL paper) or `slice-tsm-resnet18` (slices along the body
+            axis as frames); for clips `tsm-resnet18`; for images `resnet18` or `resnet50`.
         embedding_width: E.
         projection_width: width of the training-only projection.
         norm: `batch`, the faster; `group` where no scan may depend on another, as optim.cache_chunk needs.
+        initial_weights: state dict to begin with, path or URL; random when empty.
     """
 
-    name: Literal["fast", "reference"] = "fast"
+    name: Literal["fast", "reference", "slice-tsm-resnet18", "tsm-resnet18", "resnet18", "resnet50"] = "fast"
     embedding_width: int = Field(default=256, ge=2)
     projection_width: int = Field(default=128, ge=2)
     norm: Literal["batch", "group"] = "batch"
-
-
-class InfoNceTerm(Recipe):
-    """`info_nce` on the projections of two visits; needs data.sampling = `pairs`."""
-
-    name: Literal["info_nce"]
-    weight: float = Field(default=1.0, gt=0)
-    temperature: float = Field(default=0.07, gt=0)
-
-
-class LearnerTerm(Recipe):
-    """`learner` on embeddings and predicted scores; score statistics come from the training subjects.
-
-    Attributes:
-        variant: `mse`, `contrastive`, `weighted` or `regressed`.
-        weight: of the whole term in the loss.
-        contrast_weight: of the contrastive part within the term.
-        margin: of the contrastive part.
-        threshold: largest score difference that counts as alike; the outcome's threshold when not given.
-    """
-
-    name: Literal["learner"]
-    variant: Literal["mse", "contrastive", "weighted", "regressed"] = "regressed"
-    weight: float = Field(default=1.0, gt=0)
-    contrast_weight: float = Field(default=1.0, gt=0)
-    margin: float = Field(default=1.0, gt=0)
-    threshold: float | None = Field(default=None, gt=0)
-
-
-Term = Annotated[InfoNceTerm | LearnerTerm, Field(discriminator="name")]
+    initial_weights: str = ""
 
 
 class AugmentRecipe(Recipe):
@@ -114,18 +82,22 @@ class AugmentRecipe(Recipe):
 
 
 class OptimRecipe(Recipe):
-    """AdamW with linear warm-up and cosine decay.
+    """Optimiser with linear warm-up and cosine decay, both anew in each phase.
 
     Attributes:
-        epochs: passes over the planned subjects.
+        name: `adamw`, or `sgd` with momentum 0.9.
+        epochs: passes over the planned subjects, where the recipe has no phases.
         learning_rate: at its highest.
+        head_factor: learning rate of projector and score head over that of the encoder.
         weight_decay: on weights; never on biases and normalisation.
         warmup_fraction: part of all steps with rising learning rate.
         clip_norm: largest norm of the gradient; 0 for none.
         cache_chunk: scans whose activations are alive at a time (gradient caching); 0 for the whole batch.
     """
 
+    name: Literal["adamw", "sgd"] = "adamw"
     epochs: int = Field(default=10, ge=1)
+    head_factor: float = Field(default=1.0, gt=0)
     learning_rate: float = Field(default=1e-4, gt=0)
     weight_decay: float = Field(default=1e-4, ge=0)
     warmup_fraction: float = Field(default=0.0, ge=0, lt=1)
@@ -153,16 +125,40 @@ class CheckpointRecipe(Recipe):
     Attributes:
         every_epochs: epochs between checkpoints.
         keep: how many of the latest stay.
-        best: figure of the history whose best checkpoint stays too, named by checkpoints/best.json; empty for none.
+        best: figure of the history whose best checkpoint stays too, named by checkpoints/best.json: `loss`,
+            `retrieval_at_1`, an objective's name, or that with `_over_chance`; empty for none.
     """
 
     every_epochs: int = Field(default=1, ge=1)
     keep: int = Field(default=2, ge=1)
-    best: BestFigure = ""
+    best: str = ""
+
+
+class PhaseRecipe(Recipe):
+    """Epochs with objectives of their own, after those of the phase before.
+
+    Attributes:
+        name: for messages and the history.
+        epochs: passes over the planned subjects.
+        objective: parts of the loss.
+        learning_rate: at its highest; that of [optim] when not given.
+    """
+
+    name: str
+    epochs: int = Field(ge=1)
+    objective: tuple[Term, ...] = Field(min_length=1)
+    learning_rate: float | None = Field(default=None, gt=0)
 
 
 class TrainRecipe(Recipe):
-    """A whole run."""
+    """A whole run.
+
+    Attributes:
+        objective: parts of the loss, for a recipe of one phase.
+        phase: the phases, where there are several; then `objective` is empty.
+        target: what the embeddings are for, which decides the figures of `interscan evaluate`: `progression` of pairs,
+            `regression` of the score, or its `severity` grades.
+    """
 
     name: str
     seed: int = Field(default=0, ge=0)
@@ -174,11 +170,33 @@ class TrainRecipe(Recipe):
     data: DataRecipe = DataRecipe()
     split: SplitRecipe = SplitRecipe()
     encoder: EncoderRecipe = EncoderRecipe()
-    objective: tuple[Term, ...] = Field(min_length=1)
+    objective: tuple[Term, ...] = ()
+    phase: tuple[PhaseRecipe, ...] = ()
+    target: Literal["progression", "regression", "severity"] = "progression"
     augment: AugmentRecipe = AugmentRecipe()
     optim: OptimRecipe = OptimRecipe()
     head: HeadRecipe = HeadRecipe()
     checkpoint: CheckpointRecipe = CheckpointRecipe()
+
+    @property
+    def phases(self) -> tuple[PhaseRecipe, ...]:
+        """The phases, one where the recipe names none."""
+        return self.phase or (PhaseRecipe(name="train", epochs=self.optim.epochs, objective=self.objective),)
+
+    @property
+    def epochs(self) -> int:
+        """Of all phases."""
+        return sum(phase.epochs for phase in self.phases)
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """Objectives of all phases."""
+        return tuple(term for phase in self.phases for term in phase.objective)
+
+
+def higher_is_better(figure: str) -> bool:
+    """Of a figure that checkpoint.best names: losses are better low."""
+    return figure == "retrieval_at_1"
 
 
 def named_recipes() -> dict[str, Path]:
@@ -217,21 +235,57 @@ def refuse_contradictions(recipe: TrainRecipe, *, where: str) -> None:
     Raises:
         UsageError: with both settings and the remedy.
     """
-    names = [term.name for term in recipe.objective]
-    if len(set(names)) < len(names):
-        raise UsageError(f"{where}: the objectives are {', '.join(names)}; name each once, with the sum of its weights")
-    if recipe.data.sampling != "pairs" and any(isinstance(term, InfoNceTerm) for term in recipe.objective):
+    if bool(recipe.objective) == bool(recipe.phase):
         raise UsageError(
-            f"{where}: info_nce compares two visits, data.sampling is 'scans'; set data.sampling = 'pairs'"
+            f"{where}: {len(recipe.objective)} objectives and {len(recipe.phase)} phases; name [[objective]] tables, "
+            "or [[phase]] tables with objectives of their own"
         )
+    for phase in recipe.phases:
+        names = [term.name for term in phase.objective]
+        if len(set(names)) < len(names):
+            raise UsageError(
+                f"{where}: the objectives are {', '.join(names)}; name each once, with the sum of its weights"
+            )
+    if recipe.data.views > 1 and recipe.data.sampling != "scans":
+        raise UsageError(
+            f"{where}: data.views is {recipe.data.views} and data.sampling is {recipe.data.sampling!r}; views are of "
+            "single scans: set data.sampling = 'scans', or data.views = 1"
+        )
+    for term in recipe.terms:
+        _refuse_term(term, recipe, where=where)
     if recipe.optim.cache_chunk > 0 and recipe.encoder.norm == "batch":
         raise UsageError(
             f"{where}: optim.cache_chunk is {recipe.optim.cache_chunk} and encoder.norm is 'batch', whose statistics "
             "of the whole batch no chunk has; set encoder.norm = 'group', or optim.cache_chunk = 0"
         )
-    wanted = recipe.checkpoint.best.removesuffix("_over_chance")
-    if wanted in ("info_nce", "learner") and wanted not in names:
+    if recipe.optim.cache_chunk > 0 and "tsm" in recipe.encoder.name:
         raise UsageError(
-            f"{where}: checkpoint.best is {recipe.checkpoint.best!r} and the objectives are {', '.join(names)}; name a "
-            "figure of one of them, loss or retrieval_at_1"
+            f"{where}: optim.cache_chunk is {recipe.optim.cache_chunk} and encoder.name is {recipe.encoder.name!r}, "
+            "which draws other frames each time it sees a scan; set optim.cache_chunk = 0"
+        )
+    wanted = recipe.checkpoint.best
+    for phase in recipe.phases:
+        names = [term.name for term in phase.objective]
+        if wanted not in ("", "loss", "retrieval_at_1") and wanted.removesuffix("_over_chance") not in names:
+            raise UsageError(
+                f"{where}: checkpoint.best is {wanted!r} and the objectives are {', '.join(names)}; name a "
+                "figure of one of them, loss or retrieval_at_1"
+            )
+
+
+def _refuse_term(term: Term, recipe: TrainRecipe, *, where: str) -> None:
+    """Refuse an objective that the data's sampling starves."""
+    sampling = recipe.data.sampling
+    if isinstance(term, InfoNceTerm) and sampling != "pairs":
+        raise UsageError(
+            f"{where}: info_nce compares two visits, data.sampling is {sampling!r}; set data.sampling = 'pairs'"
+        )
+    if isinstance(term, ChronoContrastTerm) and sampling != "visits":
+        raise UsageError(
+            f"{where}: chrono_contrast orders three visits or more, data.sampling is {sampling!r}; "
+            "set data.sampling = 'visits'"
+        )
+    if term.needs_views and recipe.data.views != 2:
+        raise UsageError(
+            f"{where}: {term.name} compares two views of a scan, data.views is {recipe.data.views}; set data.views = 2"
         )

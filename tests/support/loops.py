@@ -13,6 +13,7 @@ from trainer.fit.checkpoint import Checkpoints
 from trainer.fit.context import build_objectives, score_statistics
 from trainer.fit.loop import Loop
 from trainer.fit.model import TrainingModel
+from trainer.fit.phases import Phase
 from trainer.fit.precision import Compute
 from trainer.fit.supply import Supply, SupplyOptions
 from trainer.recipe import TrainRecipe
@@ -48,7 +49,15 @@ def build_loop(recipe: TrainRecipe, store: Store, run: Location, *, seed: int, *
     }
     loop = Loop(
         TrainingModel(recipe.encoder, in_channels=1),
-        build_objectives(recipe.objective, score_statistics(cohort), outcome="mmse", outcome_threshold=2.0),
+        [
+            Phase(
+                phase.name,
+                phase.epochs,
+                build_objectives(phase.objective, score_statistics(cohort), outcome=recipe.outcome),
+                phase.learning_rate,
+            )
+            for phase in recipe.phases
+        ],
         store,
         cohort,
         **{**arguments, **changes},

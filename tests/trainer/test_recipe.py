@@ -2,22 +2,14 @@
 
 import re
 from pathlib import Path
-from typing import get_args
 
 import pydantic
 import pytest
 
 from preprocess.errors import UsageError
 from tests.support.cohorts import recipe_toml, tiny_recipe
-from trainer.recipe import (
-    HIGHER_IS_BETTER,
-    BestFigure,
-    InfoNceTerm,
-    LearnerTerm,
-    TrainRecipe,
-    load_recipe,
-    named_recipes,
-)
+from trainer.recipe import TrainRecipe, higher_is_better, load_recipe, named_recipes
+from trainer.recipe_terms import InfoNceTerm, LearnerTerm
 
 HEAD = 'name = "mine"\n'
 OBJECTIVE = '[[objective]]\nname = "info_nce"\n'
@@ -77,11 +69,11 @@ def test_an_unknown_name_is_refused_with_those_there_are() -> None:
             "unknown key 'objective.1.varient'; did you mean 'variant'?",
         ),
         (HEAD + '[[objective]]\nname = "info_nse"\n', "objective.0: unknown name 'info_nse'; did you mean 'info_nce'?"),
-        (HEAD + '[[objective]]\nname = "zzz"\n', "objective.0: unknown name 'zzz'; known: info_nce, learner"),
+        (HEAD + '[[objective]]\nname = "zzz"\n', "objective.0: unknown name 'zzz'; known: chrono_contrast, info_nce, learner"),
         (HEAD + OBJECTIVE + "temperature = 0.0\n", "objective.0.temperature: input should be greater than 0 (got 0.0)"),
         (HEAD + OBJECTIVE + "[split]\ntest = 1.5\n", "split.test: input should be less than 1 (got 1.5)"),
-        (HEAD, "objective: field required"),
-        (HEAD + "objective = []\n", "objective: tuple should have at least 1 item"),
+        (HEAD, "0 objectives and 0 phases; name [[objective]] tables, or [[phase]] tables"),
+        (HEAD + "objective = []\n", "0 objectives and 0 phases"),
         (HEAD + OBJECTIVE + '[outcome]\nname = "mmse"\nbetter = true\n', "outcome.higher_is_better: field required"),
         (HEAD + OBJECTIVE + 'device = "gpu"\n', "unknown key 'objective.0.device'"),
         ('device = "gpu"\n' + HEAD + OBJECTIVE, "device: input should be 'auto', 'cpu' or 'cuda' (got 'gpu')"),
@@ -157,7 +149,7 @@ def test_cached_gradients_over_batch_statistics_are_refused_with_the_remedy(tmp_
     [
         ("learner", "checkpoint.best is 'learner' and the objectives are info_nce; name a figure of one of them"),
         ("learner_over_chance", "checkpoint.best is 'learner_over_chance' and the objectives are info_nce"),
-        ("accuracy", "checkpoint.best: input should be '', 'loss', 'info_nce', "),
+        ("accuracy", "checkpoint.best is 'accuracy' and the objectives are info_nce; name a figure of one of them"),
     ],
 )
 def test_a_best_figure_that_cannot_be_there_is_refused(tmp_path: Path, best: str, message: str) -> None:
@@ -165,5 +157,6 @@ def test_a_best_figure_that_cannot_be_there_is_refused(tmp_path: Path, best: str
     assert refusal(path).startswith(f"{path}: {message}")
 
 
-def test_of_every_figure_it_is_known_whether_more_is_better() -> None:
-    assert set(get_args(BestFigure)) == {"", *HIGHER_IS_BETTER}
+def test_more_is_better_of_retrieval_and_of_no_loss() -> None:
+    assert higher_is_better("retrieval_at_1")
+    assert not any(map(higher_is_better, ["loss", "learner", "info_nce_over_chance"]))

@@ -14,12 +14,15 @@ class Augment:
         shift_voxels: largest whole-voxel shift along each axis; what moves in from outside is black.
         gain: largest relative change of all intensities.
         noise: largest standard deviation of added Gaussian noise.
+        axes: of a scan: `CDHW` (left and right is D), `TCHW` (clips, frames stay in order) or `CHW` (left and right is
+            W).
     """
 
     flip: float
     shift_voxels: int
     gain: float
     noise: float
+    axes: str = "CDHW"
 
     def __call__(self, voxels_NCDHW: torch.Tensor, *, scale: float, seed: int, epoch: int, batch: int) -> torch.Tensor:
         """Views of a batch as float32, clipped to [0, 1].
@@ -49,16 +52,21 @@ class Augment:
         generator = torch.Generator().manual_seed(_mix(seed, epoch, batch))
         mirrored = (torch.rand(num_scans, generator=generator) < self.flip).tolist()
         reach = 2 * self.shift_voxels + 1
-        shifts = (torch.randint(reach, (num_scans, 3), generator=generator) - self.shift_voxels).tolist()
+        shifts_N3 = torch.randint(reach, (num_scans, 3), generator=generator) - self.shift_voxels
+        if self.axes != "CDHW":
+            # Frames and channels are not moved: a clip's axes after T, and an image's after C, are W and H alone.
+            shifts_N3[:, 0] = 0
+        shifts = shifts_N3[:, 4 - len(self.axes) :].tolist()
+        mirror_axis = {"CDHW": 1, "TCHW": 3, "CHW": 2}[self.axes]
         gains = (1 + self.gain * (2 * torch.rand(num_scans, generator=generator) - 1)).tolist()
         noises = (self.noise * torch.rand(num_scans, generator=generator)).tolist()
         if self.noise == 0:
-            return Draws(mirrored, shifts, gains, noises, grain=None, offsets=[])
+            return Draws(mirrored, mirror_axis, shifts, gains, noises, grain=None, offsets=[])
         # One noise volume a batch, read from another place for each scan: drawing normals for every voxel of a
         # batch costs as much as the training step on a CPU.
         grain = torch.randn(num_voxels, generator=generator).repeat(2)
         offsets = torch.randint(num_voxels, (num_scans,), generator=generator).tolist()
-        return Draws(mirrored, shifts, gains, noises, grain=grain, offsets=offsets)
+        return Draws(mirrored, mirror_axis, shifts, gains, noises, grain=grain, offsets=offsets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +75,8 @@ class Draws:
 
     Attributes:
         mirrored: whether left and right change places.
-        shifts: whole voxels along D, H and W.
+        mirror_axis: axis of a scan that goes from left to right.
+        shifts: whole voxels along each axis of a scan but the first.
         gains: factor of all intensities.
         noises: standard deviation of the noise.
         grain: the batch's noise volume, twice in a row; None without noise.
@@ -75,6 +84,7 @@ class Draws:
     """
 
     mirrored: list[bool]
+    mirror_axis: int
     shifts: list[list[int]]
     gains: list[float]
     noises: list[float]
@@ -93,7 +103,7 @@ class Draws:
         views = torch.empty(voxels_NCDHW.shape, dtype=torch.float32, device=device)
         for place, stored_CDHW in enumerate(voxels_NCDHW):
             drawn = first + place
-            voxels_CDHW = stored_CDHW.flip(1) if self.mirrored[drawn] else stored_CDHW
+            voxels_CDHW = stored_CDHW.flip(self.mirror_axis) if self.mirrored[drawn] else stored_CDHW
             shift_scaled(voxels_CDHW, self.shifts[drawn], scale * self.gains[drawn], out=views[place])
         if self.grain is not None:
             grain = self.grain.to(device)

@@ -40,13 +40,14 @@ class Cohort:
     def of_subjects(self, subject_ids: Collection[str]) -> "Cohort":
         """The part whose subjects are given."""
         wanted = frozenset(subject_ids)
-        return self._at([place for place, subject_id in enumerate(self.subject_ids) if subject_id in wanted])
+        return self.at([place for place, subject_id in enumerate(self.subject_ids) if subject_id in wanted])
 
     def scored(self) -> "Cohort":
         """The scans whose score is known."""
-        return self._at(np.flatnonzero(~np.isnan(self.scores_N)).tolist())
+        return self.at(np.flatnonzero(~np.isnan(self.scores_N)).tolist())
 
-    def _at(self, keep: list[int]) -> "Cohort":
+    def at(self, keep: list[int]) -> "Cohort":
+        """The scans at these places."""
         return Cohort(
             rows_N=self.rows_N[keep],
             subject_ids=tuple(self.subject_ids[place] for place in keep),

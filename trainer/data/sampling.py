@@ -12,7 +12,7 @@ import numpy.typing as npt
 from preprocess.errors import UsageError
 from trainer.data.cohort import Cohort
 
-Sampling = Literal["pairs", "scans"]
+Sampling = Literal["pairs", "scans", "visits"]
 Batches = list[npt.NDArray[np.int64]]
 """One array a batch, shape (B, K): places in the cohort of B subjects' K scans, earlier first."""
 MIN_BATCH = 2
@@ -27,26 +27,29 @@ def plan_epoch(
     subjects_per_epoch: float,
     seed: int,
     epoch: int,
+    num_visits: int = 3,
 ) -> Batches:
     """The batches of one epoch.
 
     Args:
         cohort: training scans.
-        sampling: `pairs`: two visits of different days a subject (K = 2), drawn anew each epoch; `scans`: every scan
-            of the drawn subjects once, single (K = 1). A subject with more scans than there are batches waits with the
+        sampling: `pairs`: two visits of different days a subject (K = 2), drawn anew each epoch; `visits`: the same with
+            `num_visits`; `scans`: every scan of the drawn subjects once, single (K = 1). A subject with more scans than there are batches waits with the
             rest, drawn anew each epoch: its scans may not meet each other.
         batch_size: subjects a batch, at most; one or a few more where a scan would be left alone.
         subjects_per_epoch: fraction of the subjects drawn each epoch, in (0, 1].
         seed: of the run.
         epoch: counted from 0.
+        num_visits: K of `visits`; subjects with fewer days are left out.
 
     Raises:
         UsageError: too few subjects for a batch of two.
     """
     rng = np.random.default_rng([seed, epoch, 0xBA7C])
-    usable = _paired_visits(cohort) if sampling == "pairs" else cohort.places_by_subject
+    num_together = {"pairs": 2, "visits": num_visits, "scans": 1}[sampling]
+    usable = _visits_of_days(cohort, num_together) if num_together > 1 else cohort.places_by_subject
     if len(usable) < MIN_BATCH:
-        what = "visits on two days" if sampling == "pairs" else "a scan"
+        what = {1: "a scan", 2: "visits on two days"}.get(num_together, f"visits on {num_together} days")
         raise UsageError(
             f"{len(usable)} training subjects have {what}; {MIN_BATCH} are the least a batch can hold; bring more "
             "subjects, or choose data.sampling = 'scans' where days are unknown"
@@ -54,8 +57,10 @@ def plan_epoch(
     subjects = sorted(usable)
     num_drawn = max(MIN_BATCH, round(subjects_per_epoch * len(subjects)))
     drawn = [subjects[place] for place in rng.permutation(len(subjects))[:num_drawn]]
-    if sampling == "pairs":
-        samples = np.array([np.sort(rng.choice(usable[subject], size=2, replace=False)) for subject in drawn])
+    if num_together > 1:
+        samples = np.array(
+            [np.sort(rng.choice(usable[subject], size=num_together, replace=False)) for subject in drawn]
+        )
         return _divide(samples, batch_size)
     # Round r holds the r-th scan, in random order, of every subject that has so many: no subject twice in a batch.
     shuffled = [rng.permutation(usable[subject]) for subject in drawn]
@@ -73,14 +78,14 @@ def plan_epoch(
     return [batches[place] for place in rng.permutation(len(batches))]
 
 
-def _paired_visits(cohort: Cohort) -> dict[str, list[int]]:
-    """One place for each day of every subject with at least two days."""
+def _visits_of_days(cohort: Cohort, num_days: int) -> dict[str, list[int]]:
+    """One place for each day of every subject with at least so many days."""
     visits: dict[str, list[int]] = {}
     for subject_id, places in cohort.places_by_subject.items():
         by_day = {
             float(cohort.days_N[place]): place for place in reversed(places) if not np.isnan(cohort.days_N[place])
         }
-        if len(by_day) >= 2:
+        if len(by_day) >= num_days:
             visits[subject_id] = [by_day[day] for day in sorted(by_day)]
     return visits
 

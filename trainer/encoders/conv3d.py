@@ -1,83 +1,24 @@
 """Two convolutional encoders of 3D volumes: the published one of ClinImCL and a faster one for CPUs.
 
-Both take float volumes_BCDHW in [0, 1] and return float32 embeddings_BE, under autocast too: what is sought is the
-small difference between two visits, and bfloat16 keeps only 8 bits of each. Both can be traced and exported with a
-free batch axis; they hold no state but weights and BatchNorm statistics, so in eval mode a volume's embedding does
-not depend on what else is in the batch. With GroupNorm it does not in training either, at the price of speed
-(docs/adr/0006-group-norm-for-gradient-caching.md).
+Both take float volumes_BCDHW in [0, 1] and return float32 embeddings_BE, under autocast too. Both can be traced and
+exported with a free batch axis; they hold no state but weights and BatchNorm statistics, so in eval mode a volume's
+embedding does not depend on what else is in the batch. With GroupNorm it does not in training either, at the price of
+speed (docs/adr/0006-group-norm-for-gradient-caching.md).
 """
 
-import math
 from itertools import pairwise
-from typing import Literal, TypeAlias
 
 import torch
 from torch import nn
 
-from trainer.encoders.heads import PreciseLinear
-
-SMALLEST_EDGE = 16
-"""Voxels an edge needs, so that something is left after both encoders have halved it four times."""
-
-_GROUPS = 8
-"""Groups of a GroupNorm; every width of both encoders is a multiple of 8, and so each group a whole vector."""
-
-EncoderName: TypeAlias = Literal["reference", "fast"]
-NormName: TypeAlias = Literal["batch", "group"]
+from trainer.encoders.base import Encoder, GroupNorm, NormName
 
 
 def _norm(norm: NormName, width: int) -> nn.Module:
     """Normalisation of `width` channels: over the batch, or over groups of channels of each volume alone."""
     if norm == "group":
-        return nn.GroupNorm(math.gcd(_GROUPS, width), width)
+        return GroupNorm(width)
     return nn.BatchNorm3d(width)
-
-
-class Encoder(nn.Module):
-    """Base of the encoders: features, global average pool, and a linear layer that autocast does not touch.
-
-    Attributes:
-        in_channels: channels C a volume must have.
-        embedding_width: width E of the embedding.
-    """
-
-    def __init__(self, features: nn.Module, *, in_channels: int, feature_width: int, embedding_width: int) -> None:
-        super().__init__()
-        if embedding_width < 1:
-            raise ValueError(f"embedding_width is {embedding_width}; it must be at least 1")
-        self.in_channels = in_channels
-        self.embedding_width = embedding_width
-        self.features = features
-        self.linear = PreciseLinear(feature_width, embedding_width)
-
-    def forward(self, volumes_BCDHW: torch.Tensor) -> torch.Tensor:
-        """Embed volumes.
-
-        Args:
-            volumes_BCDHW: floating point in [0, 1], C = `in_channels`, edges of 16 voxels or more.
-
-        Returns:
-            embeddings_BE, float32 (float64 for a float64 model), not normalised.
-
-        Raises:
-            ValueError: another rank or channel count, an edge below 16, or whole numbers (scale uint8 by 1/255 first).
-        """
-        self._refuse_wrong_input(volumes_BCDHW)
-        pooled_BF = self.features(volumes_BCDHW).mean(dim=(2, 3, 4), dtype=self.linear.weight.dtype)
-        embeddings_BE: torch.Tensor = self.linear(pooled_BF)
-        return embeddings_BE
-
-    def _refuse_wrong_input(self, volumes_BCDHW: torch.Tensor) -> None:
-        shape = volumes_BCDHW.shape
-        if volumes_BCDHW.dim() != 5:
-            raise ValueError(f"volumes have shape {tuple(shape)}; the encoder needs 5 axes (B, C, D, H, W)")
-        if not volumes_BCDHW.is_floating_point():
-            raise ValueError(f"volumes have dtype {volumes_BCDHW.dtype}; the encoder needs floats in [0, 1]")
-        # While a graph is being recorded a size may be a tensor or a symbol; comparing it would fix it in the graph.
-        if isinstance(shape[1], int) and shape[1] != self.in_channels:
-            raise ValueError(f"volumes have shape {tuple(shape)}; the encoder was built for C = {self.in_channels}")
-        if any(isinstance(edge, int) and edge < SMALLEST_EDGE for edge in shape[2:]):
-            raise ValueError(f"volumes have shape {tuple(shape)}; every edge must be at least {SMALLEST_EDGE} voxels")
 
 
 class ReferenceEncoder(Encoder):
@@ -167,22 +108,3 @@ class FastEncoder(Encoder):
             feature_width=widths[-1],
             embedding_width=embedding_width,
         )
-
-
-def build_encoder(name: EncoderName, *, in_channels: int, embedding_width: int, norm: NormName = "batch") -> Encoder:
-    """Build an encoder by the name that recipes use.
-
-    Args:
-        name: `reference` or `fast`.
-        in_channels: channels C of a volume.
-        embedding_width: width E of the embedding.
-        norm: `batch`: statistics of the batch; `group`: of each volume alone, which gradient caching needs.
-
-    Raises:
-        ValueError: no encoder has that name.
-    """
-    if name == "reference":
-        return ReferenceEncoder(in_channels=in_channels, embedding_width=embedding_width, norm=norm)
-    if name == "fast":
-        return FastEncoder(in_channels=in_channels, embedding_width=embedding_width, norm=norm)
-    raise ValueError(f"no encoder is called {name!r}; choose reference or fast")

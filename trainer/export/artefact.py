@@ -132,7 +132,7 @@ def _manifest(
         name=name,
         version=version,
         created=datetime.now(UTC).replace(microsecond=0),
-        method=" + ".join(term.name for term in recipe.objective),
+        method=" + ".join(dict.fromkeys(term.name for term in recipe.terms)),
         embedding_width=recipe.encoder.embedding_width,
         inputs=Inputs(
             modality=recipe.data.modality,

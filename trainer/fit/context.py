@@ -1,14 +1,17 @@
 """What the training subjects alone decide: score statistics, and the objectives built with them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from preprocess.errors import UsageError
+from preprocess.manifest import OutcomeSpec
 from trainer.data.cohort import Cohort
+from trainer.objectives.severity_terms import MarginContrast, Preference
 from trainer.objectives.terms import InfoNce, Learner, Objective
-from trainer.recipe import LearnerTerm, Term
+from trainer.objectives.view_terms import ChronoContrast, NtXent, RankNContrast, SupCon, SupReMix
+from trainer.recipe_terms import LearnerTerm, PreferenceTerm, Term
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,33 +36,41 @@ def score_statistics(training: Cohort) -> ScoreStatistics | None:
 
 
 def build_objectives(
-    terms: Sequence[Term], statistics: ScoreStatistics | None, *, outcome: str, outcome_threshold: float
+    terms: Sequence[Term], statistics: ScoreStatistics | None, *, outcome: OutcomeSpec
 ) -> list[Objective]:
     """The recipe's terms as functions of a batch.
 
     Raises:
         UsageError: a term needs scores and the training subjects have none that differ.
     """
-    objectives: list[Objective] = []
-    for term in terms:
-        if not isinstance(term, LearnerTerm):
-            objectives.append(InfoNce(weight=term.weight, temperature=term.temperature))
-            continue
-        if statistics is None:
-            raise UsageError(
-                f"objective learner needs scores and the training subjects have no two different {outcome} scores; "
-                "check the tables, or choose a recipe without scores such as clinimcl"
-            )
-        objectives.append(
-            Learner(
-                weight=term.weight,
-                variant=term.variant,
-                contrast_weight=term.contrast_weight,
-                margin=term.margin,
-                threshold=outcome_threshold if term.threshold is None else term.threshold,
-                score_mean=statistics.mean,
-                score_sd=statistics.sd,
-                score_range=statistics.range,
-            )
+    return [_build(term, statistics, outcome) for term in terms]
+
+
+def _build(term: Term, statistics: ScoreStatistics | None, outcome: OutcomeSpec) -> Objective:
+    if term.needs_scores and statistics is None:
+        raise UsageError(
+            f"objective {term.name} needs scores and the training subjects have no two different {outcome.name} "
+            "scores; check the tables, or choose a recipe without scores such as clinimcl"
         )
-    return objectives
+    settings = term.model_dump(exclude={"name"})
+    match term:
+        case LearnerTerm():
+            assert statistics is not None
+            settings["threshold"] = outcome.threshold if term.threshold is None else term.threshold
+            return Learner(**settings, score_mean=statistics.mean, score_sd=statistics.sd, score_range=statistics.range)
+        case PreferenceTerm():
+            return Preference(**settings, higher_is_better=outcome.higher_is_better)
+        case _:
+            return _PLAIN[term.name](**settings)
+
+
+_PLAIN: dict[str, Callable[..., Objective]] = {
+    "info_nce": InfoNce,
+    "nt_xent": NtXent,
+    "sup_con": SupCon,
+    "supremix": SupReMix,
+    "margin_contrast": MarginContrast,
+    "rank_n_contrast": RankNContrast,
+    "chrono_contrast": ChronoContrast,
+}
+"""Terms that need nothing but their own settings."""

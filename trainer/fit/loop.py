@@ -27,14 +27,15 @@ from trainer.fit.distributed import ALONE, Group
 from trainer.fit.embedding import embed_cohort
 from trainer.fit.model import TrainingModel
 from trainer.fit.optim import build_optimiser, build_schedule
+from trainer.fit.phases import Phase, phase_of
 from trainer.fit.precision import Compute
 from trainer.fit.step import Scans, Step
 from trainer.fit.stop import StopRequest
 from trainer.fit.supply import Supply
 from trainer.fit.synced_norm import synchronise
 from trainer.fit.tracking import History, Tracking
-from trainer.objectives.terms import Objective
-from trainer.recipe import HIGHER_IS_BETTER, DataRecipe, OptimRecipe
+from trainer.objectives.severity_terms import Preference
+from trainer.recipe import DataRecipe, OptimRecipe, higher_is_better
 
 _COLLAPSE = 0.97
 """A contrastive loss above this part of its chance level for a whole epoch has learned nothing."""
@@ -56,12 +57,12 @@ class Loop:
 
     Args:
         model: networks; moved to the device.
-        objectives: parts of the loss.
+        phases: objectives, epoch by epoch.
         store: where volumes are.
         training: scans to train on.
         data: sampling and batch size.
         supply: streams of the planned batches.
-        optim: epochs and AdamW settings.
+        optim: settings of the optimiser.
         augment: random views.
         compute: device and number format.
         seed: of the run.
@@ -78,7 +79,7 @@ class Loop:
     def __init__(
         self,
         model: TrainingModel,
-        objectives: Sequence[Objective],
+        phases: Sequence[Phase],
         store: Store,
         training: Cohort,
         *,
@@ -95,12 +96,13 @@ class Loop:
         group: Group = ALONE,
     ) -> None:
         synchronise(model, group)
-        self.model = model.to(compute.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        self._objectives = objectives
+        self.model = model.to(compute.device, memory_format=model.encoder.memory_format)  # type: ignore[call-overload]
+        self._phases = phases
+        self._store = store
         self._supply = supply
         self._training = training
         self._data = data
-        self._epochs = optim.epochs
+        self._epochs = sum(phase.epochs for phase in phases)
         self._augment = augment
         self._compute = compute
         self._seed = seed
@@ -110,15 +112,26 @@ class Loop:
         self._best = best
         self._group = group
         self._scale = unit_scale(store.manifest.recipe.dtype)
-        self._optimiser = build_optimiser(model, learning_rate=optim.learning_rate, weight_decay=optim.weight_decay)
-        sizes = [len(batch) for epoch in range(optim.epochs) for batch in self.plan(epoch)]
-        group.require_enough(min(sizes))
-        num_steps = len(sizes)
-        self._schedule = build_schedule(self._optimiser, num_steps=num_steps, warmup_fraction=optim.warmup_fraction)
+        self._optimiser = build_optimiser(
+            model,
+            learning_rate=optim.learning_rate,
+            weight_decay=optim.weight_decay,
+            name=optim.name,
+            head_factor=optim.head_factor,
+        )
+        plans = [self.plan(epoch) for epoch in range(self._epochs)]
+        group.require_enough(min(len(batch) for plan in plans for batch in plan))
+        steps = [0] * len(phases)
+        for epoch, plan in enumerate(plans):
+            steps[phase_of(phases, epoch)[0]] += len(plan)
+        factors = [(phase.learning_rate or optim.learning_rate) / optim.learning_rate for phase in phases]
+        self._schedule = build_schedule(
+            self._optimiser, phases=list(zip(steps, factors, strict=True)), warmup_fraction=optim.warmup_fraction
+        )
         self._scaler = compute.scaler()
         self._step = Step(
             model,
-            objectives,
+            phases[0].objectives,
             optimiser=self._optimiser,
             schedule=self._schedule,
             scaler=self._scaler,
@@ -127,7 +140,7 @@ class Loop:
             cache_chunk=optim.cache_chunk,
             group=group,
         )
-        self.num_steps = num_steps
+        self.num_steps = sum(steps)
         self.position = Position()
 
     def plan(self, epoch: int) -> Batches:
@@ -135,6 +148,7 @@ class Loop:
         return plan_epoch(
             self._training,
             sampling=self._data.sampling,
+            num_visits=self._data.num_visits,
             batch_size=self._data.batch_size,
             subjects_per_epoch=self._data.subjects_per_epoch,
             seed=self._seed,
@@ -203,12 +217,17 @@ class Loop:
                 f"checkpoint.best is {self._best} and epoch {int(saved[-1]['epoch'])} has no such figure; "
                 "start a new run with checkpoint.best = 'loss'"
             )
-        sign = 1.0 if HIGHER_IS_BETTER[self._best] else -1.0
+        sign = 1.0 if higher_is_better(self._best) else -1.0
         *earlier, newest = [sign * entry[self._best] for entry in saved if self._best in entry]
         return Best(self._best, saved[-1][self._best]) if all(newest > one for one in earlier) else None
 
     def _run_epoch(self, stop: StopRequest, progress: Callable[[int, int], None]) -> None:
         position = self.position
+        phase = phase_of(self._phases, position.epoch)[1]
+        self._step.objectives = phase.objectives
+        if phase.anchored is not None and position.batch == 0:
+            # Within an epoch it is part of the checkpoint: the weights that made it are gone.
+            self._place_anchor(phase.anchored)
         plan = self.plan(position.epoch)[position.batch :]
         rows = [self._training.rows_N[batch[self._group.share(len(batch))]] for batch in plan]
         stopping = False
@@ -238,18 +257,44 @@ class Loop:
                 "run the same command again to go on"
             )
 
+    def _place_anchor(self, objective: Preference) -> None:
+        """Make the mean embedding of normal training scans, the same ones in each epoch, the model's anchor."""
+        normal = np.flatnonzero(self._training.scores_N == objective.normal)
+        if not len(normal):
+            raise RunError(
+                f"no training scan has the score {objective.normal:g}, which preference calls normal; bring normal "
+                "scans, or set the term's `normal`"
+            )
+        chosen = np.sort(np.random.default_rng([self._seed, 0xA2C]).permutation(normal)[: objective.num_normals])
+        embeddings_NE = embed_cohort(
+            self.model.encoder,
+            self._store,
+            self._data.modality,
+            self._training.at(chosen.tolist()),
+            self._compute,
+            reader=self._supply.reader,
+        )
+        self.model.anchor_E.copy_(torch.from_numpy(embeddings_NE.mean(axis=0)))
+
     def _train_on(self, places_BK: np.ndarray, voxels_BKCDHW: torch.Tensor) -> None:
         position = self.position
         device = self._compute.device
         voxels_NCDHW = voxels_BKCDHW.flatten(0, 1)
+        if self._data.views > 1:
+            # Read once, seen several times: the views of a scan stand side by side, as the scans of a subject do.
+            places_BK = places_BK.repeat(self._data.views, axis=1)
+            voxels_NCDHW = voxels_NCDHW.repeat_interleave(self._data.views, dim=0)
         draws = self._augment.draw(
             places_BK.size, voxels_NCDHW[0].numel(), seed=self._seed, epoch=position.epoch, batch=position.batch
         )
         first = self._group.share(len(places_BK)).start * places_BK.shape[1]
-        scores_BK = torch.as_tensor(self._training.scores_N[places_BK], dtype=torch.float32, device=device)
+        scores_BK, days_BK = (
+            torch.as_tensor(values_N[places_BK], dtype=torch.float32, device=device)
+            for values_N in (self._training.scores_N, self._training.days_N)
+        )
         subjects_B = torch.as_tensor(self._training.subject_codes_N[places_BK[:, 0]], device=device)
         loss, values = self._step.gradients(
-            Scans(voxels_NCDHW, draws, first, self._scale, self._compute), scores_BK, subjects_B
+            Scans(voxels_NCDHW, draws, first, self._scale, self._compute), scores_BK, subjects_B, days_BK
         )
         if not math.isfinite(loss):
             raise RunError(
@@ -257,7 +302,7 @@ class Loop:
                 "lower optim.learning_rate, or with optim.clip_norm"
             )
         self._step.update()
-        num_scans = places_BK.size
+        num_scans = places_BK.size // self._data.views
         self._add("volumes", num_scans)
         self._add("loss", loss * num_scans)
         for name, value in values.items():
@@ -277,6 +322,7 @@ class Loop:
         sums = self.position.sums
         entry: dict[str, float] = {
             "epoch": float(self.position.epoch),
+            "phase": float(phase_of(self._phases, self.position.epoch)[0]),
             "step": float(self.position.step),
             "learning_rate": self._optimiser.param_groups[0]["lr"],
             "loss": sums["loss"] / sums["volumes"],
@@ -287,7 +333,7 @@ class Loop:
             "wait_seconds": sums["wait_seconds"],
             "utilisation": sums["step_seconds"] / sums["seconds"],
         }
-        for objective in self._objectives:
+        for objective in phase_of(self._phases, self.position.epoch)[1].objectives:
             if objective.name not in sums:
                 continue
             chance = sums[f"{objective.name}.chance"]
@@ -296,12 +342,14 @@ class Loop:
                 entry[f"{objective.name}_over_chance"] = sums[objective.name] / chance
         if not self._group.is_first:
             return entry
-        if entry.get("info_nce_over_chance", 0.0) >= _COLLAPSE:
-            LOG.warning(
-                "epoch %d: info_nce is %.2f of its chance level ln B: collapsed, or not begun to learn",
-                self.position.epoch,
-                entry["info_nce_over_chance"],
-            )
+        for name in ("info_nce", "nt_xent"):
+            if entry.get(f"{name}_over_chance", 0.0) >= _COLLAPSE:
+                LOG.warning(
+                    "epoch %d: %s is %.2f of its chance level: collapsed, or not begun to learn",
+                    self.position.epoch,
+                    name,
+                    entry[f"{name}_over_chance"],
+                )
         return {**entry, **self._validate(self.model)}
 
 

@@ -14,7 +14,12 @@ class TrainingModel(nn.Module):
     Args:
         recipe: names and widths.
         in_channels: C of the volumes.
+
+    Attributes:
+        anchor_E: mean embedding of normal scans, for objectives that ask for it; part of every checkpoint.
     """
+
+    anchor_E: torch.Tensor
 
     def __init__(self, recipe: EncoderRecipe, *, in_channels: int) -> None:
         super().__init__()
@@ -22,18 +27,32 @@ class TrainingModel(nn.Module):
         self.encoder = build_encoder(recipe.name, in_channels=in_channels, embedding_width=width, norm=recipe.norm)
         self.projector = Projector(width, width, recipe.projection_width)
         self.score_head = ScoreHead(width)
+        self.register_buffer("anchor_E", torch.zeros(width))
 
-    def forward(self, volumes_NCDHW: torch.Tensor, scores_BK: torch.Tensor, subjects_B: torch.Tensor) -> BatchOutput:
-        """Outputs of a batch of B subjects with K scans each.
+    def forward(
+        self,
+        scans_N: torch.Tensor,
+        scores_BK: torch.Tensor,
+        subjects_B: torch.Tensor,
+        days_BK: torch.Tensor | None = None,
+    ) -> BatchOutput:
+        """Outputs of a batch of B subjects with K scans (or views) each.
 
         Args:
-            volumes_NCDHW: float in [0, 1], N = B * K, the scans of a subject side by side.
+            scans_N: float in [0, 1], N = B * K, the scans of a subject side by side; further axes as the encoder's.
             scores_BK: raw scores, NaN where unknown.
             subjects_B: subjects as whole numbers.
+            days_BK: days since the subject's first visit; unknown when not given.
         """
-        return self.judge(self.encoder(volumes_NCDHW), scores_BK, subjects_B)
+        return self.judge(self.encoder(scans_N), scores_BK, subjects_B, days_BK)
 
-    def judge(self, embeddings_NE: torch.Tensor, scores_BK: torch.Tensor, subjects_B: torch.Tensor) -> BatchOutput:
+    def judge(
+        self,
+        embeddings_NE: torch.Tensor,
+        scores_BK: torch.Tensor,
+        subjects_B: torch.Tensor,
+        days_BK: torch.Tensor | None = None,
+    ) -> BatchOutput:
         """The same from embeddings of all scans of the batch, wherever and in whatever parts they were computed."""
         shape = scores_BK.shape
         return BatchOutput(
@@ -42,4 +61,6 @@ class TrainingModel(nn.Module):
             predicted_BK=self.score_head(embeddings_NE).unflatten(0, shape),
             scores_BK=scores_BK,
             subjects_B=subjects_B,
+            days_BK=torch.full_like(scores_BK, torch.nan) if days_BK is None else days_BK,
+            anchor_E=self.anchor_E,
         )

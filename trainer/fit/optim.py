@@ -1,29 +1,70 @@
-"""AdamW without decay on biases and normalisation, linear warm-up, cosine decay to zero."""
+"""AdamW or SGD without decay on biases and normalisation; linear warm-up and cosine decay to zero in each phase."""
 
 import math
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import nn
 
+_MOMENTUM = 0.9
 
-def build_optimiser(model: nn.Module, *, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW over all parameters; those with fewer than two axes (biases, normalisation) are not decayed."""
-    decayed = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
-    free = [parameter for parameter in model.parameters() if parameter.ndim < 2]
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+
+def build_optimiser(
+    model: nn.Module,
+    *,
+    learning_rate: float,
+    weight_decay: float,
+    name: Literal["adamw", "sgd"] = "adamw",
+    head_factor: float = 1.0,
+) -> torch.optim.Optimizer:
+    """An optimiser over all parameters; those with fewer than two axes (biases, normalisation) are not decayed.
+
+    Args:
+        model: with its networks as children; all but `encoder` are heads.
+        learning_rate: of the encoder.
+        weight_decay: of weights.
+        name: `adamw`, or `sgd` with momentum 0.9.
+        head_factor: learning rate of the heads over that of the encoder.
+    """
+    groups = []
+    for is_head in (False, True) if head_factor != 1 else (None,):
+        own = [one for key, one in model.named_parameters() if is_head in (None, not key.startswith("encoder."))]
+        rate = learning_rate * (head_factor if is_head else 1.0)
+        groups += [
+            {"params": [one for one in own if one.ndim >= 2], "weight_decay": weight_decay, "lr": rate},
+            {"params": [one for one in own if one.ndim < 2], "weight_decay": 0.0, "lr": rate},
+        ]
+    if name == "sgd":
+        return torch.optim.SGD(groups, lr=learning_rate, momentum=_MOMENTUM, fused=True)
     return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
 
 
 def build_schedule(
-    optimiser: torch.optim.Optimizer, *, num_steps: int, warmup_fraction: float
+    optimiser: torch.optim.Optimizer, *, phases: Sequence[tuple[int, float]], warmup_fraction: float
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """Learning rate over `num_steps` steps: up linearly for the given fraction, then down along half a cosine."""
-    warmup = round(warmup_fraction * num_steps)
+    """Learning rate over the steps of each phase: up linearly for the given fraction, then down along half a cosine.
+
+    Args:
+        optimiser: whose learning rates are changed.
+        phases: number of steps and factor of the learning rate of each phase.
+        warmup_fraction: part of each phase with rising learning rate.
+    """
 
     def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / warmup
-        done = (step - warmup) / max(1, num_steps - warmup)
-        return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+        for num_steps, phase_factor in phases[:-1]:
+            if step < num_steps:
+                return phase_factor * _shape(step, num_steps, warmup_fraction)
+            step -= num_steps
+        num_steps, phase_factor = phases[-1]
+        return phase_factor * _shape(step, num_steps, warmup_fraction)
 
     return torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+
+
+def _shape(step: int, num_steps: int, warmup_fraction: float) -> float:
+    warmup = round(warmup_fraction * num_steps)
+    if step < warmup:
+        return (step + 1) / warmup
+    done = (step - warmup) / max(1, num_steps - warmup)
+    return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))

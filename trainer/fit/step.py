@@ -61,6 +61,9 @@ class Step:
         cache_chunk: scans whose activations are alive at a time; 0 for all.
         group: the processes that share each batch.
 
+    Attributes:
+        objectives: may be replaced between two steps, as a new phase does.
+
     Raises:
         UsageError: chunks, and a normalisation over the batch.
     """
@@ -78,13 +81,13 @@ class Step:
         cache_chunk: int = 0,
         group: Group = ALONE,
     ) -> None:
-        if cache_chunk > 0 and any(isinstance(layer, nn.BatchNorm3d) for layer in model.modules()):
+        if cache_chunk > 0 and any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in model.modules()):
             raise UsageError(
                 f"optim.cache_chunk is {cache_chunk} and the encoder normalises over the batch, which no chunk has; "
                 "set encoder.norm = 'group', or optim.cache_chunk = 0"
             )
         self._model = model
-        self._objectives = objectives
+        self.objectives = objectives
         self._optimiser = optimiser
         self._schedule = schedule
         self._scaler = scaler
@@ -94,7 +97,7 @@ class Step:
         self._group = group
 
     def gradients(
-        self, scans: Scans, scores_BK: torch.Tensor, subjects_B: torch.Tensor
+        self, scans: Scans, scores_BK: torch.Tensor, subjects_B: torch.Tensor, days_BK: torch.Tensor | None = None
     ) -> tuple[float, dict[str, Value]]:
         """Set every parameter's gradient to that of the loss of the whole batch.
 
@@ -102,16 +105,17 @@ class Step:
             scans: this process's scans, those of a subject side by side.
             scores_BK: raw scores of the whole batch, NaN where unknown.
             subjects_B: subjects of the whole batch as whole numbers.
+            days_BK: days of the whole batch's scans; unknown when not given.
 
         Returns:
             The loss, and each objective's own value by name; the same in all processes.
         """
         self._optimiser.zero_grad(set_to_none=True)
         if 0 < self._cache_chunk < len(scans):
-            loss, values = self._cached(scans, scores_BK, subjects_B)
+            loss, values = self._cached(scans, scores_BK, subjects_B, days_BK)
         else:
             embeddings_NE = self._embed(scans.views(slice(0, len(scans))))
-            loss, values = self._loss(embeddings_NE, scores_BK, subjects_B)
+            loss, values = self._loss(embeddings_NE, scores_BK, subjects_B, days_BK)
             torch.autograd.backward(self._scaler.scale(loss))
         encoder = list(self._model.encoder.parameters())
         own = {id(parameter) for parameter in encoder}
@@ -128,7 +132,7 @@ class Step:
         self._schedule.step()
 
     def _cached(
-        self, scans: Scans, scores_BK: torch.Tensor, subjects_B: torch.Tensor
+        self, scans: Scans, scores_BK: torch.Tensor, subjects_B: torch.Tensor, days_BK: torch.Tensor | None
     ) -> tuple[torch.Tensor, dict[str, Value]]:
         chunks = [
             slice(start, min(start + self._cache_chunk, len(scans)))
@@ -137,7 +141,7 @@ class Step:
         with torch.no_grad():
             embeddings_NE = torch.cat([self._embed(scans.views(chunk)) for chunk in chunks])
         embeddings_NE.requires_grad_()
-        loss, values = self._loss(embeddings_NE, scores_BK, subjects_B)
+        loss, values = self._loss(embeddings_NE, scores_BK, subjects_B, days_BK)
         torch.autograd.backward(self._scaler.scale(loss))
         cached_NE = embeddings_NE.grad
         assert cached_NE is not None
@@ -152,11 +156,15 @@ class Step:
         return embeddings_NE
 
     def _loss(
-        self, embeddings_NE: torch.Tensor, scores_BK: torch.Tensor, subjects_B: torch.Tensor
+        self,
+        embeddings_NE: torch.Tensor,
+        scores_BK: torch.Tensor,
+        subjects_B: torch.Tensor,
+        days_BK: torch.Tensor | None,
     ) -> tuple[torch.Tensor, dict[str, Value]]:
         scans_of_subject = scores_BK.shape[1]
         num_rows = [scans_of_subject * share for share in self._group.shares(len(subjects_B))]
         gathered_NE = self._group.gather(embeddings_NE, num_rows)
         with self._compute.autocast():
-            output = self._model.judge(gathered_NE, scores_BK, subjects_B)
-        return total(self._objectives, output)
+            output = self._model.judge(gathered_NE, scores_BK, subjects_B, days_BK)
+        return total(self.objectives, output)

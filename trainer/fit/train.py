@@ -20,6 +20,8 @@ from trainer.data.augment import Augment
 from trainer.data.cohort import Cohort, read_cohort
 from trainer.data.pairs import rescan_pairs, visit_pairs
 from trainer.data.splits import Split, split_subjects
+from trainer.encoders.registry import input_channels
+from trainer.encoders.weights import load_weights
 from trainer.evaluate.similarity import same_subject_retrieval
 from trainer.fit.background import Background
 from trainer.fit.checkpoint import Checkpoints, dump_state, load_state
@@ -30,12 +32,13 @@ from trainer.fit.head import FittedHead, fit_head
 from trainer.fit.lease import Lease, LeasedLocation
 from trainer.fit.loop import Loop, validation_figures
 from trainer.fit.model import TrainingModel
+from trainer.fit.phases import Phase
 from trainer.fit.precision import Compute, choose_compute
 from trainer.fit.run import Run, git_revision
 from trainer.fit.stop import StopRequest, listening
 from trainer.fit.supply import Supply, SupplyOptions
 from trainer.fit.tracking import Tracking
-from trainer.recipe import LearnerTerm, TrainRecipe, refuse_contradictions
+from trainer.recipe import TrainRecipe, refuse_contradictions
 
 _FINISHED = b"finished"
 """What the first process tells the others instead of a state."""
@@ -104,7 +107,7 @@ class _Parts:
             cohort.subject_ids, validation=recipe.split.validation, test=recipe.split.test, seed=recipe.seed
         )
         training, validation = (cohort.of_subjects(split.of(part)) for part in ("train", "validation"))
-        model = _new_model(recipe, in_channels=store.layout(recipe.data.modality).shape[0])
+        model = _new_model(recipe, store.layout(recipe.data.modality).shape)
         supply = Supply(
             store,
             recipe.data,
@@ -197,10 +200,16 @@ def _follow(
 def _build_loop(parts: _Parts, checkpoints: Checkpoints) -> Loop:
     recipe, store, compute = parts.recipe, parts.store, parts.compute
     training, validation = parts.training, parts.validation
-    objectives = build_objectives(
-        recipe.objective, parts.statistics, outcome=recipe.outcome.name, outcome_threshold=recipe.outcome.threshold
-    )
-    if all(isinstance(term, LearnerTerm) for term in recipe.objective):
+    phases = [
+        Phase(
+            phase.name,
+            phase.epochs,
+            build_objectives(phase.objective, parts.statistics, outcome=recipe.outcome),
+            phase.learning_rate,
+        )
+        for phase in recipe.phases
+    ]
+    if all(term.needs_scores for term in recipe.terms):
         # A batch in which no scan has a score would teach nothing.
         training = training.scored()
     visits = visit_pairs(validation, recipe.outcome, which="consecutive")
@@ -219,13 +228,13 @@ def _build_loop(parts: _Parts, checkpoints: Checkpoints) -> Loop:
 
     return Loop(
         parts.model,
-        objectives,
+        phases,
         store,
         training,
         data=recipe.data,
         supply=parts.supply,
         optim=recipe.optim,
-        augment=Augment(**recipe.augment.model_dump()),
+        augment=Augment(**recipe.augment.model_dump(), axes=parts.model.encoder.input_axes[1:]),
         compute=compute,
         seed=recipe.seed,
         checkpoints=checkpoints,
@@ -238,10 +247,14 @@ def _build_loop(parts: _Parts, checkpoints: Checkpoints) -> Loop:
     )
 
 
-def _new_model(recipe: TrainRecipe, *, in_channels: int) -> TrainingModel:
+def _new_model(recipe: TrainRecipe, row_shape: tuple[int, ...]) -> TrainingModel:
+    in_channels = input_channels(recipe.encoder.name, row_shape)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        return TrainingModel(recipe.encoder, in_channels=in_channels)
+        model = TrainingModel(recipe.encoder, in_channels=in_channels)
+    if recipe.encoder.initial_weights:
+        load_weights(model.encoder, recipe.encoder.initial_weights)
+    return model
 
 
 def _fit_progression(parts: _Parts) -> FittedHead | None:
@@ -269,6 +282,7 @@ def _finish(run: Run, loop: Loop, head: FittedHead | None, statistics: ScoreStat
         "encoder": loop.model.encoder.state_dict(),
         "projector": loop.model.projector.state_dict(),
         "score_head": loop.model.score_head.state_dict(),
+        "anchor_E": loop.model.anchor_E,
         "progression_head": head.head.state_dict() if head else None,
     }
     result = {

@@ -10,8 +10,9 @@ from torch import nn
 from preprocess.errors import RunError
 from preprocess.store import Store
 from trainer.encoders import Encoder, ProgressionHead, ScoreHead, build_encoder
+from trainer.encoders.registry import input_channels
 from trainer.fit.run import Run
-from trainer.recipe import LearnerTerm
+from trainer.recipe_terms import LearnerTerm
 
 
 class PairModel(nn.Module):
@@ -110,13 +111,13 @@ def load_trained(run: Run, store: Store) -> Trained:
     state, result = run.load_model()
     recipe = run.recipe
     width = recipe.encoder.embedding_width
-    in_channels = store.layout(recipe.data.modality).shape[0]
+    in_channels = input_channels(recipe.encoder.name, store.layout(recipe.data.modality).shape)
     encoder = build_encoder(
         recipe.encoder.name, in_channels=in_channels, embedding_width=width, norm=recipe.encoder.norm
     )
     encoder.load_state_dict(state["encoder"])
     score_head = None
-    if any(isinstance(term, LearnerTerm) for term in recipe.objective):
+    if any(isinstance(term, LearnerTerm) for term in recipe.terms):
         score_head = ScoreHead(width)
         score_head.load_state_dict(state["score_head"])
     head = None

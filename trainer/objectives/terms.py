@@ -20,6 +20,8 @@ class BatchOutput:
         predicted_BK: predicted standardised scores.
         scores_BK: raw scores, NaN where unknown.
         subjects_B: subjects as whole numbers.
+        days_BK: days since the subject's first visit, NaN where unknown.
+        anchor_E: mean embedding of normal scans; zeros where no objective asks for it.
     """
 
     embeddings_BKE: torch.Tensor
@@ -27,6 +29,13 @@ class BatchOutput:
     predicted_BK: torch.Tensor
     scores_BK: torch.Tensor
     subjects_B: torch.Tensor
+    days_BK: torch.Tensor
+    anchor_E: torch.Tensor
+
+    @property
+    def scan_subjects_N(self) -> torch.Tensor:
+        """Subject of each scan, in the order of the flattened batch."""
+        return self.subjects_B.repeat_interleave(self.scores_BK.shape[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +44,7 @@ class Value:
 
     Attributes:
         loss: scalar with a gradient.
-        chance: value of an uninformed model on this batch.
+        chance: value of an uninformed model on this batch; 0 where none is known.
     """
 
     loss: torch.Tensor
@@ -96,9 +105,8 @@ class Learner:
 
     def __call__(self, output: BatchOutput) -> Value | None:
         """Value of a batch; None when fewer than two subjects have a score."""
-        num_scans = output.scores_BK.shape[1]
         scores_N = output.scores_BK.reshape(-1)
-        subjects_N = output.subjects_B.repeat_interleave(num_scans)
+        subjects_N = output.scan_subjects_N
         known_N = scores_N.isfinite()
         if len(torch.unique(subjects_N[known_N])) < 2:
             return None

@@ -11,8 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from trainer.data.cohort import Cohort, Rows
 from trainer.data.sampling import plan_epoch
 from trainer.data.splits import split_subjects
+from trainer.encoders.registry import input_channels
 from trainer.fit.model import TrainingModel
-from trainer.recipe import EncoderRecipe, LearnerTerm, TrainRecipe
+from trainer.recipe import EncoderRecipe, TrainRecipe
 
 Precision = str
 """`float32`, `bfloat16` or `float16`."""
@@ -87,18 +88,19 @@ def count_workload(recipe: TrainRecipe, cohort: Cohort) -> Workload:
     )
     training, validation = (cohort.of_subjects(split.of(part)) for part in ("train", "validation"))
     # As train_run: without any term that can use a scan without a score, such scans are not drawn.
-    only_scores = all(isinstance(term, LearnerTerm) for term in recipe.objective)
+    only_scores = all(term.needs_scores for term in recipe.terms)
     drawn = training.scored() if only_scores else training
     plans = [
         plan_epoch(
             drawn,
             sampling=recipe.data.sampling,
+            num_visits=recipe.data.num_visits,
             batch_size=recipe.data.batch_size,
             subjects_per_epoch=recipe.data.subjects_per_epoch,
             seed=recipe.seed,
             epoch=epoch,
         )
-        for epoch in range(recipe.optim.epochs)
+        for epoch in range(recipe.epochs)
     ]
     return Workload(
         volumes_per_epoch=tuple(sum(batch.size for batch in plan) for plan in plans),
@@ -134,7 +136,7 @@ def measure_step(encoder: EncoderRecipe, shape_CDHW: tuple[int, ...], precision:
 
     # bfloat16 stands for float16: both are 2 bytes, and autocast on the CPU knows both.
     with FakeTensorMode(), FlopCounterMode(display=False) as counter:
-        model = TrainingModel(encoder, in_channels=shape_CDHW[0])
+        model = TrainingModel(encoder, in_channels=input_channels(encoder.name, shape_CDHW))
         volumes = torch.empty(num_volumes, *shape_CDHW)
         hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
         with hooks, torch.autocast("cpu", torch.bfloat16, enabled=precision != "float32"):

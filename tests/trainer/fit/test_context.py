@@ -10,7 +10,10 @@ from tests.support.cohorts import MODALITY, TinyScan, write_store
 from trainer.data.cohort import Cohort, read_cohort
 from trainer.fit.context import ScoreStatistics, build_objectives, score_statistics
 from trainer.objectives.terms import InfoNce, Learner
-from trainer.recipe import InfoNceTerm, LearnerTerm
+from trainer.recipe import TrainRecipe
+from trainer.recipe_terms import InfoNceTerm, LearnerTerm
+
+MMSE = TrainRecipe(name="any").outcome
 
 
 def cohort_of(folder: Path, scores: list[float | None]) -> Cohort:
@@ -43,7 +46,7 @@ def test_terms_become_objectives_with_the_outcomes_threshold_unless_they_have_th
         LearnerTerm(name="learner", variant="weighted", weight=2.0, contrast_weight=0.3, margin=0.8),
         LearnerTerm(name="learner", threshold=7.0),
     ]
-    first, second, third = build_objectives(terms, statistics, outcome="mmse", outcome_threshold=2.0)
+    first, second, third = build_objectives(terms, statistics, outcome=MMSE)
     assert first == InfoNce(weight=0.5, temperature=0.1)
     assert second == Learner(
         weight=2.0,
@@ -61,5 +64,5 @@ def test_terms_become_objectives_with_the_outcomes_threshold_unless_they_have_th
 
 def test_learner_without_scores_is_refused_and_info_nce_is_not() -> None:
     with pytest.raises(UsageError, match=r"learner needs scores .* no two different mmse scores; .*clinimcl"):
-        build_objectives([LearnerTerm(name="learner")], None, outcome="mmse", outcome_threshold=2.0)
-    assert len(build_objectives([InfoNceTerm(name="info_nce")], None, outcome="mmse", outcome_threshold=2.0)) == 1
+        build_objectives([LearnerTerm(name="learner")], None, outcome=MMSE)
+    assert len(build_objectives([InfoNceTerm(name="info_nce")], None, outcome=MMSE)) == 1

@@ -67,9 +67,9 @@ def test_the_weights_are_those_of_a_plain_loop_over_the_same_batches(store: Stor
     loop, cohort = build(store, Location(tmp_path / "run"), augment=off)
     plain = copy.deepcopy(loop.model).to(memory_format=torch.channels_last_3d)
     recipe = tiny_recipe()
-    objectives = build_objectives(recipe.objective, score_statistics(cohort), outcome="mmse", outcome_threshold=2.0)
+    objectives = build_objectives(recipe.objective, score_statistics(cohort), outcome=recipe.outcome)
     optimiser = build_optimiser(plain, learning_rate=1e-3, weight_decay=recipe.optim.weight_decay)
-    schedule = build_schedule(optimiser, num_steps=loop.num_steps, warmup_fraction=0.2)
+    schedule = build_schedule(optimiser, phases=[(loop.num_steps, 1.0)], warmup_fraction=0.2)
     losses = []
     for epoch in range(2):
         for places in loop.plan(epoch):
@@ -195,7 +195,7 @@ def test_a_collapsed_epoch_is_warned_about(
         loop.model.projector.layers[-1].bias.fill_(1.0)
     with caplog.at_level(logging.WARNING, logger="interscan"):
         train(loop, Location(tmp_path / "run"))
-    assert "epoch 0: info_nce is 1.00 of its chance level ln B: collapsed" in caplog.text
+    assert "epoch 0: info_nce is 1.00 of its chance level: collapsed" in caplog.text
     assert loop.position.history[0]["info_nce_over_chance"] == pytest.approx(1.0, abs=1e-3)
 
 

@@ -38,7 +38,7 @@ def test_a_step_without_gradient_decays_weights_by_the_decoupled_rule() -> None:
 @pytest.mark.parametrize(("num_steps", "fraction"), [(10, 0.0), (10, 0.2), (7, 0.5), (1, 0.0), (3, 0.99)])
 def test_the_learning_rate_rises_linearly_then_falls_along_half_a_cosine(num_steps: int, fraction: float) -> None:
     optimiser = build_optimiser(model(), learning_rate=0.5, weight_decay=0.1)
-    schedule = build_schedule(optimiser, num_steps=num_steps, warmup_fraction=fraction)
+    schedule = build_schedule(optimiser, phases=[(num_steps, 1.0)], warmup_fraction=fraction)
     found = []
     for _ in range(num_steps):
         found.append({group["lr"] for group in optimiser.param_groups})
@@ -59,7 +59,7 @@ def test_the_learning_rate_rises_linearly_then_falls_along_half_a_cosine(num_ste
 def test_a_restored_schedule_goes_on_where_the_lost_one_was() -> None:
     def start() -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
         optimiser = build_optimiser(model(), learning_rate=0.5, weight_decay=0.1)
-        return optimiser, build_schedule(optimiser, num_steps=9, warmup_fraction=0.3)
+        return optimiser, build_schedule(optimiser, phases=[(9, 1.0)], warmup_fraction=0.3)
 
     optimiser, schedule = start()
     other_optimiser, other_schedule = start()

@@ -33,9 +33,9 @@ def a_step(model: TrainingModel, compute: Compute, *, chunk: int, clip_norm: flo
     optimiser = build_optimiser(model, learning_rate=1e-3, weight_decay=1e-4)
     return Step(
         model,
-        build_objectives(recipe.objective, STATISTICS, outcome="mmse", outcome_threshold=2.0),
+        build_objectives(recipe.objective, STATISTICS, outcome=recipe.outcome),
         optimiser=optimiser,
-        schedule=build_schedule(optimiser, num_steps=4, warmup_fraction=0.0),
+        schedule=build_schedule(optimiser, phases=[(4, 1.0)], warmup_fraction=0.0),
         scaler=compute.scaler(),
         compute=compute,
         clip_norm=clip_norm,

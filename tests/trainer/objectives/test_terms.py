@@ -37,6 +37,8 @@ def output_of(scores_BK: list[list[float]], seed: int = 0) -> BatchOutput:
         predicted_BK=torch.randn(*shape, generator=draws, requires_grad=True),
         scores_BK=torch.tensor(scores_BK),
         subjects_B=torch.arange(len(scores_BK)) + 10,
+        days_BK=torch.zeros(shape),
+        anchor_E=torch.zeros(6),
     )
 
 
