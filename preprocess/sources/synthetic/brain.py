@@ -36,7 +36,7 @@ from preprocess.sources.synthetic.brain_plan import (
     scan_stream,
     subject_anatomy,
 )
-from preprocess.sources.synthetic.phantom import Anatomy, true_ventricle_mm3
+from preprocess.sources.synthetic.phantom import Anatomy, aged, true_ventricle_mm3
 from preprocess.sources.synthetic.scanner import acquire, grid_of
 
 _MARKER = ".interscan-synth.json"
@@ -81,6 +81,8 @@ class _Job:
     number: int
     session: PlannedSession
     spacing_mm: float
+    age_years: float | None
+    """None where age has no effect."""
 
 
 def write_brain_cohort(
@@ -90,6 +92,7 @@ def write_brain_cohort(
     num_visits: int = 3,
     seed: int = 0,
     spacing_mm: float = 1.0,
+    ageing: bool = False,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CohortSummary:
@@ -101,6 +104,7 @@ def write_brain_cohort(
         num_visits: visits of each, from 1; every third subject gets one more scan on the day of a visit.
         seed: picks the cohort; more subjects or visits leave earlier pictures as they are.
         spacing_mm: multiplies the voxel edges of the scanners (1.0 x 1.0 x 1.0 and 1.2 x 1.0 x 1.0 mm), 0.5 to 8.
+        ageing: whether a person's age thins the cortex and widens sulci and ventricles, besides atrophy.
         workers: processes; None for one per processor, 0 or 1 for none besides this one. Others are spawned, so a
             script that calls this needs `if __name__ == "__main__":`.
         progress: called in this process with (scans done, scans in all) after each scan.
@@ -129,12 +133,20 @@ def write_brain_cohort(
             "num_visits": num_visits,
             "seed": seed,
             "spacing_mm": float(spacing_mm),
+            "ageing": ageing or None,  # not named by cohorts that do not age
         },
     )
 
     visits = [(subject, session) for subject in plan for session in subject.sessions]
     jobs = [
-        _Job(out / image_path(subject, session), seed, subject.number, session, spacing_mm)
+        _Job(
+            out / image_path(subject, session),
+            seed,
+            subject.number,
+            session,
+            spacing_mm,
+            subject.age + session.day / 365.25 if ageing else None,
+        )
         for subject, session in visits
     ]
     num_missing = sum(not job.path.exists() for job in jobs)
@@ -178,7 +190,8 @@ def _claim(out: Path, parameters: dict[str, object]) -> None:
         return
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is not empty and holds no cohort of this program; choose a new or empty folder")
-    _put(marker, (json.dumps(parameters, indent=2) + "\n").encode())
+    named = {name: value for name, value in parameters.items() if value is not None}
+    _put(marker, (json.dumps(named, indent=2) + "\n").encode())
 
 
 def _run(jobs: Sequence[_Job], num_missing: int, workers: int | None) -> Iterator[float]:
@@ -195,6 +208,8 @@ def _run(jobs: Sequence[_Job], num_missing: int, workers: int | None) -> Iterato
 def _make(job: _Job) -> float:
     """Write one picture unless it exists; answer the true volume of its ventricles in mm3."""
     anatomy = subject_anatomy(job.seed, job.number)
+    if job.age_years is not None:
+        anatomy = aged(anatomy, job.age_years)
     # One BLAS thread: the workers already use the cores, and the rounding must not depend on how many there are.
     with threadpool_limits(limits=1, user_api="blas"):
         volume_mm3 = true_ventricle_mm3(anatomy, job.session.atrophy)

@@ -39,7 +39,7 @@ class CohortDesign:
         scanner_change: chance that a visit happens on the other scanner than the subject's own.
         rescan_every: one subject in so many is scanned twice on one day. A third gives a noise floor from small
             cohorts too.
-        age_years: ages at the first visit; age has no effect on anatomy or score.
+        age_years: ages at the first visit. Age has no effect on the score, and on anatomy only in a cohort that ages.
     """
 
     score_range: float = 30.0

@@ -5,7 +5,7 @@ and skull at every visit; only `atrophy` (0 none, 1 severe) moves the ventricles
 are round numbers within the adult range of anatomy textbooks; they are not fitted to a data set.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
@@ -53,6 +53,26 @@ class Wear:
 
 
 WEAR = Wear()
+
+
+@dataclass(frozen=True, slots=True)
+class Ageing:
+    """What 25 years do to a cohort that is asked to age, chosen once; linear in years after `from_years`.
+
+    Attributes:
+        from_years: age without effect.
+        cortex_share: share of the cortical thickness lost in 25 years, half of what full atrophy takes.
+        sulcus_mm: added width of a sulcus.
+        ventricle_mm: added radius of the lateral ventricles, a third of what full atrophy adds.
+    """
+
+    from_years: float = 60.0
+    cortex_share: float = 0.1
+    sulcus_mm: float = 0.8
+    ventricle_mm: float = 1.3
+
+
+AGEING = Ageing()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +150,17 @@ def draw_anatomy(rng: np.random.Generator) -> Anatomy:
         bend=(draw_waves(rng, 3, 80, 160), draw_waves(rng, 3, 80, 160), draw_waves(rng, 3, 80, 160)),
         folds=draw_waves(rng, 40, 17, 26),
         depths=draw_waves(rng, 6, 30, 60),
+    )
+
+
+def aged(anatomy: Anatomy, years: float) -> Anatomy:
+    """The same person at an age, atrophy not counted; hippocampi and the gap to the skull stay as they are."""
+    worn = (years - AGEING.from_years) / 25
+    return replace(
+        anatomy,
+        cortex_mm=anatomy.cortex_mm * (1 - AGEING.cortex_share * worn),
+        sulcus_mm=anatomy.sulcus_mm + AGEING.sulcus_mm * worn,
+        ventricle_mm=anatomy.ventricle_mm + AGEING.ventricle_mm * worn,
     )
 
 

@@ -156,3 +156,22 @@ def test_an_argument_out_of_range_is_refused_before_anything_is_written(
     with pytest.raises(UsageError, match=f"^{name} is {value}"):
         _write(tmp_path / "cohort", **{name: value})
     assert not (tmp_path / "cohort").exists()
+
+
+def test_a_cohort_that_ages_has_larger_ventricles_the_older_and_equal_scores(
+    cohort: CohortSummary, tmp_path: Path
+) -> None:
+    aged = _write(tmp_path / "aged", ageing=True)
+    plain, older = _truth(cohort.root), _truth(aged.root)
+    assert [row["mmse"] for row in plain] == [row["mmse"] for row in older]
+    ages = {one.subject_id: one.age for one in describe_brain_cohort(num_subjects=3, num_visits=2, seed=1)}
+    grown = {
+        row["subject_id"]: float(two["ventricle_mm3"]) - float(row["ventricle_mm3"])
+        for row, two in zip(plain, older, strict=True)
+        if row["session_id"] == "ses-01"
+    }
+    by_age = sorted(grown, key=lambda subject: ages[subject])
+    assert grown[by_age[-1]] > grown[by_age[0]] >= 0
+    for other in (False, True):
+        with pytest.raises(UsageError, match="ageing"):
+            _write(cohort.root if other else aged.root, ageing=other)
