@@ -30,7 +30,9 @@ class Split:
         return frozenset(parts[name])
 
 
-def split_subjects(subject_ids: Iterable[str], *, validation: float, test: float, seed: int) -> Split:
+def split_subjects(
+    subject_ids: Iterable[str], *, validation: float, test: float, seed: int, train: float = 1.0
+) -> Split:
     """Divide subjects at random into three parts.
 
     Args:
@@ -38,6 +40,7 @@ def split_subjects(subject_ids: Iterable[str], *, validation: float, test: float
         validation: fraction of subjects that validate, rounded, at least one.
         test: fraction of subjects that are held out, rounded, at least one.
         seed: the same seed and subjects give the same split.
+        train: fraction of all others that trains, rounded, at least one; a larger one holds the smaller.
 
     Raises:
         UsageError: fewer than three subjects, or nothing left to train on.
@@ -52,6 +55,7 @@ def split_subjects(subject_ids: Iterable[str], *, validation: float, test: float
         )
     shuffled = [ordered[place] for place in np.random.default_rng([seed, 0x5B11]).permutation(len(ordered))]
     rest = shuffled[num_validation + num_test :]
+    rest = rest[: max(1, round(train * len(rest)))]
     return Split(
         train=tuple(sorted(rest)),
         validation=tuple(sorted(shuffled[:num_validation])),

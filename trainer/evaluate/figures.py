@@ -50,18 +50,18 @@ def training_curves(
         loss_chance: level of a model that knows nothing; None draws no line.
         retrieval_chance: likewise for retrieval.
     """
-    figure = _figure(8.4 if retrieval_T is not None else 4.8)
+    figure = new_figure(8.4 if retrieval_T is not None else 4.8)
     panels = figure.subplots(1, 1 if retrieval_T is None else 2, squeeze=False)[0]
     for (name, loss_T), colour, marker in zip(losses.items(), (BLUE, ORANGE, GREEN, GREY), "osv^", strict=False):
         panels[0].plot(epoch_T, loss_T, color=colour, marker=marker, markersize=3.5, label=name)
     _level(panels[0], loss_chance, "chance")
-    _finish(panels[0], "epoch", loss_label)
+    finish_axes(panels[0], "epoch", loss_label)
     if retrieval_T is not None:
         panels[1].plot(epoch_T, retrieval_T, color=BLUE, marker="o", markersize=3.5, label="held-out subjects")
         _level(panels[1], retrieval_chance, "chance")
         panels[1].set_ylim(0, 1.02)
-        _finish(panels[1], "epoch", "retrieval@1")
-    return _png(figure, "Training by epoch")
+        finish_axes(panels[1], "epoch", "retrieval@1")
+    return to_png(figure, "Training by epoch")
 
 
 def confusion_figure(confusion_33: npt.ArrayLike) -> bytes:
@@ -72,7 +72,7 @@ def confusion_figure(confusion_33: npt.ArrayLike) -> bytes:
     """
     count_33 = np.asarray(confusion_33, dtype=np.int64)
     share_33 = count_33 / np.maximum(count_33.sum(1, keepdims=True), 1)
-    figure = _figure(4.6, 4.0)
+    figure = new_figure(4.6, 4.0)
     axes = figure.subplots()
     axes.imshow(share_33, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(count_33):
@@ -83,7 +83,7 @@ def confusion_figure(confusion_33: npt.ArrayLike) -> bytes:
     axes.set_yticks(range(len(PROGRESSIONS)), PROGRESSIONS)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    return _png(figure, f"Confusion of {count_33.sum()} pairs")
+    return to_png(figure, f"Confusion of {count_33.sum()} pairs")
 
 
 def change_scatter(
@@ -97,15 +97,15 @@ def change_scatter(
         rho: Spearman's, as `metrics.change_correlation` gives it.
         noise_95: 95th percentile of scan-rescan distances.
     """
-    figure = _figure(5.4, 4.0)
+    figure = new_figure(5.4, 4.0)
     axes = figure.subplots()
     size = np.abs(np.asarray(delta_score_P, dtype=np.float64))
     axes.scatter(size, distance_P, s=22, color=BLUE, alpha=0.6, linewidths=0, label="pair of scans")
     _level(axes, noise_95, "scan-rescan, 95th percentile")
     axes.set_ylim(bottom=0)
-    _finish(axes, "|change of score|", "cosine distance")
+    finish_axes(axes, "|change of score|", "cosine distance")
     said = "not defined" if rho is None else f"{rho:+.2f}"
-    return _png(figure, f"Spearman's rho {said}, {int(np.isfinite(size).sum())} pairs")
+    return to_png(figure, f"Spearman's rho {said}, {int(np.isfinite(size).sum())} pairs")
 
 
 def project(embeddings_NE: npt.ArrayLike, *, seed: int) -> tuple[Floats, str]:
@@ -156,7 +156,7 @@ def trajectories(
     """
     place_N2, method = project(embeddings_NE, seed=seed)
     first, second, label = (np.asarray(values, dtype=np.int64) for values in (earlier_P, later_P, label_P))
-    figure = _figure(6.4, 5.0)
+    figure = new_figure(6.4, 5.0)
     axes = figure.subplots()
     axes.scatter(place_N2[:, 0], place_N2[:, 1], s=10, color=INK, alpha=0.45, linewidths=0)
     handles = []
@@ -176,7 +176,7 @@ def trajectories(
     axes.set_yticks([])
     axes.margins(0.06)
     why = "" if method == "UMAP" else f", too few for UMAP ({MIN_SCANS_FOR_UMAP})"
-    return _png(figure, f"{method} of {len(place_N2)} scans by cosine{why}")
+    return to_png(figure, f"{method} of {len(place_N2)} scans by cosine{why}")
 
 
 def reliability_figure(bins: ReliabilityBins) -> bytes:
@@ -185,7 +185,7 @@ def reliability_figure(bins: ReliabilityBins) -> bytes:
     Args:
         bins: from `metrics.reliability_bins`.
     """
-    figure = _figure(4.6, 4.2)
+    figure = new_figure(4.6, 4.2)
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1.2, label="perfect")
     axes.plot(bins.confidence_K, bins.accuracy_K, color=BLUE, linewidth=1)
@@ -195,8 +195,8 @@ def reliability_figure(bins: ReliabilityBins) -> bytes:
         axes.annotate(f"{count}", (x, y), xytext=(0, 11), textcoords="offset points", ha="center", fontsize=8)
     axes.set_xlim(0.3, 1.03)
     axes.set_ylim(-0.03, 1.1)
-    _finish(axes, "stated probability of the answer", "fraction right")
-    return _png(figure, f"Expected calibration error {bins.expected_calibration_error:.3f}")
+    finish_axes(axes, "stated probability of the answer", "fraction right")
+    return to_png(figure, f"Expected calibration error {bins.expected_calibration_error:.3f}")
 
 
 def distance_histogram(
@@ -220,18 +220,19 @@ def distance_histogram(
     # Repeats lie a hundred times nearer than strangers: only a logarithmic axis shows both.
     low, high = max(everything.min(initial=1), MIN_DISTANCE), max(everything.max(initial=0), 10 * MIN_DISTANCE)
     edges = np.geomspace(min(low, high / 10), high, 41)
-    figure = _figure(5.4, 4.0)
+    figure = new_figure(5.4, 4.0)
     axes = figure.subplots()
     for name, values, colour, line in present:
         share = np.histogram(values.clip(edges[0], edges[-1]), edges)[0] / len(values)
         axes.stairs(share, edges, color=colour, alpha=0.22, fill=True)
         axes.stairs(share, edges, color=colour, linestyle=line, linewidth=1.6, label=f"{name} ({len(values)})")
     axes.set_xscale("log")
-    _finish(axes, "cosine distance, logarithmic", "share of pairs")
-    return _png(figure, "Distances within and between subjects")
+    finish_axes(axes, "cosine distance, logarithmic", "share of pairs")
+    return to_png(figure, "Distances within and between subjects")
 
 
-def _figure(width_in: float, height_in: float = 3.4) -> Figure:
+def new_figure(width_in: float, height_in: float = 3.4) -> Figure:
+    """An empty figure of so many inches, drawn without pyplot's state."""
     figure = Figure(figsize=(width_in, height_in), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
@@ -242,7 +243,8 @@ def _level(axes: Axes, level: float | None, name: str) -> None:
         axes.axhline(level, color=GREY, linestyle="--", linewidth=1.2, label=f"{name} {level:.3g}")
 
 
-def _finish(axes: Axes, x_label: str, y_label: str) -> None:
+def finish_axes(axes: Axes, x_label: str, y_label: str) -> None:
+    """Label axes and take away what does not help reading."""
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.grid(alpha=0.25, linewidth=0.6)
@@ -251,7 +253,8 @@ def _finish(axes: Axes, x_label: str, y_label: str) -> None:
         axes.legend(frameon=False, fontsize=9)
 
 
-def _png(figure: Figure, title: str) -> bytes:
+def to_png(figure: Figure, title: str) -> bytes:
+    """The figure with its title as PNG bytes."""
     figure.suptitle(title, fontsize=11, color=INK)
     buffer = io.BytesIO()
     # Without the software tag, equal numbers give equal bytes on every version.

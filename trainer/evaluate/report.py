@@ -37,6 +37,7 @@ class MetricText:
 
 METRICS: dict[str, MetricText] = {
     "macro_f1": MetricText("Macro-F1", "higher", "hits and false alarms, each class counting alike", (0, 1)),
+    "accuracy": MetricText("Accuracy", "higher", "share of pairs called right", (0, 1)),
     "balanced_accuracy": MetricText("Balanced accuracy", "higher", "mean share found, over the classes", (0, 1)),
     "recall_improved": MetricText("Found: improved", "higher", "share of improved pairs called so", (0, 1)),
     "recall_stable": MetricText("Found: stable", "higher", "share of stable pairs called so", (0, 1)),
@@ -47,6 +48,23 @@ METRICS: dict[str, MetricText] = {
     "change_correlation": MetricText(
         "Distance follows change", "higher", "Spearman's rho of |change of score| with cosine distance", (-1, 1)
     ),
+    "stranger_correlation": MetricText(
+        "Distance follows difference", "higher", "Spearman's rho of |score difference| between people", (-1, 1)
+    ),
+    "probe_spearman": MetricText("Linear probe, rank", "higher", "Spearman's rho of predicted and true score", (-1, 1)),
+    "probe_mae": MetricText("Linear probe, MAE", "lower", "on frozen embeddings, in units of the score"),
+    "probe_mse": MetricText("Linear probe, MSE", "lower", "on frozen embeddings, in squared units of the score"),
+    "probe_many_mae": MetricText("MAE, many-shot", "lower", "scores with more than 100 training scans"),
+    "probe_medium_mae": MetricText("MAE, medium-shot", "lower", "scores with 20 to 100 training scans"),
+    "probe_few_mae": MetricText("MAE, few-shot", "lower", "scores with fewer than 20 training scans"),
+    "severity_macro_f1": MetricText("Grade, macro-F1", "higher", "grades told by a head on frozen embeddings", (0, 1)),
+    "severity_macro_recall": MetricText("Grade, recall", "higher", "mean share found, over the grades", (0, 1)),
+    "severity_maee": MetricText("Grade, MAEE", "lower", "mean of exp(|grade - predicted|); perfect is 1"),
+    "severity_tau_b": MetricText(
+        "Severity order", "higher", "Kendall's tau of grade with distance from normal", (-1, 1)
+    ),
+    "severity_tau_b_abnormal": MetricText("Order of the abnormal", "higher", "the same among abnormal scans", (-1, 1)),
+    "severity_auc_abnormal": MetricText("Normal against abnormal", "higher", "AUC of the distance from normal", (0, 1)),
     "mae": MetricText("Mean absolute error", "lower", "in units of the score"),
     "spearman": MetricText("Rank correlation", "higher", "Spearman's rho of predicted with true score", (-1, 1)),
     "r2": MetricText("R²", "higher", "variance explained; 0 is the mean of the test scores"),

@@ -17,11 +17,13 @@ from trainer.evaluate.controls import PairTable, compare_with_controls, control_
 from trainer.evaluate.evaluation import ControlResult, Evaluation, HistorySummary, Metric, SplitCount
 from trainer.evaluate.intervals import cluster_bootstrap
 from trainer.evaluate.report import render_report
+from trainer.evaluate.targets import Embedded, accuracy, stranger_correlation, target_metrics
 from trainer.fit.embedding import embed_cohort
 from trainer.fit.precision import Compute, choose_compute
 from trainer.fit.run import Run
 from trainer.fit.tracking import History, read_history
 from trainer.fit.trained import Trained, load_trained
+from trainer.recipe_terms import MarginContrastTerm, PreferenceTerm
 
 FOLDER = "evaluation"
 METRICS_NAME = f"{FOLDER}/metrics.json"
@@ -69,9 +71,10 @@ def evaluate_run(run: Run, *, store_uri: str | None = None) -> Evaluation:
     history = read_history(run.location)
     found = _similarity_metrics(held_out, recipe.seed)
     found |= _score_metrics(held_out, trained, recipe.seed)
+    found |= _published_metrics(held_out, trained, store, cohort)
     drawn = _similarity_figures(held_out, recipe.seed, history)
     controls: tuple[ControlResult, ...] = ()
-    if trained.head is not None and len(held_out.labelled):
+    if recipe.target == "progression" and trained.head is not None and len(held_out.labelled):
         probabilities_P3 = _probabilities(held_out, trained)
         found |= _progression_metrics(held_out, probabilities_P3, recipe.seed)
         drawn |= _progression_figures(held_out, probabilities_P3)
@@ -94,6 +97,29 @@ def evaluate_run(run: Run, *, store_uri: str | None = None) -> Evaluation:
     return evaluation
 
 
+def _published_metrics(held_out: HeldOut, trained: Trained, store: Store, cohort: Cohort) -> dict[str, Metric]:
+    """What the paper of the recipe's method reports, beyond progression."""
+    recipe, held = trained.run.recipe, Embedded(held_out.cohort, held_out.embeddings_NE)
+    has_scores = not np.isnan(held_out.cohort.scores_N).all()
+    found = {"stranger_correlation": stranger_correlation(held, recipe.seed)} if has_scores else {}
+    if recipe.target == "progression" or not has_scores:
+        return found
+    training, validation = (
+        Embedded(part, _embed(trained, store, part))
+        for part in (cohort.of_subjects(trained.run.split.of(name)) for name in ("train", "validation"))
+    )
+    normal = next((term.normal for term in recipe.terms if isinstance(term, MarginContrastTerm | PreferenceTerm)), 0.0)
+    return found | target_metrics(recipe.target, training, validation, held, normal=normal, seed=recipe.seed)
+
+
+def _embed(trained: Trained, store: Store, cohort: Cohort) -> np.ndarray:
+    recipe = trained.run.recipe
+    compute = Compute(choose_compute(recipe.device, "float32").device, torch.float32)
+    embeddings_NE = embed_cohort(trained.encoder.to(compute.device), store, recipe.data.modality, cohort, compute)
+    trained.encoder.to("cpu")
+    return embeddings_NE
+
+
 def _embed_held_out(trained: Trained, store: Store, cohort: Cohort) -> HeldOut:
     run = trained.run
     held = cohort.of_subjects(run.split.of("test"))
@@ -101,9 +127,7 @@ def _embed_held_out(trained: Trained, store: Store, cohort: Cohort) -> HeldOut:
         raise StoreError(
             f"{store.location.uri}: no scan of the run's held-out subjects; give the store it was trained on"
         )
-    compute = Compute(choose_compute(run.recipe.device, "float32").device, torch.float32)
-    embeddings_NE = embed_cohort(trained.encoder.to(compute.device), store, run.recipe.data.modality, held, compute)
-    trained.encoder.to("cpu")
+    embeddings_NE = _embed(trained, store, held)
     pairs = visit_pairs(held, run.recipe.outcome, which="consecutive")
     return HeldOut(held, embeddings_NE, pairs, pairs.labelled(), rescan_pairs(held, run.recipe.outcome))
 
@@ -171,6 +195,7 @@ def _progression_metrics(held_out: HeldOut, probabilities_P3: np.ndarray, seed: 
     num_classes = len(np.unique(labels_P))
     found = {
         "macro_f1": Metric.from_interval(interval, num=num, chance=scores.macro_f1_chance),
+        "accuracy": accuracy(labels_P, predicted_P, held_out.subjects(held_out.labelled), seed),
         "balanced_accuracy": Metric(value=scores.balanced_accuracy, num=num, chance=1 / num_classes),
         "log_loss": Metric(value=scores.log_loss, num=num, chance=metrics.label_entropy(labels_P)),
         "brier": Metric(value=scores.brier, num=num),

@@ -14,6 +14,9 @@ Standing = Literal["shown", "not shown", "open"]
 
 SKILLS = {
     "macro_f1": "tells improved, stable and declined apart",
+    "severity_tau_b": "orders scans by severity",
+    "severity_macro_f1": "tells grades of severity apart",
+    "probe_spearman": "lets a linear probe rank scans by their score",
     "change_correlation": "moves an embedding farther when the score changes more",
     "spearman": "ranks scans by their score",
     "retrieval_at_1": "recognises a person across visits",
@@ -21,6 +24,9 @@ SKILLS = {
 """Metrics that answer a question of their own, the most important first; the first one measured makes the headline."""
 SHORT_NAMES = {
     "macro_f1": "macro-F1",
+    "severity_tau_b": "Kendall's tau",
+    "severity_macro_f1": "macro-F1 of grades",
+    "probe_spearman": "Spearman's rho",
     "change_correlation": "Spearman's rho",
     "spearman": "Spearman's rho",
     "retrieval_at_1": "retrieval@1",

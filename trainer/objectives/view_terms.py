@@ -33,17 +33,19 @@ class NtXent:
 
 @dataclass(frozen=True, slots=True)
 class SupCon:
-    """Supervised contrast: scans whose scores share a bin attract."""
+    """Supervised contrast: scans whose scores share a bin attract; with `normal`, all abnormal ones do."""
 
     weight: float
     temperature: float
     bin_width: float
+    normal: float | None = None
     name: str = "sup_con"
 
     def __call__(self, output: BatchOutput) -> Value | None:
         """Value of a batch; None when no two of its views share a label."""
         known_B = output.scores_BK[:, 0].isfinite()
-        labels_B = binned(output.scores_BK[known_B, 0], self.bin_width)
+        scores_B = output.scores_BK[known_B, 0]
+        labels_B = binned(scores_B, self.bin_width) if self.normal is None else (scores_B != self.normal).long()
         views_BVP = output.projections_BKP[known_B]
         num_views = views_BVP.shape[0] * views_BVP.shape[1]
         if num_views < 2 or (views_BVP.shape[1] == 1 and len(torch.unique(labels_B)) == len(labels_B)):

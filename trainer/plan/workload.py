@@ -84,7 +84,11 @@ def count_workload(recipe: TrainRecipe, cohort: Cohort) -> Workload:
         UsageError: too few subjects to split or to batch.
     """
     split = split_subjects(
-        cohort.subject_ids, validation=recipe.split.validation, test=recipe.split.test, seed=recipe.seed
+        cohort.subject_ids,
+        validation=recipe.split.validation,
+        test=recipe.split.test,
+        train=recipe.split.train,
+        seed=recipe.seed,
     )
     training, validation = (cohort.of_subjects(split.of(part)) for part in ("train", "validation"))
     # As train_run: without any term that can use a scan without a score, such scans are not drawn.

@@ -54,3 +54,11 @@ def test_too_few_subjects_are_refused_with_their_number(num: int) -> None:
 def test_fractions_that_leave_nobody_to_train_on_are_refused() -> None:
     with pytest.raises(UsageError, match=r"10 subjects .* 6 validation and 4 test subjects; .*split\.validation"):
         split_subjects([str(number) for number in range(10)], validation=0.6, test=0.4, seed=0)
+
+
+def test_a_part_of_the_training_subjects_is_held_by_every_larger_part_and_leaves_the_others_alone() -> None:
+    names = [f"s{number}" for number in range(40)]
+    parts = [split_subjects(names, validation=0.2, test=0.2, seed=4, train=part) for part in (0.25, 0.5, 1.0)]
+    assert [len(part.train) for part in parts] == [6, 12, 24]
+    assert set(parts[0].train) < set(parts[1].train) < set(parts[2].train)
+    assert {(part.validation, part.test) for part in parts} == {(parts[2].validation, parts[2].test)}

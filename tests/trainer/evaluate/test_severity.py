@@ -1,0 +1,87 @@
+"""Severity scores agree with scikit-learn and scipy; a perfect MAEE is 1, and chance is the best way to guess."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from sklearn import metrics as oracle
+from torch.nn import functional
+
+from trainer.evaluate.metrics import guessed_macro_f1
+from trainer.evaluate.severity import anchor_distances, severity_figures
+
+
+def drawn(seed: int, num_grades: int = 5) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    grades = generator.integers(0, num_grades, 80)
+    predicted = np.clip(grades + generator.integers(-1, 2, 80), 0, num_grades - 1)
+    # Rounded, so that ties occur.
+    distance = np.round(0.1 * grades + 0.2 * generator.random(80), 2)
+    return grades, predicted, distance, np.repeat(np.arange(40), 2)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_severity_figures_equal_those_of_scikit_learn_and_scipy(seed: int) -> None:
+    grades, predicted, distance, subjects = drawn(seed)
+    found = severity_figures(grades, predicted, distance, subjects, num_grades=5, seed=0, num_resamples=50)
+    abnormal = grades > 0
+    assert found.macro_f1.value == pytest.approx(oracle.f1_score(grades, predicted, average="macro"))
+    assert found.macro_recall.value == pytest.approx(oracle.recall_score(grades, predicted, average="macro"))
+    off = [np.exp(abs(true - guess)) for true, guess in zip(grades, predicted, strict=True)]
+    assert found.maee.value == pytest.approx(np.mean(off))
+    assert found.tau_b.value == pytest.approx(stats.kendalltau(distance, grades, variant="b").statistic)
+    expected = stats.kendalltau(distance[abnormal], grades[abnormal], variant="b").statistic
+    assert found.tau_b_abnormal.value == pytest.approx(expected)
+    assert found.auc_abnormal.value == pytest.approx(oracle.roc_auc_score(abnormal, distance))
+    for figure in (found.macro_f1, found.maee, found.tau_b, found.tau_b_abnormal, found.auc_abnormal):
+        assert figure.low < figure.value < figure.high
+        assert figure.num_subjects == 40
+
+
+def test_a_perfect_answer_has_an_maee_of_one() -> None:
+    grades, _, distance, subjects = drawn(0)
+    found = severity_figures(grades, grades, distance, subjects, num_grades=5, seed=0, num_resamples=50)
+    assert (found.maee.value, found.macro_f1.value) == (1, 1)
+
+
+def test_chance_is_the_best_way_to_guess() -> None:
+    grades, predicted, distance, subjects = drawn(1, num_grades=3)
+    found = severity_figures(grades, predicted, distance, subjects, num_grades=3, seed=0, num_resamples=50)
+    constants = [np.mean(np.exp(np.abs(grades - grade))) for grade in range(3)]
+    ways = [oracle.f1_score(grades, np.full(80, grade), average="macro", zero_division=0) for grade in range(3)]
+    ways += [guessed_macro_f1(grades, (1 / 3, 1 / 3, 1 / 3)), guessed_macro_f1(grades, np.bincount(grades) / 80)]
+    assert found.maee.chance == pytest.approx(min(constants))
+    assert found.macro_f1.chance == pytest.approx(max(ways))
+    assert found.macro_recall.chance == pytest.approx(1 / 3)
+    assert (found.tau_b.chance, found.auc_abnormal.chance) == (0, 0.5)
+
+
+def test_order_is_undefined_without_normals_or_without_distances_that_differ() -> None:
+    grades, predicted, distance, subjects = drawn(2)
+    ill = np.maximum(grades, 1)
+    found = severity_figures(ill, predicted, distance, subjects, num_grades=5, seed=0, num_resamples=50)
+    assert (found.auc_abnormal.value, found.auc_abnormal.note) == (None, "not defined on these rows")
+    flat = severity_figures(grades, predicted, np.full(80, 0.3), subjects, num_grades=5, seed=0, num_resamples=50)
+    assert flat.tau_b.value is None
+    assert flat.auc_abnormal.value == 0.5
+
+
+def test_anchor_is_the_mean_of_the_normals_before_it_is_given_a_length() -> None:
+    generator = np.random.default_rng(0)
+    embeddings, normals = generator.normal(size=(7, 5)), generator.normal(size=(4, 5)) * [[1], [10], [1], [1]]
+    anchor = torch.tensor(normals).mean(0, keepdim=True)
+    expected = 1 - functional.cosine_similarity(torch.tensor(embeddings), anchor)
+    assert anchor_distances(embeddings, normals) == pytest.approx(expected.numpy())
+    with pytest.raises(ValueError, match="K at least 1"):
+        anchor_distances(embeddings, np.empty((0, 5)))
+
+
+def test_what_cannot_be_scored_is_refused_in_one_line() -> None:
+    for given, said in (
+        (([5], [1], [0.1], ["a"]), "labels hold \\[5\\]; classes are 0 to 4"),
+        (([1, 2], [1, 2], [0.1], ["a", "b"]), "distances have shape"),
+        (([1, 2], [1, 2], [0.1, 0.2], ["a"]), "one each is needed"),
+    ):
+        with pytest.raises(ValueError, match=said) as caught:
+            severity_figures(*given, num_grades=5, seed=0)
+        assert "\n" not in str(caught.value)

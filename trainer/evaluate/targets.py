@@ -1,0 +1,129 @@
+"""The published metric of each kind of target, from frozen embeddings: regression of a score, grades of severity.
+
+Probes are fitted on training subjects and chosen on validation subjects; held-out subjects are only scored.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import numpy as np
+
+from trainer.data.cohort import Cohort
+from trainer.evaluate import metrics
+from trainer.evaluate.evaluation import Metric
+from trainer.evaluate.intervals import cluster_bootstrap
+from trainer.evaluate.mlp_probe import mlp_probe
+from trainer.evaluate.pair_figures import distance_correlation, stranger_pairs
+from trainer.evaluate.probes import Examples, ridge_probe
+from trainer.evaluate.published import RegressionFigures, progression_figures, regression_figures
+from trainer.evaluate.severity import SeverityFigures, anchor_distances, severity_figures
+
+_NUM_BINS = 10
+"""Bins of the training scores' range in which by-shot errors count training scans."""
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Scans of one split with their frozen embeddings.
+
+    Attributes:
+        cohort: the scans.
+        embeddings_NE: in its order.
+    """
+
+    cohort: Cohort
+    embeddings_NE: np.ndarray
+
+    def examples(self) -> Examples:
+        """The scans whose score is known, as a probe takes them."""
+        known_N = ~np.isnan(self.cohort.scores_N)
+        return Examples(
+            self.embeddings_NE[known_N],
+            self.cohort.scores_N[known_N],
+            np.array(self.cohort.subject_ids)[known_N],
+        )
+
+
+def target_metrics(
+    target: Literal["regression", "severity"],
+    training: Embedded,
+    validation: Embedded,
+    held_out: Embedded,
+    *,
+    normal: float,
+    seed: int,
+) -> dict[str, Metric]:
+    """Figures of a probe on frozen embeddings.
+
+    Args:
+        target: what the embeddings are for.
+        training: subjects that probes are fitted on.
+        validation: subjects that choose strength and epoch.
+        held_out: subjects that are scored.
+        normal: grade of a normal scan, whose training embeddings make the anchor of severity.
+        seed: of probes and bootstrap.
+
+    Raises:
+        UsageError: the scores of the training subjects cannot be learned from, for example one class only.
+    """
+    if target == "regression":
+        return _regression(training.examples(), validation.examples(), held_out.examples(), seed)
+    return _severity(training.examples(), validation.examples(), held_out.examples(), normal, seed)
+
+
+def stranger_correlation(held_out: Embedded, seed: int) -> Metric:
+    """LEARNER's figure: Spearman's rho of |score difference| with cosine distance, over pairs of different people."""
+    cohort = held_out.cohort
+    pairs = stranger_pairs(held_out.embeddings_NE, cohort.scores_N, cohort.subject_ids, seed=seed)
+    return distance_correlation(pairs, cohort.subject_ids, seed=seed)
+
+
+def accuracy(labels_P: np.ndarray, predicted_P: np.ndarray, subjects_P: np.ndarray, seed: int) -> Metric:
+    """Accuracy of three-class change, which LEARNER reports beside macro-F1."""
+    return progression_figures(labels_P, predicted_P, subjects_P, seed=seed).accuracy
+
+
+def _regression(training: Examples, validation: Examples, held_out: Examples, seed: int) -> dict[str, Metric]:
+    probe = ridge_probe(training, validation, seed=seed)
+    true_N, guess_N = held_out.labels_N.astype(float), probe.predict(held_out.features_NF)
+    train_T = training.labels_N.astype(float)
+    width = float(np.ptp(train_T)) / _NUM_BINS or 1.0
+    found = _named(
+        "probe_",
+        regression_figures(true_N, guess_N, held_out.subject_ids_N, train_scores_T=train_T, bin_width=width, seed=seed),
+    )
+    rho = cluster_bootstrap(
+        lambda rows: metrics.score_regression(guess_N[rows], true_N[rows]).spearman, held_out.subject_ids_N, seed=seed
+    )
+    return {"probe_spearman": Metric.from_interval(rho, num=len(true_N), chance=0.0), **found}
+
+
+def _severity(
+    training: Examples, validation: Examples, held_out: Examples, normal: float, seed: int
+) -> dict[str, Metric]:
+    grades, code_N = np.unique(training.labels_N, return_inverse=True)
+    # Grades in order, the normal one first, whatever numbers the table uses.
+    coded = Examples(training.features_NF, code_N.astype(np.int64), training.subject_ids_N)
+    chosen, scored = (
+        Examples(one.features_NF, np.searchsorted(grades, one.labels_N).astype(np.int64), one.subject_ids_N)
+        for one in (_of_grades(validation, grades), _of_grades(held_out, grades))
+    )
+    probe = mlp_probe(coded, chosen, seed=seed)
+    normals_KE = training.features_NF[training.labels_N == normal]
+    figures = severity_figures(
+        scored.labels_N,
+        probe.predict(scored.features_NF),
+        anchor_distances(scored.features_NF, normals_KE),
+        scored.subject_ids_N,
+        num_grades=len(grades),
+        seed=seed,
+    )
+    return _named("severity_", figures)
+
+
+def _of_grades(examples: Examples, grades: np.ndarray) -> Examples:
+    return examples.take(np.flatnonzero(np.isin(examples.labels_N, grades)))
+
+
+def _named(prefix: str, figures: RegressionFigures | SeverityFigures) -> dict[str, Metric]:
+    return {f"{prefix}{one.name}": getattr(figures, one.name) for one in fields(figures)}
