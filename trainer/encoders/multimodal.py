@@ -126,7 +126,7 @@ class VolumeEncoder(nn.Module):
 
     def __init__(self, in_channels: int, embedding_width: int, norm: NormName = "batch") -> None:
         super().__init__()
-        # Here, not above: the import takes a second, and most recipes do not need it.
+        # Here, not above: the import takes two seconds, and most recipes do not need it.
         from monai.networks.nets import EfficientNetBN
 
         self.embedding_width = embedding_width

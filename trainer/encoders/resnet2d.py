@@ -26,7 +26,7 @@ def resnet_features(depth: Literal[18, 50], *, in_channels: int, norm: NormName 
         in_channels: channels C of an image.
         norm: `batch` as published, or `group`; the layers are called bn in both.
     """
-    # Here, not above: the import takes a second, and recipes with 3D encoders do not need it.
+    # Here, not above: the import takes two seconds, and recipes with 3D encoders do not need it.
     from monai.networks.nets import resnet18, resnet50
 
     build = {18: resnet18, 50: resnet50}[depth]
@@ -75,7 +75,7 @@ class ResNet50Image(ImageEncoder):
 
 
 class ResNet18Image(ImageEncoder):
-    """ResNet-18 (512 features) and a linear layer: a third of the time of ResNet-50, for small CPUs.
+    """ResNet-18 (512 features) and a linear layer: 0.4 of the time of ResNet-50, for small CPUs.
 
     11,301,568 parameters with one channel and width 256; arguments are those of `ImageEncoder` without the depth.
     """

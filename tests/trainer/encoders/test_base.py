@@ -130,6 +130,17 @@ def test_embedding_is_finite_and_float32_under_bf16_autocast_and_so_are_gradient
         assert parameter.grad.isfinite().all()
 
 
+def test_bf16_features_are_averaged_in_float32() -> None:
+    torch.manual_seed(0)
+    encoder = build_encoder("resnet18", in_channels=1, embedding_width=24).eval()
+    images = torch.rand(2, 1, 224, 160)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        features, embeddings = encoder.features(images), encoder(images)
+    assert features.dtype == torch.bfloat16
+    expected = encoder.linear(features.double().mean(dim=(2, 3)).float())
+    torch.testing.assert_close(embeddings, expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_memory_format_an_encoder_names_changes_nothing_but_rounding(name: EncoderName) -> None:
     encoder = trained_a_little(name)
