@@ -223,6 +223,12 @@ def _check_contract(location: Location, manifest: Manifest) -> None:
             f"{location.uri}: trained on fingerprint {inputs.fingerprint}, but this version preprocesses its recipe as "
             f"{found}; serve it with the version that exported it, or train again"
         )
+    kind = inputs.volume_recipe.kind_of(inputs.modality)
+    if kind != "volume":
+        raise ArtefactError(
+            f"{location.uri}: modality {inputs.modality} is of kind {kind}, and answers are given for volumes only; "
+            "train on a modality that is a volume"
+        )
     if inputs.channels != 1:
         raise ArtefactError(f"{location.uri}: {inputs.channels} channels; a scan gives 1, so it cannot be served")
 

@@ -30,7 +30,7 @@ class RowLayout:
     Attributes:
         modality: name of the array.
         num_rows: length of the first axis.
-        shape: of one decoded row, for example (1, 96, 96, 96).
+        shape: of one decoded row, for example (1, 96, 96, 96) for a volume, (32, 1, 96, 96) for a clip.
         dtype: of one decoded row.
         has_checksum: whether a CRC-32C closes every object.
     """

@@ -62,11 +62,12 @@ def preprocess(
     """Turn raw scans into a store; run it again to go on after an interruption or to add new scans.
 
     Args:
-        source: BIDS folder, plain folder of NIfTI files, or CSV/TSV table; path or URL.
+        source: BIDS folder, plain folder of files of one modality, or CSV/TSV table; path or URL.
         store: where the store shall be: path, gs://, s3:// or memory://.
-        recipe: TOML file with grid, spacing_mm, field_of_view, intensity_percentiles, dtype and [quality].
+        recipe: TOML file with grid, spacing_mm, field_of_view, intensity_percentiles, dtype and [quality]; [kinds] says
+            which modalities are clips, images or arrays, and [clip] and [image] how large they become.
         modality: BIDS suffix to keep, T1w when not given; may be repeated.
-        settings: one recipe value, for example --set spacing_mm=3; may be repeated.
+        settings: one recipe value, for example --set spacing_mm=3 or --set kinds.LUS=clip; may be repeated.
         workers: processes; one per core when not given, 0 for none.
         dry_run: print the plan and write nothing.
         json: print the result as one JSON object on stdout.
@@ -83,7 +84,7 @@ def preprocess(
         data["modalities"] = list(modality)
     volumes = parse(VolumeRecipe, override(data, settings), where=str(recipe) if recipe else "preprocess")
     place = Location(store)
-    listing = list_scans(source, volumes.modalities)
+    listing = list_scans(source, volumes.modalities, kinds=volumes.kinds)
     for note in listing.notes:
         LOG.warning("%s", note)
     if not dry_run:

@@ -1,4 +1,4 @@
-"""Runs a plan: reads scans, transforms them, writes rows; on a pool of processes, resumable at any point.
+"""Runs a plan: reads files, transforms them, writes rows; on a pool of processes, resumable at any point.
 
 A task's record is written after its rows, so a run that was killed repeats at most the tasks in flight, and repeats
 them to the same bytes. Processes are spawned: gcsfs and torch do not survive a fork.
@@ -10,22 +10,22 @@ import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache, partial
 
 import torch
 
 from preprocess.errors import ScanError, StorageError, StoreError, UsageError
+from preprocess.forms import ArrayForm, find_forms
 from preprocess.index import IndexRecord
+from preprocess.kinds import Prepared, prepare_scan
 from preprocess.machine import num_cores
 from preprocess.plan import Claim, Plan, make_plan
-from preprocess.quality import check_image
-from preprocess.readers import read_nifti
 from preprocess.recipe import VolumeRecipe
 from preprocess.schema import WORK_FOLDER, StoreManifest
 from preprocess.sources import Listing, list_scans
 from preprocess.storage import Location, Options
 from preprocess.store import Store, content_digest, read_manifest
-from preprocess.transforms import to_volume
 from preprocess.types import Finding, Scan
 from preprocess.writer import Rows, commit, open_rows, prepare_arrays, roll_forward, write_row
 
@@ -39,7 +39,7 @@ class Work:
         options: arguments of the store's file system.
         source_uri: folder that scan URIs lie under.
         source_options: arguments of the source's file system.
-        recipe: how a scan becomes a volume.
+        recipe: how a scan becomes a row.
         records_folder: where the records of finished tasks go, relative to the store.
     """
 
@@ -62,9 +62,9 @@ def preprocess(
     """Bring a store up to date with a source: list, plan, run; what is already stored stays.
 
     Args:
-        source_uri: BIDS folder, plain folder of NIfTI files, or CSV/TSV table; path or URL.
+        source_uri: BIDS folder, plain folder of files of one modality, or CSV/TSV table; path or URL.
         store_uri: where the store is or shall be.
-        recipe: how a scan becomes a volume.
+        recipe: how a scan becomes a row.
         workers: processes; 0 works in this one, None takes one per core.
         progress: called with scans done and scans in all.
 
@@ -73,13 +73,13 @@ def preprocess(
     """
     store = Location(store_uri)
     roll_forward(store)
-    listing = list_scans(source_uri, recipe.modalities)
+    listing = list_scans(source_uri, recipe.modalities, kinds=recipe.kinds)
     plan = plan_run(listing, store, recipe)
     return run_plan(plan, listing, store, recipe, workers=workers, progress=progress)
 
 
 def plan_run(listing: Listing, store: Location, recipe: VolumeRecipe) -> Plan:
-    """Decide what a run would do; writes nothing.
+    """Decide what a run would do; writes nothing, and reads files only for the form of array modalities.
 
     Raises:
         UsageError: the source holds no scan of the recipe's modalities.
@@ -100,7 +100,9 @@ def plan_run(listing: Listing, store: Location, recipe: VolumeRecipe) -> Plan:
             )
         stored = opened.records
         retry_left_out = opened.manifest.recipe.quality != recipe.quality
-    return make_plan(listing.scans, stored, recipe.fingerprint(), retry_left_out=retry_left_out)
+    plan = make_plan(listing.scans, stored, recipe.fingerprint(), retry_left_out=retry_left_out)
+    scans = [claim.scan for task in plan.tasks for claim in task]
+    return replace(plan, forms=find_forms(scans, store, recipe, partial(_read_source, listing.root)))
 
 
 def run_plan(
@@ -118,7 +120,7 @@ def run_plan(
         plan: from `plan_run`.
         listing: the source's scans.
         store: where the store is.
-        recipe: how a scan becomes a volume.
+        recipe: how a scan becomes a row.
         workers: processes; 0 works in this one, None takes one per core. memory:// always works in this one.
         progress: called with scans done and scans in all.
 
@@ -138,7 +140,7 @@ def run_plan(
     modalities = sorted(
         {claim.scan.modality for task in plan.tasks for claim in task} | {r.modality for r in plan.kept}
     )
-    prepare_arrays(store, recipe, modalities, plan.num_rows)
+    prepare_arrays(store, recipe, modalities, plan.num_rows, forms=plan.forms)
     records_folder = f"{WORK_FOLDER}/{plan.digest}"
     work = Work(store.uri, store.options, listing.root.uri, listing.root.options, recipe, records_folder)
     done = set(store.names(records_folder))
@@ -187,41 +189,31 @@ def run_task(work: Work, claims: Iterable[Claim], number: int) -> int:
     """Write the rows of one task, then its record; returns the task's number."""
     store = Location(work.store_uri, work.options)
     source = Location(work.source_uri, work.source_options)
-    arrays: dict[str, Rows] = {}
-    records = []
-    for claim in claims:
-        modality = claim.scan.modality
-        if modality not in arrays:
-            arrays[modality] = open_rows(store, modality)
-        records.append(_store_scan(claim, source, work.recipe, arrays[modality], work.store_uri))
+    # Opened when the first row is there: a modality without any readable file may have no array.
+    rows_of = cache(partial(open_rows, store))
+    records = [_store_scan(claim, source, work.recipe, rows_of, work.store_uri) for claim in claims]
     text = json.dumps([record.to_dict() for record in records]).encode()
     store.write(_record_name(work.records_folder, number), text)
     return number
 
 
-def _store_scan(claim: Claim, source: Location, recipe: VolumeRecipe, array: Rows, store_uri: str) -> IndexRecord:
+def _store_scan(
+    claim: Claim, source: Location, recipe: VolumeRecipe, rows_of: Callable[[str], Rows], store_uri: str
+) -> IndexRecord:
     """Read, check, transform and write one scan; whatever is wrong with the scan itself becomes a finding."""
     scan = claim.scan
     data = b""
-    findings: list[Finding] = []
     try:
         data = _read_source(source, scan)
-        image = read_nifti(data, name=scan.name)
-        findings = check_image(image, recipe.quality, name=scan.name)
-        if not any(finding.leaves_out for finding in findings):
-            volume = to_volume(image, recipe, name=scan.name)
-            write_row(array, store_uri, claim.row, volume.voxels_CDHW)
-            return _record(
-                claim,
-                data,
-                findings,
-                spacing_mm=image.spacing_mm,
-                affine=tuple(float(value) for value in volume.affine.ravel()),
-                content_sha256=content_digest(volume.voxels_CDHW),
-            )
+        prepared = prepare_scan(data, scan, recipe)
+        if prepared.values is not None:
+            array = rows_of(scan.modality)
+            if recipe.kind_of(scan.modality) == "array":
+                ArrayForm.of_rows(array).check(prepared, name=scan.name)
+            write_row(array, store_uri, claim.row, prepared.values)
     except ScanError as error:
-        findings.append(error.finding)
-    return _record(claim, data, findings, spacing_mm=(), affine=(), content_sha256="")
+        prepared = Prepared(None, (error.finding,))
+    return _record(claim, data, prepared)
 
 
 def _read_source(source: Location, scan: Scan) -> bytes:
@@ -233,15 +225,7 @@ def _read_source(source: Location, scan: Scan) -> bytes:
         ) from error
 
 
-def _record(
-    claim: Claim,
-    data: bytes,
-    findings: Sequence[Finding],
-    *,
-    spacing_mm: tuple[float, ...],
-    affine: tuple[float, ...],
-    content_sha256: str,
-) -> IndexRecord:
+def _record(claim: Claim, data: bytes, prepared: Prepared) -> IndexRecord:
     scan = claim.scan
     return IndexRecord(
         row=claim.row,
@@ -250,16 +234,16 @@ def _record(
         session_id=scan.session_id,
         run=scan.run,
         day=scan.day,
-        present=bool(content_sha256),
+        present=prepared.values is not None,
         site=scan.site,
         scanner=scan.scanner,
-        spacing_mm=spacing_mm,
-        affine=affine,
+        spacing_mm=prepared.spacing_mm,
+        affine=prepared.affine,
         source_uri=claim.source_name,
         source_sha256=hashlib.sha256(data).hexdigest() if data else "",
         source_bytes=len(data),
-        content_sha256=content_sha256,
-        findings=tuple(findings),
+        content_sha256=content_digest(prepared.values) if prepared.values is not None else "",
+        findings=prepared.findings,
         outcomes=dict(scan.outcomes),
     )
 

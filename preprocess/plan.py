@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from preprocess.errors import StoreError
+from preprocess.forms import ArrayForm
 from preprocess.index import IndexRecord
 from preprocess.types import Scan
 
@@ -30,12 +31,14 @@ class Plan:
         kept: records of earlier runs; their voxels stay, their labels follow the source's tables.
         tasks: groups of claims, each done by one worker and recorded by one object.
         digest: names the plan; a run that finds records of the same digest goes on from them.
+        forms: of the array modalities in `tasks`, found by reading; see `preprocess.forms`.
     """
 
     num_rows: int
     kept: tuple[IndexRecord, ...]
     tasks: tuple[tuple[Claim, ...], ...]
     digest: str
+    forms: Mapping[str, ArrayForm] = field(default_factory=dict)
 
 
 def make_plan(

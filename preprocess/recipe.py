@@ -1,7 +1,8 @@
 """Recipes: frozen settings, read from TOML, with every wrong key or value named in one line; and the volume recipe.
 
 The fingerprint is a digest of everything that decides a stored voxel. It travels in the store, in every checkpoint and
-in every artefact, and each consumer refuses another one.
+in every artefact, and each consumer refuses another one. Settings for clips, images and arrays are part of a recipe,
+of its JSON and of its fingerprint only where `kinds` names such a modality: a recipe of volumes is what it always was.
 """
 
 import difflib
@@ -10,11 +11,21 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from preprocess.errors import UsageError
+from preprocess.types import Kind
 
 TRANSFORM_VERSION = 1
 """Raised whenever the same recipe would give other voxels."""
@@ -47,8 +58,43 @@ class Quality(Recipe):
     min_foreground: float = Field(default=0.02, gt=0, lt=1)
 
 
+class ClipRecipe(Recipe):
+    """How a recording becomes a clip of one channel.
+
+    Attributes:
+        frames: pictures kept, at equal steps over the whole recording.
+        size: height and width in pixels; the picture is fitted in with its aspect kept, black on both sides.
+    """
+
+    frames: int = Field(default=32, ge=1, le=1024)
+    size: tuple[_Edge, _Edge] = (96, 96)
+
+
+class ImageRecipe(Recipe):
+    """How a picture becomes an image.
+
+    Attributes:
+        size: height and width in pixels; the picture is fitted in with its aspect kept, black on both sides.
+        channels: 1 for grey, 3 for red, green and blue.
+    """
+
+    size: tuple[_Edge, _Edge] = (96, 96)
+    channels: Literal[1, 3] = 1
+
+
+class ArrayRecipe(Recipe):
+    """How a vector or matrix becomes an array: as it is, as float32.
+
+    Attributes:
+        standardise: what is done to the values; a mean over subjects would leak from test to training subjects, so
+            it belongs to training and not here.
+    """
+
+    standardise: Literal["none"] = "none"
+
+
 class VolumeRecipe(Recipe):
-    """How a scan becomes a volume.
+    """How a scan becomes a volume, or a clip, an image or an array where `kinds` says so.
 
     Attributes:
         modalities: BIDS suffixes to keep, one array each.
@@ -58,8 +104,12 @@ class VolumeRecipe(Recipe):
             stretched to the grid, as the published pipeline does, which rescales each visit differently.
         intensity_percentiles: the first, over the whole scan, becomes 0; the second, over the foreground in the middle
             of the head, becomes 1.
-        dtype: stored type; integers hold [0, 1] scaled to their full range.
-        quality: limits that leave a scan out.
+        dtype: stored type of volumes, clips and images; integers hold [0, 1] scaled to their full range.
+        quality: limits that leave a volume out.
+        kinds: what a modality is, for example `{"LUS": "clip"}`; a volume where nothing is said.
+        clip: settings of all clips.
+        image: settings of all images.
+        array: settings of all arrays.
     """
 
     modalities: tuple[_Suffix, ...] = Field(default=("T1w",), min_length=1)
@@ -69,6 +119,47 @@ class VolumeRecipe(Recipe):
     intensity_percentiles: tuple[_Percentile, _Percentile] = (0.5, 98.0)
     dtype: Literal["uint8", "uint16", "float16", "float32"] = "uint8"
     quality: Quality = Quality()
+    kinds: dict[_Suffix, Kind] = Field(default_factory=dict)
+    clip: ClipRecipe = ClipRecipe()
+    image: ImageRecipe = ImageRecipe()
+    array: ArrayRecipe = ArrayRecipe()
+
+    @field_validator("kinds")
+    @classmethod
+    def _only_what_is_no_volume(cls, kinds: dict[str, Kind]) -> dict[str, Kind]:
+        return {modality: kinds[modality] for modality in sorted(kinds) if kinds[modality] != "volume"}
+
+    @model_validator(mode="after")
+    def _no_settings_without_use(self) -> Self:
+        for kind in self._unused():
+            if getattr(self, kind) != type(getattr(self, kind))():
+                raise ValueError(f'{kind}: set, but no modality is of that kind; say which, as in kinds.LUS = "{kind}"')
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        surplus = {*self._unused(), *(() if self.kinds else ("kinds",))}
+        return {name: value for name, value in serialise(self).items() if name not in surplus}
+
+    def _unused(self) -> list[str]:
+        return [kind for kind in ("clip", "image", "array") if kind not in self.kinds.values()]
+
+    def kind_of(self, modality: str) -> Kind:
+        """What the modality's rows are."""
+        return self.kinds.get(modality, "volume")
+
+    def dtype_of(self, modality: str) -> str:
+        """Stored type of the modality: arrays are float32 always."""
+        return "float32" if self.kind_of(modality) == "array" else self.dtype
+
+    def row_shape(self, modality: str) -> tuple[int, ...] | None:
+        """Shape of one row of the modality; None for arrays, whose first file decides it."""
+        kind = self.kind_of(modality)
+        if kind == "array":
+            return None
+        if kind == "clip":
+            return (self.clip.frames, 1, *self.clip.size)
+        return (self.image.channels, *self.image.size) if kind == "image" else (1, *self.grid)
 
     def fingerprint(self) -> str:
         """Digest of what decides a stored voxel: 16 hexadecimal digits."""

@@ -39,7 +39,7 @@ INDEX_COLUMNS: list[tuple[str, pa.DataType]] = [
     ("findings", pa.list_(_FINDING)),
 ]
 """`spacing_mm` is the scan's own voxel size, `affine` (16 numbers, row by row) takes the stored grid to the scan's RAS+
-millimetres, `source_uri` is relative to the source's folder, `content_sha256` is of the decoded voxels. Scores follow
+millimetres (both are empty for clips, images and arrays), `source_uri` is relative to the source's folder, `content_sha256` is of the decoded voxels. Scores follow
 as `outcome.<name>`, null where unknown."""
 
 
@@ -49,7 +49,7 @@ class StoreManifest(BaseModel):
     Attributes:
         fingerprint: of the recipe that decided the voxels.
         num_rows: length of every array's first axis.
-        arrays: shape of each modality's array.
+        arrays: shape of each modality's array; one of vectors or matrices of which no file was readable has none.
         index_sha256: digest of index.parquet.
         outcomes: names of the scores in the index.
         num_found: scans the source listed, of the recipe's modalities.

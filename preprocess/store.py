@@ -90,7 +90,7 @@ class Store:
         return self._layouts[modality]
 
     def read(self, row: int, modality: str) -> np.ndarray:
-        """One volume in its stored dtype, shape (C, D, H, W).
+        """One row in its stored dtype: a volume (C, D, H, W), or what the modality's kind makes of it.
 
         Raises:
             StoreError: the object is missing or damaged; the message names the row.

@@ -1,4 +1,4 @@
-"""The nouns that all parts share: scan, image, volume, finding, progression.
+"""The nouns that all parts share: kind, scan, image, volume, finding, progression.
 
 Axes are RAS+ in millimetres: voxels_CDHW has C channels, then right, anterior and superior.
 """
@@ -12,6 +12,9 @@ import numpy.typing as npt
 Progression = Literal["improved", "stable", "declined"]
 PROGRESSIONS: tuple[Progression, ...] = ("improved", "stable", "declined")
 """The order of the three classes everywhere: label 0, 1, 2 and the columns of `compare`."""
+
+Kind = Literal["volume", "clip", "image", "array"]
+"""What a modality's rows are: (C, D, H, W), (T, C, H, W), (C, H, W), or (F,) and (R, F)."""
 
 FloatArray = npt.NDArray[np.float32]
 Affine = npt.NDArray[np.float64]

@@ -5,7 +5,8 @@ is rolled forward by the next run, from the copy of store.json that was staged b
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ from zarr.abc.store import Store as ZarrStore
 from preprocess import index as indexing
 from preprocess.chunks import row_codecs
 from preprocess.errors import StoreError
+from preprocess.forms import COLUMNS_ATTRIBUTE, ArrayForm, stored_form
 from preprocess.index import IndexRecord
+from preprocess.kinds import axes_of
 from preprocess.recipe import VolumeRecipe
 from preprocess.schema import ARRAYS_FOLDER, INDEX_NAME, STORE_NAME, WORK_FOLDER, StoreManifest
 from preprocess.storage import Location, refusals
@@ -27,11 +30,25 @@ _PARTIAL_ENDINGS = (".part", ".partial")
 _STAGED_NAME = f"{WORK_FOLDER}/{STORE_NAME}"
 Rows = zarr.Array[Any]
 """One modality's array, written row by row."""
-_AXES = ("row", "channel", "right", "anterior", "superior")
+_NO_FORMS: Mapping[str, ArrayForm] = MappingProxyType({})
 
 
-def prepare_arrays(location: Location, recipe: VolumeRecipe, modalities: Sequence[str], num_rows: int) -> None:
+def prepare_arrays(
+    location: Location,
+    recipe: VolumeRecipe,
+    modalities: Sequence[str],
+    num_rows: int,
+    *,
+    forms: Mapping[str, ArrayForm] = _NO_FORMS,
+) -> None:
     """Create each modality's array, or lengthen it; rows already written stay.
+
+    Args:
+        location: the store.
+        recipe: decides the shape and type of all rows but those of arrays.
+        modalities: those with rows.
+        num_rows: length of the first axis.
+        forms: of the array modalities that are to be written; one that has neither a form nor an array yet gets none.
 
     Raises:
         StoreError: an array is there that another recipe made.
@@ -39,41 +56,49 @@ def prepare_arrays(location: Location, recipe: VolumeRecipe, modalities: Sequenc
     store = location.zarr_store()
     for modality in modalities:
         with refusals(f"{location.uri}/{ARRAYS_FOLDER}/{modality}"):
-            _prepare_array(store, location.uri, recipe, modality, num_rows)
+            _prepare_array(store, location.uri, recipe, modality, num_rows, forms.get(modality))
 
 
-def _prepare_array(store: ZarrStore, uri: str, recipe: VolumeRecipe, modality: str, num_rows: int) -> None:
+def _prepare_array(
+    store: ZarrStore, uri: str, recipe: VolumeRecipe, modality: str, num_rows: int, form: ArrayForm | None
+) -> None:
     path = f"{ARRAYS_FOLDER}/{modality}"
-    row_shape = (1, *recipe.grid)
+    row_shape = recipe.row_shape(modality) or (form.shape if form is not None else None)
     try:
         array = zarr.open_array(store, path=path, mode="r+")
     except FileNotFoundError:
+        if row_shape is None:
+            return  # no file of this modality could be read
         serializer, compressors = row_codecs()
         zarr.create_array(
             store,
             name=path,
             shape=(num_rows, *row_shape),
             chunks=(1, *row_shape),
-            dtype=recipe.dtype,
+            dtype=recipe.dtype_of(modality),
             fill_value=0,
             serializer=serializer,
             compressors=compressors,
-            dimension_names=_AXES,
-            attributes={
-                "fingerprint": recipe.fingerprint(),
-                "scale": unit_scale(recipe.dtype),
-                "spacing_mm": recipe.spacing_mm,
-                "axes": "RAS",
-            },
+            dimension_names=axes_of(recipe.kind_of(modality), row_shape),
+            attributes=_attributes(recipe, modality, form),
         )
         return
     if array.attrs.get("fingerprint") != recipe.fingerprint():
         raise StoreError(
-            f"{uri}: holds {modality} volumes of fingerprint {array.attrs.get('fingerprint')}, this recipe's is "
-            f"{recipe.fingerprint()}; choose another place for the store, or delete that one"
+            f"{uri}: holds {modality} {recipe.kind_of(modality)}s of fingerprint {array.attrs.get('fingerprint')}, "
+            f"this recipe's is {recipe.fingerprint()}; choose another place for the store, or delete that one"
         )
     if array.shape[0] < num_rows:
-        array.resize((num_rows, *row_shape))
+        array.resize((num_rows, *array.shape[1:]))
+
+
+def _attributes(recipe: VolumeRecipe, modality: str, form: ArrayForm | None) -> dict[str, Any]:
+    kind = recipe.kind_of(modality)
+    common = {"fingerprint": recipe.fingerprint(), "scale": unit_scale(recipe.dtype_of(modality))}
+    if kind == "volume":
+        return {**common, "spacing_mm": recipe.spacing_mm, "axes": "RAS"}
+    columns = {COLUMNS_ATTRIBUTE: list(form.columns)} if form is not None and form.columns else {}
+    return {**common, "kind": kind, **columns}
 
 
 def open_rows(location: Location, modality: str) -> Rows:
@@ -85,10 +110,10 @@ def open_rows(location: Location, modality: str) -> Rows:
         return array.with_config({"write_empty_chunks": True})
 
 
-def write_row(array: Rows, uri: str, row: int, voxels_CDHW: np.ndarray) -> None:
-    """Put one volume; one object, so whole or not at all."""
+def write_row(array: Rows, uri: str, row: int, values: np.ndarray) -> None:
+    """Put one volume, clip, image or array; one object, so whole or not at all."""
     with refusals(f"{uri}: row {row}"):
-        array[row] = voxels_CDHW
+        array[row] = values
 
 
 def commit(location: Location, recipe: VolumeRecipe, records: Sequence[IndexRecord]) -> StoreManifest:
@@ -96,13 +121,13 @@ def commit(location: Location, recipe: VolumeRecipe, records: Sequence[IndexReco
     _sweep(location)
     num_rows = 1 + max(record.row for record in records)
     table = indexing.to_bytes(indexing.to_table(records))
-    modalities = sorted({record.modality for record in records})
+    shapes = _row_shapes(location, recipe, records)
     num_kept = sum(record.present for record in records)
     manifest = StoreManifest(
         recipe=recipe,
         fingerprint=recipe.fingerprint(),
         num_rows=num_rows,
-        arrays=dict.fromkeys(modalities, (num_rows, 1, *recipe.grid)),
+        arrays={modality: (num_rows, *shape) for modality, shape in shapes.items()},
         index_sha256=hashlib.sha256(table).hexdigest(),
         outcomes=tuple(sorted({name for record in records for name in record.outcomes})),
         num_found=len(records),
@@ -115,6 +140,19 @@ def commit(location: Location, recipe: VolumeRecipe, records: Sequence[IndexReco
     location.write(STORE_NAME, text)
     location.delete(WORK_FOLDER)
     return manifest
+
+
+def _row_shapes(location: Location, recipe: VolumeRecipe, records: Sequence[IndexRecord]) -> dict[str, tuple[int, ...]]:
+    """Shape of a row of each modality; array modalities of which no file was readable have no array."""
+    shapes = {}
+    for modality in sorted({record.modality for record in records}):
+        shape = recipe.row_shape(modality)
+        if shape is None:
+            form = stored_form(location, modality)
+            shape = None if form is None else form.shape
+        if shape is not None:
+            shapes[modality] = shape
+    return shapes
 
 
 def roll_forward(location: Location) -> None:

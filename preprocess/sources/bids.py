@@ -5,22 +5,26 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from preprocess.file_types import endings_of, without_ending
 from preprocess.sources import tables
-from preprocess.sources.listing import NIFTI_ENDINGS, Listing, read_text
+from preprocess.sources.listing import Listing, read_text
 from preprocess.storage import Location
-from preprocess.types import Scan
+from preprocess.types import Kind, Scan
 
 _ENTITY = re.compile(r"([a-z]+)-([A-Za-z0-9]+)")
 _Rows = dict[str, dict[str, str]]
 
 
-def list_bids(source: Location, sizes: Mapping[str, int], modalities: Sequence[str]) -> Listing:
+def list_bids(
+    source: Location, sizes: Mapping[str, int], modalities: Sequence[str], kinds: Mapping[str, Kind]
+) -> Listing:
     """List the scans of a BIDS folder.
 
     Args:
         source: the folder.
         sizes: its files with their sizes in bytes.
         modalities: BIDS suffixes to keep.
+        kinds: of the modalities that are no volumes; their files have other endings.
     """
     listing = Listing(source)
     by_subject: dict[str, list[str]] = defaultdict(list)
@@ -30,12 +34,12 @@ def list_bids(source: Location, sizes: Mapping[str, int], modalities: Sequence[s
             continue
         if name.endswith("_scans.tsv"):
             scan_tables[name.split("/")[0]].append(name)
-        elif name.endswith(NIFTI_ENDINGS):
-            suffix = _stem(name).rpartition("_")[2]
-            if suffix in modalities:
-                by_subject[name.split("/")[0]].append(name)
-            else:
-                listing.other_modalities.add(suffix)
+            continue
+        suffix = suffix_of(name)
+        if suffix in modalities and name.endswith(endings_of(kinds.get(suffix, "volume"))):
+            by_subject[name.split("/")[0]].append(name)
+        elif suffix not in modalities and name.endswith(endings_of("volume")):
+            listing.other_modalities.add(suffix)
     participants = _keyed(source, "participants.tsv", "participant_id", sizes, listing.notes)
     for subject_id, names in by_subject.items():
         person = participants.get(subject_id, {})
@@ -72,7 +76,7 @@ def _list_subject(
             subject_id=subject_id,
             session_id=session_id,
             run=_run(name),
-            modality=_stem(name).rpartition("_")[2],
+            modality=suffix_of(name),
             day=days.get(session_id),
             uri=source.key(name) if source.is_local else f"{source.uri}/{name}",
             site=person.get("site", ""),
@@ -110,7 +114,7 @@ def _table(source: Location, name: str, notes: list[str]) -> list[dict[str, str]
 
 def _sidecar_scanner(source: Location, name: str, sizes: Mapping[str, int]) -> str:
     """Maker and model from the scan's JSON sidecar; empty where there is none."""
-    sidecar = f"{name.removesuffix('.gz').removesuffix('.nii')}.json"
+    sidecar = f"{name.removesuffix(name.rpartition('/')[2])}{without_ending(name)}.json"
     text = read_text(source, sidecar) if sidecar in sizes else None
     try:
         fields = json.loads(text) if text else {}
@@ -121,13 +125,14 @@ def _sidecar_scanner(source: Location, name: str, sizes: Mapping[str, int]) -> s
     return " ".join(str(fields[key]) for key in ("Manufacturer", "ManufacturersModelName") if fields.get(key))
 
 
-def _stem(name: str) -> str:
-    return name.rpartition("/")[2].removesuffix(".gz").removesuffix(".nii")
+def suffix_of(name: str) -> str:
+    """The BIDS suffix of a file name: what stands behind its last underscore."""
+    return without_ending(name).rpartition("_")[2]
 
 
 def _session_id(name: str) -> str:
     """From the file name, or else from the session's folder; empty where there are no sessions."""
-    found = dict(_ENTITY.findall(_stem(name)))
+    found = dict(_ENTITY.findall(without_ending(name)))
     if "ses" in found:
         return f"ses-{found['ses']}"
     return next((folder for folder in name.split("/")[1:-1] if folder.startswith("ses-")), "")
@@ -135,5 +140,5 @@ def _session_id(name: str) -> str:
 
 def _run(name: str) -> str:
     """What tells two scans of one session and suffix apart: every entity but subject and session."""
-    entities = _stem(name).split("_")[:-1]
+    entities = without_ending(name).split("_")[:-1]
     return "_".join(entity for entity in entities if not entity.startswith(("sub-", "ses-")))

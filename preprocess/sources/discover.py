@@ -1,20 +1,26 @@
 """Looks at a source and picks the way to list it: BIDS folder, plain folder, or table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from preprocess.errors import UsageError
-from preprocess.sources.bids import list_bids
+from preprocess.file_types import READ_BY, endings_of
+from preprocess.sources.bids import list_bids, suffix_of
 from preprocess.sources.listing import Listing, file_sizes
 from preprocess.sources.nifti import list_folder, list_table
 from preprocess.storage import Location
+from preprocess.types import Kind
+
+_ALL_VOLUMES: Mapping[str, Kind] = MappingProxyType({})
 
 
-def list_scans(source_uri: str, modalities: Sequence[str]) -> Listing:
+def list_scans(source_uri: str, modalities: Sequence[str], *, kinds: Mapping[str, Kind] = _ALL_VOLUMES) -> Listing:
     """List the scans of a source.
 
     Args:
-        source_uri: BIDS folder, plain folder of NIfTI files, or CSV/TSV table; path or URL.
+        source_uri: BIDS folder, plain folder of files of one modality, or CSV/TSV table; path or URL.
         modalities: BIDS suffixes to keep.
+        kinds: of the modalities that are no volumes; in folders, files are told by the endings of their kind.
 
     Raises:
         UsageError: nothing there, a table without the columns it needs, or two files for the same scan.
@@ -28,12 +34,33 @@ def list_scans(source_uri: str, modalities: Sequence[str]) -> Listing:
         raise UsageError(
             f"{source_uri}: no such folder, or an empty one; give a BIDS folder, a folder of NIfTI files or a table"
         )
-    if "dataset_description.json" in sizes or any(name.startswith("sub-") and "/" in name for name in sizes):
-        listing = list_bids(source, sizes, modalities)
+    first = kinds.get(modalities[0], "volume")
+    if _is_bids(sizes, modalities, first):
+        listing = list_bids(source, sizes, modalities, kinds)
     else:
-        listing = list_folder(source, sizes, modalities)
+        listing = list_folder(source, sizes, modalities, first)
+        if not listing.scans:
+            listing.notes += _other_kinds(sizes, modalities[0], first)
     _refuse_twins(listing)
     return listing
+
+
+def _is_bids(sizes: Mapping[str, int], modalities: Sequence[str], first: Kind) -> bool:
+    """Whether a folder follows BIDS; without its description file, clips and the like must carry BIDS suffixes too."""
+    named = [name for name in sizes if name.startswith("sub-") and "/" in name]
+    if "dataset_description.json" in sizes or first == "volume":
+        return "dataset_description.json" in sizes or bool(named)
+    return any(suffix_of(name) in modalities for name in named)
+
+
+def _other_kinds(sizes: Mapping[str, int], modality: str, kind: Kind) -> list[str]:
+    """What a plain folder without any file of the kind that was asked for holds instead."""
+    counts = {other: sum(name.endswith(endings_of(other)) for name in sizes) for other in READ_BY if other != kind}
+    return [
+        f'{count} files there could be {other}s; if they are, set kinds.{modality} = "{other}"'
+        for other, count in counts.items()
+        if count
+    ]
 
 
 def _refuse_twins(listing: Listing) -> None:

@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from preprocess.storage import Location, refusals
 from preprocess.types import Scan
 
-NIFTI_ENDINGS = (".nii", ".nii.gz")
-
 
 @dataclass(slots=True)
 class Listing:

@@ -1,28 +1,36 @@
-"""NIfTI files without BIDS: a table that names them, or a plain folder with one folder a subject.
+"""Files without BIDS: a table that names them, or a plain folder with one folder a subject.
 
 Table (CSV or TSV) columns: path and subject_id required; session_id, day (or acq_time), run, modality, scanner and site
 optional; every other numeric column is an outcome score. Paths are relative to the table, absolute, or URLs.
-A plain folder knows no days, so its scans serve methods that look at single scans; pairs need a table.
+A plain folder knows no days and no scores, so its scans serve methods that look at single scans; pairs need a table.
 """
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from preprocess.errors import UsageError
+from preprocess.file_types import endings_of, without_ending
 from preprocess.sources import tables
-from preprocess.sources.listing import NIFTI_ENDINGS, Listing, file_sizes
+from preprocess.sources.listing import Listing, file_sizes
 from preprocess.storage import Location, refusals
-from preprocess.types import Scan
+from preprocess.types import Kind, Scan
 
 
-def list_folder(source: Location, sizes: Mapping[str, int], modalities: Sequence[str]) -> Listing:
-    """List a plain folder: `<subject>/<session>.nii.gz`, or `<subject>.nii.gz`; all of the first modality asked for."""
+def list_folder(source: Location, sizes: Mapping[str, int], modalities: Sequence[str], kind: Kind) -> Listing:
+    """List a plain folder: `<subject>/<session>.nii.gz`, or `<subject>.nii.gz`; all of the first modality asked for.
+
+    Args:
+        source: the folder.
+        sizes: its files with their sizes in bytes.
+        modalities: the first one names the scans.
+        kind: of the first modality; files with another kind's endings are passed over.
+    """
     listing = Listing(source)
     for name in sizes:
-        if not name.endswith(NIFTI_ENDINGS):
+        if not name.endswith(endings_of(kind)):
             continue
         *folders, _ = name.split("/")
-        stem = name.rpartition("/")[2].removesuffix(".gz").removesuffix(".nii")
+        stem = without_ending(name)
         subject_id = folders[0] if folders else stem
         session_id = "_".join([*folders[1:], stem]) if folders else ""
         uri = source.key(name) if source.is_local else f"{source.uri}/{name}"

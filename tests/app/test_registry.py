@@ -11,6 +11,7 @@ from app.errors import ProblemError
 from app.registry import Registry, load_artefact
 from preprocess.errors import ArtefactError, StorageError
 from preprocess.manifest import GOLDEN_NAME, MANIFEST_NAME, PROGRAM_NAME, REFERENCES_NAME
+from preprocess.recipe import VolumeRecipe
 from tests.support.artefacts import RECIPE, WIDTH, rewrite_file, write_artefact
 
 
@@ -75,6 +76,15 @@ def test_two_channels_cannot_be_served(tmp_path):
     folder = write_artefact(tmp_path / "two", changes={"inputs": inputs | {"fingerprint": RECIPE.fingerprint()}})
 
     with pytest.raises(ArtefactError, match="2 channels"):
+        load_artefact(str(folder))
+
+
+def test_a_modality_that_is_no_volume_cannot_be_served(tmp_path):
+    recipe = VolumeRecipe(kinds={"LUS": "clip"})
+    inputs = {"modality": "LUS", "volume_recipe": recipe.model_dump(mode="json"), "fingerprint": recipe.fingerprint()}
+    folder = write_artefact(tmp_path / "clips", changes={"inputs": inputs})
+
+    with pytest.raises(ArtefactError, match="modality LUS is of kind clip, and answers are given for volumes only"):
         load_artefact(str(folder))
 
 

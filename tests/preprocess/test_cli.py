@@ -10,6 +10,7 @@ import pytest
 
 from interscan.cli import run
 from preprocess.store import Store
+from tests.support.clips import moving_block, npy
 from tests.support.images import head_file, tree, write_bids
 
 TINY = ("--set", "grid=[24,24,24]", "--set", "spacing_mm=8", "--workers", "0")
@@ -139,6 +140,23 @@ def test_modalities_and_a_recipe_file_are_followed(
     manifest = Store.open(tmp_path / "s").manifest
     assert set(manifest.arrays) == {"T1w", "T2w"}
     assert manifest.recipe.dtype == "uint16"
+
+
+def test_clips_are_made_where_the_command_line_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "raw").mkdir()
+    for name in ("anna", "ben"):
+        (tmp_path / f"raw/{name}.npy").write_bytes(npy(moving_block(12)))
+    arguments = ("preprocess", tmp_path / "raw", tmp_path / "s", "--modality", "LUS", "--workers", "0")
+    code, _, err = call(capsys, *arguments)
+    assert code == 2
+    assert '2 files there could be clips; if they are, set kinds.LUS = "clip"' in err
+    as_clips = (*arguments, "--set", "kinds.LUS=clip", "--set", "clip.frames=10", "--set", "clip.size=[24, 32]")
+    code, planned = call_json(capsys, *as_clips, "--dry-run")
+    assert (code, planned["to_do"], (tmp_path / "s").exists()) == (0, 2, False)
+    code, result = call_json(capsys, *as_clips)
+    assert (code, result["kept"]) == (0, 2)
+    assert Store.open(tmp_path / "s").manifest.arrays == {"LUS": (2, 10, 1, 24, 32)}
+    assert call_json(capsys, "verify", tmp_path / "s")[1]["whole"] == 2
 
 
 def test_odd_table_cells_are_told_on_stderr(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,8 @@ DECISIVE = {
     "intensity_percentiles": (1.0, 98.0),
     "dtype": "uint16",
 }
+OF_OTHER_KINDS = {"kinds", "clip", "image", "array"}
+KINDS = {"LUS": "clip", "fundus": "image", "SC": "array"}
 
 
 @pytest.mark.parametrize("field", DECISIVE)
@@ -30,13 +32,56 @@ def test_limits_and_modalities_do_not_change_the_fingerprint() -> None:
 
 
 def test_the_cases_above_name_every_field() -> None:
-    assert {*DECISIVE, "quality", "modalities"} == set(VolumeRecipe.model_fields)
+    assert {*DECISIVE, *OF_OTHER_KINDS, "quality", "modalities"} == set(VolumeRecipe.model_fields)
 
 
 def test_the_fingerprint_of_the_default_recipe_stays_what_published_stores_hold() -> None:
     # sha256 of the canonical JSON, computed with coreutils; a change here needs a new TRANSFORM_VERSION.
     assert VolumeRecipe().fingerprint() == FINGERPRINT
     assert len(FINGERPRINT) == 16
+
+
+def test_a_recipe_of_volumes_is_written_as_before_there_were_other_kinds() -> None:
+    written = VolumeRecipe(kinds={"T1w": "volume"}).model_dump(mode="json")
+    assert set(written) == {*DECISIVE, "quality", "modalities"}
+    assert VolumeRecipe(kinds={"T1w": "volume"}).fingerprint() == FINGERPRINT
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_other"),
+    [
+        ({"kinds": {**KINDS, "SC": "image"}}, True),
+        ({"kinds": {**KINDS, "FC": "array"}}, True),
+        ({"clip": {"frames": 16}}, True),
+        ({"clip": {"size": [96, 97]}}, True),
+        ({"image": {"channels": 3}}, True),
+        ({"image": {"size": [8, 8]}}, True),
+        ({"modalities": ("LUS",)}, False),
+        ({"kinds": {"SC": "array", "fundus": "image", "LUS": "clip", "T2w": "volume"}}, False),
+    ],
+)
+def test_settings_of_a_kind_decide_where_a_modality_is_of_it(changes: dict[str, object], is_other: bool) -> None:
+    plain = VolumeRecipe.model_validate({"kinds": KINDS})
+    other = VolumeRecipe.model_validate({"kinds": KINDS, **changes})
+    assert (other.fingerprint() != plain.fingerprint()) == is_other
+    assert plain.fingerprint() != FINGERPRINT
+    assert VolumeRecipe.model_validate_json(other.model_dump_json()) == other
+
+
+def test_settings_of_a_kind_that_no_modality_is_of_are_refused() -> None:
+    with pytest.raises(
+        UsageError, match=r'clip: set, but no modality is of that kind; say which, as in kinds\.LUS = "cl'
+    ):
+        parse(VolumeRecipe, override({}, ("clip.frames=16",)), where="--set")
+
+
+def test_rows_have_the_shape_and_type_of_their_kind() -> None:
+    settings = ("kinds.LUS=clip", "kinds.fundus=image", "kinds.SC=array", "image.channels=3", "dtype=uint16")
+    recipe = parse(VolumeRecipe, override({}, settings), where="--set")
+    names = ("T1w", "LUS", "fundus", "SC")
+    assert [recipe.kind_of(name) for name in names] == ["volume", "clip", "image", "array"]
+    assert [recipe.row_shape(name) for name in names] == [(1, 96, 96, 96), (32, 1, 96, 96), (3, 96, 96), None]
+    assert [recipe.dtype_of(name) for name in names] == ["uint16", "uint16", "uint16", "float32"]
 
 
 def test_digest_does_not_depend_on_the_order_of_keys() -> None:
@@ -49,7 +94,7 @@ def test_digest_does_not_depend_on_the_order_of_keys() -> None:
     [
         ({"spacing": 2}, "did you mean 'spacing_mm'?"),
         ({"quality": {"max_spacng_mm": 2}}, "unknown key 'quality.max_spacng_mm'; did you mean 'max_spacing_mm'?"),
-        ({"zzz": 2}, "known keys: dtype, field_of_view, grid"),
+        ({"zzz": 2}, "known keys: array, clip, dtype, field_of_view, grid"),
         ({"spacing_mm": -1}, "spacing_mm: input should be greater than 0 (got -1)"),
         ({"spacing_mm": float("nan")}, "spacing_mm"),
         ({"spacing_mm": float("inf")}, "spacing_mm"),
@@ -59,6 +104,12 @@ def test_digest_does_not_depend_on_the_order_of_keys() -> None:
         ({"dtype": "int64"}, "dtype"),
         ({"modalities": []}, "modalities"),
         ({"modalities": ["../T1w"]}, "modalities.0"),
+        ({"kinds": {"LUS": "video"}}, "kinds.LUS: input should be 'volume', 'clip', 'image' or 'array' (got 'video')"),
+        ({"kinds": {"../LUS": "clip"}}, "kinds.../LUS"),
+        ({"kinds": {"LUS": "clip"}, "clip": {"frame": 3}}, "unknown key 'clip.frame'; did you mean 'frames'?"),
+        ({"kinds": {"LUS": "clip"}, "clip": {"frames": 0}}, "clip.frames: input should be greater than or equal to 1"),
+        ({"kinds": {"x": "image"}, "image": {"channels": 2}}, "image.channels: input should be 1 or 3 (got 2)"),
+        ({"kinds": {"x": "array"}, "array": {"standardise": "zscore"}}, "array.standardise: input should be 'none'"),
     ],
 )
 def test_a_wrong_recipe_is_one_line_with_place_and_value(data: dict[str, object], message: str) -> None:

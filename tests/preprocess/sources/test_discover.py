@@ -6,6 +6,7 @@ import pytest
 
 from preprocess.errors import UsageError
 from preprocess.sources.discover import list_scans
+from preprocess.types import Kind
 
 
 def put(root: Path, *names: str) -> str:
@@ -16,8 +17,8 @@ def put(root: Path, *names: str) -> str:
     return str(root)
 
 
-def subjects(uri: str) -> list[str]:
-    return [scan.subject_id for scan, _, _ in list_scans(uri, ("T1w",)).scans]
+def subjects(uri: str, modality: str = "T1w", **kinds: Kind) -> list[str]:
+    return [scan.subject_id for scan, _, _ in list_scans(uri, (modality,), kinds=kinds).scans]
 
 
 def test_the_kind_of_source_is_seen_from_what_is_there(tmp_path: Path) -> None:
@@ -26,6 +27,41 @@ def test_the_kind_of_source_is_seen_from_what_is_there(tmp_path: Path) -> None:
     assert subjects(put(tmp_path / "plain", "anna/x.nii", "ben.nii.gz")) == ["anna", "ben"]
     put(tmp_path / "table", "scans.csv", "anna/x.nii")
     assert subjects(str(tmp_path / "table" / "scans.csv")) == []
+
+
+def test_folders_of_other_kinds_are_listed_by_the_endings_of_the_kind(tmp_path: Path) -> None:
+    plain = put(
+        tmp_path / "plain", "anna/1.mp4", "anna/2.MPEG", "ben.npy", "ben.nii.gz", "cleo.png", "dora.dcm", "x.txt"
+    )
+    assert subjects(plain, "LUS", LUS="clip") == ["anna", "anna", "ben", "dora"]
+    assert subjects(plain, "fundus", fundus="image") == ["cleo", "dora"]
+    assert subjects(plain, "SC", SC="array") == ["ben"]
+    assert subjects(plain) == ["ben"]
+    (scan, name, _), *_ = list_scans(plain, ("LUS",), kinds={"LUS": "clip"}).scans
+    assert (scan.visit, scan.modality, name) == (("anna", "1", ""), "LUS", "anna/1.mp4")
+
+
+def test_subject_folders_are_bids_where_a_file_carries_the_suffix_and_plain_else(tmp_path: Path) -> None:
+    plain = put(tmp_path / "plain", "sub-1/ses-01.mp4", "sub-1/ses-02.mp4")
+    scans = [scan for scan, _, _ in list_scans(plain, ("LUS",), kinds={"LUS": "clip"}).scans]
+    assert [scan.visit for scan in scans] == [("sub-1", "ses-01", ""), ("sub-1", "ses-02", "")]
+    bids = put(
+        tmp_path / "bids", "sub-1/ses-01/us/sub-1_ses-01_LUS.mp4", "sub-1/ses-01/us/sub-1_ses-01_LUS.json",
+        "sub-1/ses-01/anat/sub-1_ses-01_T2w.nii.gz", "sub-1/ses-01/func/sub-1_ses-01_SC.npy",
+    )  # fmt: skip
+    kinds: dict[str, Kind] = {"LUS": "clip", "SC": "array"}
+    listing = list_scans(bids, ("LUS", "SC"), kinds=kinds)
+    assert [(scan.session_id, scan.modality) for scan, _, _ in listing.scans] == [("ses-01", "SC"), ("ses-01", "LUS")]
+    assert listing.other_modalities == {"T2w"}
+
+
+def test_a_folder_of_another_kind_says_how_to_take_it(tmp_path: Path) -> None:
+    listing = list_scans(put(tmp_path, "anna/1.npy", "anna/2.npy", "notes.txt"), ("LUS",))
+    assert listing.scans == []
+    assert listing.notes == [
+        '2 files there could be clips; if they are, set kinds.LUS = "clip"',
+        '2 files there could be arrays; if they are, set kinds.LUS = "array"',
+    ]
 
 
 def test_nothing_there_is_one_line(tmp_path: Path) -> None:
@@ -41,9 +77,13 @@ def test_nothing_there_is_one_line(tmp_path: Path) -> None:
         ("sub-1/anat/sub-1_T1w.nii", "sub-1/extra/sub-1_T1w.nii"),
         ("anna/x.nii", "anna/x.nii.gz"),
         ("anna/b/c.nii", "anna/b_c.nii"),
+        ("anna/x.mov", "anna/x.mp4"),
+        ("sub-1/us/sub-1_LUS.avi", "sub-1/us/sub-1_LUS.npy"),
     ],
 )
 def test_two_files_for_the_same_row_are_refused(names: tuple[str, str], tmp_path: Path) -> None:
+    is_clip = not names[0].endswith(".nii")
+    kinds: dict[str, Kind] = {"LUS": "clip"} if is_clip else {}
     with pytest.raises(UsageError) as caught:
-        list_scans(put(tmp_path, *names), ("T1w",))
+        list_scans(put(tmp_path, *names), ("LUS" if is_clip else "T1w",), kinds=kinds)
     assert f"{names[0]} and {names[1]} are both" in str(caught.value)
