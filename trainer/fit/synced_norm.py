@@ -1,6 +1,6 @@
 """BatchNorm with the statistics of a global batch that several processes share; torch's own needs CUDA.
 
-Same parameters, buffers and names as BatchNorm3d, so that checkpoints fit both.
+Same parameters, buffers and names as BatchNorm2d and BatchNorm3d, so that checkpoints fit all.
 """
 
 import torch
@@ -8,11 +8,9 @@ from torch import nn
 
 from trainer.fit.distributed import Group
 
-_AXES = (0, 2, 3, 4)
 
-
-class SyncedBatchNorm3d(nn.BatchNorm3d):
-    """BatchNorm3d whose training statistics are those of all processes' scans together.
+class SyncedBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """BatchNorm2d or 3d whose training statistics are those of all processes' scans together.
 
     Mean first, then the mean squared distance from it: E[x^2] - mean^2 would lose digits where the mean is large.
     Two exchanges of C numbers each way; in evaluation mode none.
@@ -22,23 +20,27 @@ class SyncedBatchNorm3d(nn.BatchNorm3d):
         group: the processes.
     """
 
-    def __init__(self, like: nn.BatchNorm3d, group: Group) -> None:
+    def __init__(self, like: nn.BatchNorm2d | nn.BatchNorm3d, group: Group) -> None:
         super().__init__(like.num_features, eps=like.eps, momentum=like.momentum)
         self.weight, self.bias = like.weight, like.bias
         self.running_mean, self.running_var = like.running_mean, like.running_var
         self.num_batches_tracked = like.num_batches_tracked
         self._group = group
 
+    def _check_input_dim(self, input: torch.Tensor) -> None:
+        """Any rank: the layer that it replaces was built for the right one."""
+
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Normalise (B, C, D, H, W); statistics in float32 or above, the answer in the input's dtype."""
+        """Normalise (B, C, ...); statistics in float32 or above, the answer in the input's dtype."""
         if not self.training:
             return super().forward(input)
         features = input.to(torch.promote_types(input.dtype, torch.float32))
-        shape = (1, -1, 1, 1, 1)
+        axes = (0, *range(2, features.dim()))
+        shape = (1, -1, *[1] * (features.dim() - 2))
         count = self._group.total(features.numel() / self.num_features)
-        mean_C = self._group.sum(features.sum(_AXES)) / count
+        mean_C = self._group.sum(features.sum(axes)) / count
         centred = features - mean_C.view(shape)
-        variance_C = self._group.sum(centred.square().sum(_AXES)) / count
+        variance_C = self._group.sum(centred.square().sum(axes)) / count
         with torch.no_grad():
             assert self.running_mean is not None
             assert self.running_var is not None
@@ -52,10 +54,10 @@ class SyncedBatchNorm3d(nn.BatchNorm3d):
 
 
 def synchronise(model: nn.Module, group: Group) -> None:
-    """Exchange every BatchNorm3d of a model for a synchronised one, where there is more than one process."""
+    """Exchange every BatchNorm of a model for a synchronised one, where there is more than one process."""
     if group.world_size == 1:
         return
     for parent in list(model.modules()):
         for name, layer in list(parent.named_children()):
-            if type(layer) is nn.BatchNorm3d:
-                setattr(parent, name, SyncedBatchNorm3d(layer, group))
+            if isinstance(layer, nn.BatchNorm2d | nn.BatchNorm3d):
+                setattr(parent, name, SyncedBatchNorm(layer, group))

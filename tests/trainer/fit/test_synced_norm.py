@@ -9,7 +9,7 @@ from torch import nn
 
 from tests.support.processes import in_processes
 from trainer.fit.distributed import ALONE, Group
-from trainer.fit.synced_norm import SyncedBatchNorm3d, synchronise
+from trainer.fit.synced_norm import SyncedBatchNorm, synchronise
 
 SPLIT = (3, 1)
 
@@ -27,7 +27,7 @@ def layer_and_batch() -> tuple[nn.BatchNorm3d, torch.Tensor, torch.Tensor]:
 def normalise(group: Group) -> dict[str, Any]:
     """Two training passes over this process's part, then one in evaluation mode."""
     layer, batch, towards = layer_and_batch()
-    synced: nn.Module = SyncedBatchNorm3d(layer, group)
+    synced: nn.Module = SyncedBatchNorm(layer, group)
     start = sum(SPLIT[: group.rank])
     part = slice(start, start + SPLIT[group.rank])
     own = batch[part].clone().requires_grad_()
@@ -69,7 +69,7 @@ def test_two_processes_normalise_as_one_does_over_an_uneven_batch(tmp_path: Path
 
 def test_the_answer_has_the_inputs_dtype_and_float32_statistics() -> None:
     layer, batch, _ = layer_and_batch()
-    found = SyncedBatchNorm3d(layer, ALONE)(batch.bfloat16())
+    found = SyncedBatchNorm(layer, ALONE)(batch.bfloat16())
     assert found.dtype is torch.bfloat16
     wanted = layer_and_batch()[0](batch.bfloat16().float())
     torch.testing.assert_close(found.float(), wanted, rtol=0.02, atol=0.02)
@@ -80,5 +80,5 @@ def test_layers_are_exchanged_only_where_there_are_several_processes(world_size:
     model = nn.Sequential(nn.Conv3d(1, 4, 1), nn.Sequential(nn.BatchNorm3d(4), nn.ReLU()))
     before = {name: value.data_ptr() for name, value in model.state_dict().items()}
     synchronise(model, Group(0, world_size))
-    assert type(model[1][0]) is (nn.BatchNorm3d if world_size == 1 else SyncedBatchNorm3d)
+    assert type(model[1][0]) is (nn.BatchNorm3d if world_size == 1 else SyncedBatchNorm)
     assert {name: value.data_ptr() for name, value in model.state_dict().items()} == before

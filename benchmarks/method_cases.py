@@ -1,0 +1,142 @@
+"""What is compared with what: cohorts, arms, figures and baselines of benchmarks/methods.py, fixed before any run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from benchmarks.method_runs import Arm, TrainedArm, progression, regression, severity
+
+MSE, CONTRASTIVE, WEIGHTED, REGRESSED = (
+    Arm(f"learner {variant}", "mse", (f"objective.0.variant={variant}",))
+    for variant in ("mse", "contrastive", "weighted", "regressed")
+)
+VISITS = (
+    MSE,
+    CONTRASTIVE,
+    WEIGHTED,
+    REGRESSED,
+    Arm("clinimcl", "clinimcl"),
+    Arm("simclr", "simclr"),
+    Arm("supcon", "supcon"),
+    Arm("supremix", "supremix", ("target=progression", "objective.0.bin_width=3")),
+    Arm("rank", "rank"),
+    Arm("chrono", "chrono"),
+)
+"""Everything that can use one cohort of heads with scores and visits."""
+MMSE = (
+    "outcome.name=mmse",
+    "outcome.higher_is_better=true",
+    "outcome.threshold=2.0",
+)
+AGE = ("outcome.name=age", "outcome.higher_is_better=false", "outcome.threshold=1.0", "target=regression")
+GRADE = ("outcome.name=grade", "outcome.higher_is_better=false", "outcome.threshold=1.0", "target=severity")
+BUDGETS = (0.25, 0.5, 1.0)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number that arms are compared by.
+
+    Attributes:
+        name: key of what `measure` gives.
+        higher_is_better: direction.
+        chance: level of guessing, where there is one for all arms.
+    """
+
+    name: str
+    higher_is_better: bool = True
+    chance: float | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """One comparison.
+
+    Attributes:
+        name: key in the result.
+        claim: of the papers.
+        cohort: which store.
+        arms: what is compared.
+        baseline: name of the arm that the others are held against.
+        figures: by what.
+        measure: takes them from a trained arm.
+        settings: recipe values of all arms.
+        quick: settings on top that make a run that only shows that it runs.
+    """
+
+    name: str
+    claim: str
+    cohort: str
+    arms: tuple[Arm, ...]
+    baseline: str
+    figures: tuple[Figure, ...]
+    measure: Callable[[TrainedArm], dict[str, float]]
+    settings: tuple[str, ...] = ()
+    quick: tuple[str, ...] = field(default=("optim.epochs=1",))
+
+
+_SMALL = ("augment.shift_voxels=1", "split.validation=0.15", "split.test=0.3")
+"""Grid of 48^3 at 4 mm: one voxel is what two are at 2 mm."""
+
+CASES = (
+    Case(
+        "one_cohort",
+        "LEARNER: MSE < + contrastive < + weighted in macro-F1 of change, and distance follows the score difference; "
+        "ClinImCL: subjects separate and visits stay near; and every other objective on the same heads",
+        "brain",
+        VISITS,
+        "learner mse",
+        (
+            Figure("macro_f1"),
+            Figure("score_mae", higher_is_better=False),
+            Figure("retrieval_at_1"),
+            Figure("within_between", higher_is_better=False, chance=1.0),
+            Figure("stranger_rho", chance=0.0),
+            Figure("minutes", higher_is_better=False),
+        ),
+        progression,
+        (*_SMALL, *MMSE, "optim.epochs=20"),
+    ),
+    *(
+        Case(
+            f"supremix_{round(100 * budget)}",
+            f"SupReMix beats regression and plain supervised contrast: age, {round(100 * budget)} % of the labels",
+            "brain",
+            (
+                Arm("mse", "mse"),
+                Arm("supcon", "supcon", ("objective.0.bin_width=5",)),
+                Arm("supremix", "supremix"),
+                Arm("supremix without mixing", "supremix", ("objective.0.mix_positives=false",
+                    "objective.0.mix_negatives=false", "objective.0.magnify=false")),
+                Arm("rank", "rank"),
+            ),
+            "mse",
+            (Figure("mae", higher_is_better=False), Figure("mse", higher_is_better=False)),
+            regression,
+            (*_SMALL, *AGE, "optim.epochs=20", f"split.train={budget}"),
+        )
+        for budget in BUDGETS
+    ),
+    Case(
+        "severity",
+        "ConPrO beats SupCon-2, SupCon-n and SimCLR, and severity is ordered by the distance from normal",
+        "severity",
+        (
+            Arm("conpro", "conpro"),
+            Arm("conpro as published", "conpro", ("phase.1.objective.0.beta=1", "phase.1.objective.1.weight=1e-6")),
+            Arm("supcon-2", "supcon", ("objective.0.bin_width=0", "objective.0.normal=0")),
+            Arm("supcon-n", "supcon", ("objective.0.bin_width=0",)),
+            Arm("simclr", "simclr"),
+        ),
+        "supcon-n",
+        (
+            Figure("macro_f1"),
+            Figure("maee", higher_is_better=False),
+            Figure("tau_b", chance=0.0),
+            Figure("tau_b_abnormal", chance=0.0),
+            Figure("auc_abnormal", chance=0.5),
+            Figure("minutes", higher_is_better=False),
+        ),
+        severity,
+        (*GRADE, "data.modality=fundus", "encoder.name=resnet18", "augment.shift_voxels=4", "optim.epochs=16"),
+    ),
+)  # fmt: skip

@@ -1,0 +1,39 @@
+"""The synthetic cohorts that methods are compared on, made once into a folder; sizes fixed before any comparison."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from preprocess.engine import preprocess
+from preprocess.recipe import VolumeRecipe
+from preprocess.sources.synthetic.brain import write_brain_cohort
+from preprocess.store import Store
+
+_SEED = 2026
+
+
+def open_cohort(name: str, folder: Path, *, quick: bool) -> Store:
+    """The store of a cohort, made if it is not there.
+
+    Args:
+        name: `brain`, `severity` or `lung`.
+        folder: where raw files and stores lie.
+        quick: a tiny cohort.
+    """
+    kept = folder / f"{name}{'-quick' if quick else ''}"
+    store = kept / "store"
+    if not (store / "store.json").exists():
+        _MAKERS[name](kept, quick)
+    return Store.open(str(store))
+
+
+def _brain(folder: Path, quick: bool) -> None:
+    write_brain_cohort(
+        folder / "raw", num_subjects=20 if quick else 120, num_visits=3 if quick else 4, seed=_SEED,
+        spacing_mm=4.0 if quick else 3.0, ageing=True,
+    )  # fmt: skip
+    edge = 24 if quick else 48
+    recipe = VolumeRecipe(grid=(edge, edge, edge), spacing_mm=192 / edge)
+    preprocess(str(folder / "raw"), str(folder / "store"), recipe)
+
+
+_MAKERS: dict[str, Callable[[Path, bool], None]] = {"brain": _brain}

@@ -1,0 +1,69 @@
+"""ConPrO's terms pair the scans of a batch as METHODS.md section 5 says; pairs of one subject are never formed."""
+
+from itertools import combinations
+
+import pytest
+import torch
+
+from trainer.objectives import margin_contrast, preference
+from trainer.objectives.severity_terms import MarginContrast, Preference
+from trainer.objectives.terms import BatchOutput
+
+NAN = float("nan")
+ANCHOR = torch.tensor([1.0, 0.5, 0.0, -1.0])
+
+
+def output_of(scores: list[float], views: int = 1) -> BatchOutput:
+    draws = torch.Generator().manual_seed(5)
+    shape = (len(scores), views)
+    return BatchOutput(
+        embeddings_BKE=torch.randn(*shape, 4, generator=draws, requires_grad=True),
+        projections_BKP=torch.randn(*shape, 3, generator=draws),
+        predicted_BK=torch.zeros(shape),
+        scores_BK=torch.tensor(scores)[:, None].repeat(1, views),
+        subjects_B=torch.arange(len(scores)),
+        days_BK=torch.zeros(shape),
+        anchor_E=ANCHOR,
+    )
+
+
+def pairs_of(scores: list[float]) -> list[tuple[int, int]]:
+    known = [place for place, score in enumerate(scores) if score == score]
+    return list(combinations(known, 2))
+
+
+def test_all_scored_pairs_are_contrasted_and_two_abnormal_ones_are_alike() -> None:
+    scores = [0.0, 3.0, 1.0, NAN, 0.0]
+    output = output_of(scores)
+    value = MarginContrast(1.0, margin=2.0, normal=0.0)(output)
+    assert value is not None
+    first, second = map(list, zip(*pairs_of(scores), strict=True))
+    same = torch.tensor([(scores[i] == 0) == (scores[j] == 0) for i, j in zip(first, second, strict=True)])
+    projections = output.projections_BKP[:, 0]
+    torch.testing.assert_close(value.loss, margin_contrast(projections[first], projections[second], same, margin=2.0))
+    assert MarginContrast(1.0, margin=2.0, normal=0.0)(output_of([0.0, NAN])) is None
+
+
+@pytest.mark.parametrize("higher_is_better", [False, True])
+def test_the_worse_of_two_abnormal_scans_is_preferred_farther_and_ties_and_normals_stay_out(
+    higher_is_better: bool,
+) -> None:
+    scores = [0.0, 3.0, 1.0, 3.0, NAN]
+    output = output_of(scores)
+    value = Preference(1.0, beta=4.0, normal=0.0, num_normals=8, higher_is_better=higher_is_better)(output)
+    assert value is not None
+    pairs = [(i, j) for i, j in pairs_of(scores) if 0 not in (scores[i], scores[j]) and scores[i] != scores[j]]
+    first, second = map(list, zip(*pairs, strict=True))
+    worse = torch.tensor([(scores[i] > scores[j]) != higher_is_better for i, j in pairs])
+    embeddings = output.embeddings_BKE[:, 0]
+    wanted = preference(embeddings[first], embeddings[second], ANCHOR, worse, beta=4.0)
+    torch.testing.assert_close(value.loss, wanted)
+
+
+@pytest.mark.parametrize("scores", [[0.0, 3.0], [3.0, 3.0], [0.0, 0.0, NAN]])
+def test_without_two_grades_of_abnormal_there_is_nothing_to_prefer(scores: list[float]) -> None:
+    assert Preference(1.0, 1.0, 0.0, 8, higher_is_better=False)(output_of(scores)) is None
+
+
+def test_views_of_one_scan_are_never_a_pair() -> None:
+    assert MarginContrast(1.0, margin=2.0, normal=0.0)(output_of([1.0], views=3)) is None
