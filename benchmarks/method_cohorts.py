@@ -29,7 +29,7 @@ def open_cohort(name: str, folder: Path, *, quick: bool) -> Store:
 def _brain(folder: Path, quick: bool) -> None:
     write_brain_cohort(
         folder / "raw", num_subjects=20 if quick else 120, num_visits=3 if quick else 4, seed=_SEED,
-        spacing_mm=4.0 if quick else 3.0, ageing=True,
+        spacing_mm=3.5 if quick else 3.0, ageing=True,
     )  # fmt: skip
     edge = 24 if quick else 48
     recipe = VolumeRecipe(grid=(edge, edge, edge), spacing_mm=192 / edge)

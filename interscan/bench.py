@@ -13,7 +13,7 @@ from typing import Any, Literal
 from preprocess.console import EXIT_DONE, JsonFlag, emit
 from preprocess.errors import UsageError
 
-SCRIPTS = {"stream": "streaming.py", "train": "training_step.py"}
+SCRIPTS = {"stream": "streaming.py", "train": "training_step.py", "methods": "methods.py"}
 SHOWN = {
     "stream": (
         "volumes_per_s",
@@ -26,11 +26,13 @@ SHOWN = {
         "requests_per_volume",
     ),
     "train": ("ms_per_volume", "reference_ms_per_volume", "speedup"),
+    "methods": (),
 }
+"""Keys that are printed without --json; the tables of the methods stand on stderr."""
 
 
 def bench(
-    part: Literal["stream", "train"],
+    part: Literal["stream", "train", "methods"],
     *,
     quick: bool = False,
     peers_python: str | None = None,
@@ -40,6 +42,7 @@ def bench(
 
     `stream`: volumes a second from a bucket with 30 ms a request, beside raw reads and other readers: 3 to 8 minutes.
     `train`: the default encoder's training step against the published one, in ms a volume: about a minute.
+    `methods`: the published methods and baselines on synthetic cohorts, five seeds each: about an hour.
 
     Args:
         part: what is measured.
@@ -62,7 +65,7 @@ def find_script(part: str, root: Path | None = None) -> Path:
     """The script of a part.
 
     Args:
-        part: `stream` or `train`.
+        part: `stream`, `train` or `methods`.
         root: of the checkout; the folder above this package when not given.
 
     Raises:

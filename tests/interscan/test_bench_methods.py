@@ -1,0 +1,56 @@
+"""The comparison of methods: every arm is a recipe that can be followed, and a tiny comparison ends in its tables."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.method_cases import CASES
+from benchmarks.running import ROOT
+from trainer.recipe import load_recipe, refuse_contradictions
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_every_arm_is_a_recipe_that_can_be_followed_and_arms_differ(case):
+    recipes = {}
+    for arm in case.arms:
+        recipe = load_recipe(arm.recipe, (*case.settings, *arm.settings, "seed=1"))
+        refuse_contradictions(recipe, where=arm.name)
+        assert recipe.seed == 1
+        recipes[arm.name] = recipe.model_dump_json(exclude={"name"})
+    assert len(set(recipes.values())) == len(case.arms)
+    assert case.baseline in recipes
+
+
+def test_arms_of_a_case_share_data_outcome_encoder_and_epochs():
+    for case in CASES:
+        shared = {
+            (recipe.outcome, recipe.encoder, recipe.epochs, recipe.split, recipe.data.modality)
+            for recipe in (load_recipe(arm.recipe, (*case.settings, *arm.settings)) for arm in case.arms)
+        }
+        names = {(outcome.name, encoder.name, epochs, split) for outcome, encoder, epochs, split, _ in shared}
+        assert len(names) == 1, case.name
+
+
+@pytest.mark.slow
+def test_a_tiny_comparison_gives_every_figure_of_every_arm(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.methods",
+        "--quick",
+        "--only",
+        "one_cohort",
+        "--figures",
+        str(tmp_path),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (case,) = [case for case in CASES if case.name == "one_cohort"]
+    metrics = {one["metric"]: one for one in json.loads(done.stdout)["one_cohort"]["metrics"]}
+    assert "retrieval_at_1" in metrics
+    for one in metrics.values():
+        assert {row["method"] for row in one["rows"]} == {arm.name for arm in case.arms}
+        assert all(len(row["by_seed"]) == 2 for row in one["rows"])
+    assert {path.name for path in tmp_path.iterdir()} == {"one_cohort.png", "one_cohort_distances.png"}
