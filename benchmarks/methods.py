@@ -4,10 +4,12 @@ python benchmarks/methods.py [--quick] [--seeds 5] [--only one_cohort] [--cache 
 
 Every arm of a comparison trains on the same store, split, encoder and number of epochs; seeds change split, initial
 weights and order of batches, for all arms alike. Figures are of held-out subjects; intervals are over seeds, and
-differences are paired by seed. About 40 minutes on two cores; `--quick` shows that it runs, no more.
+differences are paired by seed. About an hour on one idle core; with --cache, a run that was cut off goes on where it
+stopped. `--quick` shows that it runs, no more.
 """
 
 import argparse
+import hashlib
 import json
 import sys
 import tempfile
@@ -18,12 +20,14 @@ import torch
 
 from benchmarks.method_cases import CASES, Case
 from benchmarks.method_cohorts import open_cohort
-from benchmarks.method_runs import distance_rho, strangers, train_arm
+from benchmarks.method_runs import Arm, distance_rho, strangers, train_arm
 from benchmarks.running import finish, machine
+from preprocess.store import Store
 from trainer.evaluate.comparison import MethodComparison, compare_methods, methods_json, methods_table
 from trainer.evaluate.comparison_figures import DistancePanel, distance_scatter, methods_figure
 from trainer.evaluate.evaluation import Metric
 from trainer.evaluate.pair_figures import ScoredPairs
+from trainer.recipe import load_recipe
 
 SCATTERED = ("learner mse", "learner contrastive", "learner weighted", "learner regressed")
 """Arms whose distances are drawn against score differences, for the first seed."""
@@ -62,8 +66,18 @@ def run_case(
     pairs: dict[str, ScoredPairs] = {}
     for seed in range(options.seeds):
         for arm in case.arms:
-            trained = train_arm(arm, store, seed, (*case.settings, *(case.quick if options.quick else ())))
-            found = case.measure(trained)
+            settings = (*case.settings, *(case.quick if options.quick else ()))
+            is_drawn = arm.name in SCATTERED and seed == 0 and options.figures is not None
+            kept = folder / "results" / f"{_digest(case, arm, seed, settings, store)}.json"
+            if kept.exists() and not is_drawn:
+                found = json.loads(kept.read_text())
+            else:
+                trained = train_arm(arm, store, seed, settings)
+                found = case.measure(trained)
+                kept.parent.mkdir(exist_ok=True)
+                kept.write_text(json.dumps(found))
+                if is_drawn:
+                    pairs[arm.name] = strangers(trained)
             sys.stderr.write(
                 f"{case.name} {arm.name} seed {seed}: " + ", ".join(f"{k} {v:.3f}" for k, v in found.items())
             )
@@ -71,8 +85,6 @@ def run_case(
             for name, of in values.items():
                 if name in found:
                     of.setdefault(arm.name, {})[seed] = found[name]
-            if arm.name in SCATTERED and seed == 0:
-                pairs[arm.name] = strangers(trained)
     comparisons = [
         compare_methods(
             values[figure.name],
@@ -85,6 +97,12 @@ def run_case(
         if values[figure.name].keys() == {arm.name for arm in case.arms}
     ]
     return comparisons, pairs
+
+
+def _digest(case: Case, arm: Arm, seed: int, settings: tuple[str, ...], store: Store) -> str:
+    """What decides a run: its recipe, its settings, its data."""
+    recipe = load_recipe(arm.recipe, (*settings, *arm.settings, f"seed={seed}")).model_dump_json()
+    return hashlib.sha256(f"{case.measure.__name__} {recipe} {store.manifest.index_sha256}".encode()).hexdigest()[:24]
 
 
 def _draw(case: Case, comparisons: list[MethodComparison], pairs: dict[str, ScoredPairs], folder: Path) -> None:

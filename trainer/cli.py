@@ -21,7 +21,7 @@ def train(
     Several processes: torchrun --nproc-per-node 2 -m -- interscan train RECIPE --store STORE --run RUN
 
     Args:
-        recipe: name of a recipe that comes with interscan (clinimcl, clinimcl-reference, demo), or a .toml file.
+        recipe: name of a recipe that comes with interscan (docs/methods/README.md lists them), or a .toml file.
         store: the store's path or URL.
         run: folder of the run, path or URL; the same folder again goes on where it stopped.
         settings: one recipe value, for example --set optim.epochs=5; may be repeated.
@@ -125,7 +125,7 @@ def plan(
 
     Args:
         store: the store's path or URL.
-        recipe: name of a recipe that comes with interscan (clinimcl, clinimcl-reference, demo), or a .toml file.
+        recipe: name of a recipe that comes with interscan (docs/methods/README.md lists them), or a .toml file.
         gpu: device to train on: cpu, t4, v100, l4, a100, a100-80gb, h100, or one of the price table.
         price_table: TOML file laid over the table that comes with interscan: devices, prices, network, assumptions.
         hours_limit: most hours the run may take; exit code 2 if it may take more, or does not fit into memory.
