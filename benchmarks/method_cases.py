@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from benchmarks.method_runs import Arm, TrainedArm, progression, regression, severity
+from benchmarks.method_runs import Arm, TrainedArm, classification, progression, regression, severity
 
 MSE, CONTRASTIVE, WEIGHTED, REGRESSED = (
     Arm(f"learner {variant}", "mse", (f"objective.0.variant={variant}",))
@@ -137,6 +137,27 @@ CASES = (
             Figure("minutes", higher_is_better=False),
         ),
         severity,
-        (*GRADE, "data.modality=fundus", "encoder.name=resnet18", "augment.shift_voxels=4", "optim.epochs=16"),
+        (*GRADE, "data.modality=fundus", "data.batch_size=32", "encoder.name=resnet18", "augment.shift_voxels=4",
+         "optim.epochs=16"),
+    ),
+    *(
+        Case(
+            f"joint_{name}",
+            f"CMC + CSS beats each alone and plain concatenation; {what}",
+            f"connectome-{name}",
+            (
+                Arm("cmc + css", "joint"),
+                Arm("cmc", "joint", ('objective=[{name="cross_modality"}]',)),
+                Arm("css", "joint", ('objective=[{name="cross_subject"}]',)),
+                Arm("concatenation", "joint", ('objective=[{name="fusion_bce"}]',)),
+            ),
+            "concatenation",
+            (Figure("auc", chance=0.5), Figure("balanced_accuracy", chance=0.5),
+             Figure("minutes", higher_is_better=False)),
+            classification,
+            # Without T2, whose 3D network takes fifty times as long as all the others together.
+            ('data.modalities=["SC", "FC", "radiomics", "clinical"]', "split.test=0.3"),
+        )
+        for name, what in (("complete", "every modality there"), ("missing", "30 % of the subjects lack one"))
     ),
 )  # fmt: skip

@@ -9,18 +9,21 @@ from typing import Any
 import numpy as np
 import torch
 from scipy import stats
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from preprocess.storage import Location
 from preprocess.store import Store
-from trainer.data.cohort import Cohort, read_cohort
+from trainer.data.cohort import Cohort
 from trainer.data.pairs import visit_pairs
 from trainer.data.splits import SPLITS
+from trainer.encoders.visits import VisitEncoder
 from trainer.evaluate import metrics, similarity
 from trainer.evaluate.mlp_probe import mlp_probe
 from trainer.evaluate.pair_figures import ScoredPairs, stranger_pairs
 from trainer.evaluate.probes import Examples, ridge_probe
 from trainer.evaluate.severity import anchor_distances, severity_figures
-from trainer.fit.embedding import embed_cohort
+from trainer.fit.context import cohort_of
+from trainer.fit.embedding import embed_cohort, embed_visits
 from trainer.fit.precision import Compute
 from trainer.fit.run import Run
 from trainer.fit.train import train_run
@@ -54,12 +57,14 @@ class TrainedArm:
         cohorts: scans by split.
         embeddings: of them.
         seconds: that training took.
+        probabilities: of the positive class of the held-out visits, where the run has a fusion head.
     """
 
     trained: Trained
     cohorts: dict[str, Cohort]
     embeddings: dict[str, np.ndarray]
     seconds: float
+    probabilities: np.ndarray | None = None
 
     def examples(self, split: str) -> Examples:
         """Scans of a split whose score is known."""
@@ -84,12 +89,15 @@ def train_arm(arm: Arm, store: Store, seed: int, common: tuple[str, ...]) -> Tra
         train_run(recipe, store, location, progress=lambda *_: None)
         seconds = time.perf_counter() - begun
         trained = load_trained(Run.open(location), store)
-    cohort = read_cohort(store, recipe.data.modality, recipe.outcome.name)
+    cohort = cohort_of(store, recipe.data, recipe.outcome.name)
     cohorts = {name: cohort.of_subjects(trained.run.split.of(name)) for name in SPLITS}
     embeddings = {
         name: embed_cohort(trained.encoder, store, recipe.data.modality, part, EXACT) for name, part in cohorts.items()
     }
-    return TrainedArm(trained, cohorts, embeddings, seconds)
+    probabilities = None
+    if isinstance(trained.encoder, VisitEncoder):
+        probabilities = trained.class_probability(embed_visits(trained.encoder, store, cohorts["test"], EXACT))
+    return TrainedArm(trained, cohorts, embeddings, seconds, probabilities)
 
 
 def progression(one: TrainedArm) -> dict[str, float]:
@@ -145,3 +153,15 @@ def severity(one: TrainedArm) -> dict[str, float]:
     )
     names = ("macro_f1", "maee", "tau_b", "tau_b_abnormal", "auc_abnormal")
     return {name: getattr(figures, name).value for name in names} | {"minutes": one.seconds / 60}
+
+
+def classification(one: TrainedArm) -> dict[str, float]:
+    """Two classes by the fusion head at probability one half."""
+    held = one.cohorts["test"]
+    positive_N = held.scores_N == one.trained.result["fusion_head"]["classes"][1]
+    assert one.probabilities is not None
+    return {
+        "auc": float(roc_auc_score(positive_N, one.probabilities)),
+        "balanced_accuracy": float(balanced_accuracy_score(positive_N, one.probabilities >= 0.5)),
+        "minutes": one.seconds / 60,
+    }

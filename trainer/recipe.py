@@ -16,8 +16,15 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 class SplitRecipe(Recipe):
-    """Fractions of subjects; the rest trains."""
+    """Fractions of subjects; the rest trains.
 
+    Attributes:
+        validation: of all subjects.
+        test: of all subjects.
+        train: of the rest, used; less than 1 asks how much a method needs.
+    """
+
+    train: float = Field(default=1.0, gt=0, le=1)
     validation: float = Field(default=0.15, gt=0, lt=1)
     test: float = Field(default=0.15, gt=0, lt=1)
 
@@ -27,6 +34,8 @@ class DataRecipe(Recipe):
 
     Attributes:
         modality: array of the store.
+        modalities: several arrays of the store instead, for encoder `multimodal`; a scan is then a visit that has at
+            least one of them.
         sampling: `pairs`: two visits of each subject in a batch; `scans`: single scans; `visits`: `num_visits` of each.
         num_visits: visits of a subject in a batch where sampling is `visits`.
         views: random views of each scan in a batch; a scan is read once for all of them.
@@ -37,6 +46,7 @@ class DataRecipe(Recipe):
     """
 
     modality: str = "T1w"
+    modalities: tuple[str, ...] = ()
     sampling: Literal["pairs", "scans", "visits"] = "pairs"
     num_visits: int = Field(default=3, ge=3)
     views: int = Field(default=1, ge=1, le=8)
@@ -51,14 +61,17 @@ class EncoderRecipe(Recipe):
 
     Attributes:
         name: for volumes `fast`, `reference` (of the ClinImCL paper) or `slice-tsm-resnet18` (slices along the body
-            axis as frames); for clips `tsm-resnet18`; for images `resnet18` or `resnet50`.
-        embedding_width: E.
+            axis as frames); for clips `tsm-resnet18`; for images `resnet18` or `resnet50`; for data.modalities
+            `multimodal`.
+        embedding_width: E; of each modality where there are several.
         projection_width: width of the training-only projection.
         norm: `batch`, the faster; `group` where no scan may depend on another, as optim.cache_chunk needs.
         initial_weights: state dict to begin with, path or URL; random when empty.
     """
 
-    name: Literal["fast", "reference", "slice-tsm-resnet18", "tsm-resnet18", "resnet18", "resnet50"] = "fast"
+    name: Literal["fast", "reference", "slice-tsm-resnet18", "tsm-resnet18", "resnet18", "resnet50", "multimodal"] = (
+        "fast"
+    )
     embedding_width: int = Field(default=256, ge=2)
     projection_width: int = Field(default=128, ge=2)
     norm: Literal["batch", "group"] = "batch"
@@ -157,7 +170,7 @@ class TrainRecipe(Recipe):
         objective: parts of the loss, for a recipe of one phase.
         phase: the phases, where there are several; then `objective` is empty.
         target: what the embeddings are for, which decides the figures of `interscan evaluate`: `progression` of pairs,
-            `regression` of the score, or its `severity` grades.
+            `regression` of the score, its `severity` grades, or `classification` by a score of two values.
     """
 
     name: str
@@ -172,7 +185,7 @@ class TrainRecipe(Recipe):
     encoder: EncoderRecipe = EncoderRecipe()
     objective: tuple[Term, ...] = ()
     phase: tuple[PhaseRecipe, ...] = ()
-    target: Literal["progression", "regression", "severity"] = "progression"
+    target: Literal["progression", "regression", "severity", "classification"] = "progression"
     augment: AugmentRecipe = AugmentRecipe()
     optim: OptimRecipe = OptimRecipe()
     head: HeadRecipe = HeadRecipe()
@@ -253,6 +266,8 @@ def refuse_contradictions(recipe: TrainRecipe, *, where: str) -> None:
         )
     for term in recipe.terms:
         _refuse_term(term, recipe, where=where)
+    if recipe.data.modalities or recipe.encoder.name == "multimodal":
+        _refuse_modalities(recipe, where=where)
     if recipe.optim.cache_chunk > 0 and recipe.encoder.norm == "batch":
         raise UsageError(
             f"{where}: optim.cache_chunk is {recipe.optim.cache_chunk} and encoder.norm is 'batch', whose statistics "
@@ -288,4 +303,42 @@ def _refuse_term(term: Term, recipe: TrainRecipe, *, where: str) -> None:
     if term.needs_views and recipe.data.views != 2:
         raise UsageError(
             f"{where}: {term.name} compares two views of a scan, data.views is {recipe.data.views}; set data.views = 2"
+        )
+    if term.needs_modalities and not recipe.data.modalities:
+        raise UsageError(
+            f"{where}: {term.name} needs the modalities of a visit and data.modalities is empty; name them, with "
+            "encoder.name = 'multimodal'"
+        )
+    if term.name == "cross_modality" and len(recipe.data.modalities) < 2:
+        raise UsageError(
+            f"{where}: cross_modality compares modalities and data.modalities has {len(recipe.data.modalities)}; "
+            "name two or more"
+        )
+
+
+def _refuse_modalities(recipe: TrainRecipe, *, where: str) -> None:
+    """Refuse what a run of several modalities cannot have."""
+    data, names = recipe.data, recipe.data.modalities
+    if not names or recipe.encoder.name != "multimodal":
+        raise UsageError(
+            f"{where}: data.modalities has {len(names)} names and encoder.name is {recipe.encoder.name!r}; "
+            "encoder 'multimodal' and data.modalities go together: set both, or neither"
+        )
+    if len(set(names)) < len(names):
+        raise UsageError(f"{where}: data.modalities is {', '.join(names)}; name each once")
+    if data.sampling != "scans" or data.views != 1 or data.max_left_out != 0:
+        raise UsageError(
+            f"{where}: data.sampling is {data.sampling!r}, data.views {data.views} and data.max_left_out "
+            f"{data.max_left_out}; with data.modalities a batch holds whole single visits: set data.sampling = "
+            "'scans', data.views = 1 and data.max_left_out = 0"
+        )
+    augments = [f"augment.{name}" for name, value in recipe.augment.model_dump().items() if value]
+    if augments:
+        raise UsageError(
+            f"{where}: {', '.join(augments)} above 0, and with data.modalities nothing is augmented; leave it at 0"
+        )
+    if recipe.optim.cache_chunk > 0:
+        raise UsageError(
+            f"{where}: optim.cache_chunk is {recipe.optim.cache_chunk}, and visits with data.modalities are not "
+            "embedded in chunks; set optim.cache_chunk = 0"
         )

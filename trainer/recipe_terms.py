@@ -14,11 +14,13 @@ class _Term(Recipe):
         weight: of the term in the loss.
         needs_scores: whether scans without a score teach it nothing.
         needs_views: whether it compares two views of one scan.
+        needs_modalities: whether it compares or joins the modalities of a visit.
     """
 
     weight: float = Field(default=1.0, gt=0)
     needs_scores: ClassVar[bool] = False
     needs_views: ClassVar[bool] = False
+    needs_modalities: ClassVar[bool] = False
 
 
 class InfoNceTerm(_Term):
@@ -60,11 +62,13 @@ class SupConTerm(_Term):
     Attributes:
         temperature: of the similarities.
         bin_width: scores in one bin of this width share a label; 0 where only equal scores do.
+        normal: score of a normal scan; given, there are two labels, normal and not.
     """
 
     name: Literal["sup_con"]
     temperature: float = Field(default=0.1, gt=0)
     bin_width: float = Field(default=0.0, ge=0)
+    normal: float | None = None
     needs_scores: ClassVar[bool] = True
 
 
@@ -136,6 +140,31 @@ class ChronoContrastTerm(_Term):
     temperature: float = Field(default=1.0, gt=0)
 
 
+class CrossModalityTerm(_Term):
+    """`cross_modality` (CMC) on the embeddings of a visit's modalities; needs data.modalities."""
+
+    name: Literal["cross_modality"]
+    temperature: float = Field(default=0.7, gt=0)
+    needs_modalities: ClassVar[bool] = True
+
+
+class CrossSubjectTerm(_Term):
+    """`cross_subject` (CSS) on a visit's joined modalities, with the score as class; needs data.modalities."""
+
+    name: Literal["cross_subject"]
+    temperature: float = Field(default=0.7, gt=0)
+    needs_scores: ClassVar[bool] = True
+    needs_modalities: ClassVar[bool] = True
+
+
+class FusionBceTerm(_Term):
+    """Binary cross-entropy of the linear fusion head, end to end; needs data.modalities and two classes of scores."""
+
+    name: Literal["fusion_bce"]
+    needs_scores: ClassVar[bool] = True
+    needs_modalities: ClassVar[bool] = True
+
+
 Term = Annotated[
     InfoNceTerm
     | LearnerTerm
@@ -145,6 +174,9 @@ Term = Annotated[
     | MarginContrastTerm
     | PreferenceTerm
     | RankNContrastTerm
-    | ChronoContrastTerm,
+    | ChronoContrastTerm
+    | CrossModalityTerm
+    | CrossSubjectTerm
+    | FusionBceTerm,
     Field(discriminator="name"),
 ]

@@ -61,7 +61,7 @@ def test_an_unknown_name_is_refused_with_those_there_are() -> None:
         (HEAD + OBJECTIVE + "[optim]\nepoch = 1\n", "unknown key 'optim.epoch'; did you mean 'epochs'?"),
         (
             HEAD + OBJECTIVE + "[data]\nzzz = 1\n",
-            "unknown key 'data.zzz'; known keys: batch_size, in_flight, max_left_out, modality",
+            "unknown key 'data.zzz'; known keys: batch_size, in_flight, max_left_out, modalities, modality",
         ),
         (HEAD + OBJECTIVE + "temprature = 1.0\n", "unknown key 'objective.0.temprature'; did you mean 'temperature'?"),
         (
@@ -69,7 +69,7 @@ def test_an_unknown_name_is_refused_with_those_there_are() -> None:
             "unknown key 'objective.1.varient'; did you mean 'variant'?",
         ),
         (HEAD + '[[objective]]\nname = "info_nse"\n', "objective.0: unknown name 'info_nse'; did you mean 'info_nce'?"),
-        (HEAD + '[[objective]]\nname = "zzz"\n', "objective.0: unknown name 'zzz'; known: chrono_contrast, info_nce, learner"),
+        (HEAD + '[[objective]]\nname = "zzz"\n', "objective.0: unknown name 'zzz'; known: chrono_contrast, cross_mod"),
         (HEAD + OBJECTIVE + "temperature = 0.0\n", "objective.0.temperature: input should be greater than 0 (got 0.0)"),
         (HEAD + OBJECTIVE + "[split]\ntest = 1.5\n", "split.test: input should be less than 1 (got 1.5)"),
         (HEAD, "0 objectives and 0 phases; name [[objective]] tables, or [[phase]] tables"),
@@ -160,3 +160,40 @@ def test_a_best_figure_that_cannot_be_there_is_refused(tmp_path: Path, best: str
 def test_more_is_better_of_retrieval_and_of_no_loss() -> None:
     assert higher_is_better("retrieval_at_1")
     assert not any(map(higher_is_better, ["loss", "learner", "info_nce_over_chance"]))
+
+
+def test_the_joint_recipe_states_the_papers_settings() -> None:
+    recipe = load_recipe("joint")
+    assert recipe.data.modalities == ("SC", "FC", "radiomics", "T2", "clinical")
+    assert (recipe.optim.learning_rate, recipe.optim.weight_decay, recipe.data.batch_size) == (1e-3, 1e-3, 10)
+    assert [(term.name, term.weight) for term in recipe.objective] == [("cross_modality", 1.0), ("cross_subject", 1.0)]
+    assert [term.temperature for term in recipe.objective] == [0.7, 0.7]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("arm", ["cross_modality", "cross_subject", "fusion_bce"])
+def test_the_arms_of_the_comparison_are_set_on_the_command_line(arm: str) -> None:
+    (term,) = load_recipe("joint", (f'objective=[{{name="{arm}"}}]',)).terms
+    assert term.name == arm
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (("data.modalities=[]",), "cross_modality needs the modalities of a visit and data.modalities is empty"),
+        (("encoder.name=fast",), "data.modalities has 5 names and encoder.name is 'fast'; encoder 'multimodal' and"),
+        (('data.modalities=["SC"]',), "cross_modality compares modalities and data.modalities has 1"),
+        (('data.modalities=["SC", "SC"]',), "data.modalities is SC, SC; name each once"),
+        (("data.sampling=pairs",), "data.sampling is 'pairs', data.views 1 and data.max_left_out 0; with data.mod"),
+        (("data.views=2",), "data.sampling is 'scans', data.views 2 and data.max_left_out 0; with data.modalities"),
+        (("data.max_left_out=1",), "data.sampling is 'scans', data.views 1 and data.max_left_out 1; with data.modal"),
+        (("augment.flip=0.5", "augment.gain=0.1"), "augment.flip, augment.gain above 0, and with data.modalities"),
+        (("optim.cache_chunk=2", "encoder.norm=group"), "optim.cache_chunk is 2, and visits with data.modalities"),
+    ],
+)
+def test_what_a_run_of_several_modalities_cannot_have_is_refused(settings: tuple[str, ...], message: str) -> None:
+    assert refusal("joint", *settings).startswith(f"joint: {message}")
+
+
+def test_the_multimodal_encoder_alone_is_refused() -> None:
+    message = "demo: data.modalities has 0 names and encoder.name is 'multimodal'"
+    assert refusal("demo", "encoder.name=multimodal").startswith(message)

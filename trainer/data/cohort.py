@@ -1,6 +1,6 @@
-"""The scans of one modality as arrays: what splits, pairs and batches are made from."""
+"""The scans of one modality, or the visits with several, as arrays: what splits, pairs and batches are made from."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -8,15 +8,19 @@ import numpy as np
 import numpy.typing as npt
 
 from preprocess.errors import StoreError
+from preprocess.index import IndexRecord
 from preprocess.store import Store
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Cohort:
     """Scans that are present in the store, ordered by subject, day, session and run.
+
+    With several modalities a scan is a visit: subject, session and run, which share one row of all modalities.
 
     Attributes:
         rows_N: place on the store's first axis.
@@ -25,6 +29,7 @@ class Cohort:
         scores_N: the outcome's score, NaN where unknown.
         scanners: scanner name, empty where unknown.
         sessions: session and run, for messages and tables.
+        present_NM: which visit has which modality; None for the scans of one modality.
     """
 
     rows_N: Rows
@@ -33,6 +38,7 @@ class Cohort:
     scores_N: Floats
     scanners: tuple[str, ...]
     sessions: tuple[str, ...]
+    present_NM: Flags | None = None
 
     def __len__(self) -> int:
         return len(self.rows_N)
@@ -55,6 +61,7 @@ class Cohort:
             scores_N=self.scores_N[keep],
             scanners=tuple(self.scanners[place] for place in keep),
             sessions=tuple(self.sessions[place] for place in keep),
+            present_NM=None if self.present_NM is None else self.present_NM[keep],
         )
 
     @cached_property
@@ -79,29 +86,98 @@ def read_cohort(store: Store, modality: str, outcome: str) -> Cohort:
         StoreError: the store has no such modality, no scan of it, or other outcomes only.
     """
     store.layout(modality)
-    if store.manifest.outcomes and outcome not in store.manifest.outcomes:
-        known = ", ".join(store.manifest.outcomes)
-        raise StoreError(
-            f"{store.location.uri}: no outcome {outcome!r} in the index; it has {known}; set outcome.name, "
-            "outcome.higher_is_better and outcome.threshold in the recipe"
-        )
+    _require_outcome(store, outcome)
     records = [record for record in store.records if record.present and record.modality == modality]
     if not records:
         raise StoreError(f"{store.location.uri}: every {modality} scan was left out; see the findings in its index")
     unknown = float("nan")
-    records.sort(
-        key=lambda record: (
-            record.subject_id,
-            float("inf") if record.day is None else record.day,
-            record.session_id,
-            record.run,
-        )
-    )
+    records.sort(key=lambda record: _order(record, record.day))
     return Cohort(
         rows_N=np.array([record.row for record in records], dtype=np.int64),
         subject_ids=tuple(record.subject_id for record in records),
         days_N=np.array([unknown if record.day is None else record.day for record in records]),
         scores_N=np.array([record.outcomes.get(outcome, unknown) for record in records]),
         scanners=tuple(record.scanner for record in records),
-        sessions=tuple("_".join(part for part in (record.session_id, record.run) if part) for record in records),
+        sessions=tuple(_session(record) for record in records),
     )
+
+
+def read_visits(store: Store, modalities: Sequence[str], outcome: str) -> Cohort:
+    """The visits that have at least one of several modalities, with one outcome's scores.
+
+    Args:
+        store: whose index is read.
+        modalities: in the order of the axis M.
+        outcome: name of the score.
+
+    Raises:
+        StoreError: a modality is unknown or nobody has it, the store has other outcomes only, or the modalities of a
+            visit stand in different rows or have different days or scores.
+    """
+    for modality in modalities:
+        store.layout(modality)
+    _require_outcome(store, outcome)
+    by_visit: dict[tuple[str, str, str], list[IndexRecord]] = {}
+    for record in store.records:
+        if record.present and record.modality in modalities:
+            by_visit.setdefault((record.subject_id, record.session_id, record.run), []).append(record)
+    visits = [
+        (records, _only_value(store, records, "day", (one.day for one in records))) for records in by_visit.values()
+    ]
+    visits.sort(key=lambda visit: _order(visit[0][0], visit[1]))
+    present_NM = np.array(
+        [[any(one.modality == modality for one in records) for modality in modalities] for records, _ in visits],
+        dtype=np.bool_,
+    ).reshape(len(visits), len(modalities))
+    for column, modality in enumerate(modalities):
+        if not present_NM[:, column].any():
+            raise StoreError(
+                f"{store.location.uri}: every {modality} scan was left out; see the findings in its index, or leave "
+                "it out of data.modalities"
+            )
+    firsts = [records[0] for records, _ in visits]
+    scores = [
+        _only_value(store, records, outcome, (one.outcomes.get(outcome) for one in records)) for records, _ in visits
+    ]
+    for records, _ in visits:
+        _only_value(store, records, "row", (one.row for one in records))
+    return Cohort(
+        rows_N=np.array([record.row for record in firsts], dtype=np.int64),
+        subject_ids=tuple(record.subject_id for record in firsts),
+        days_N=np.array([np.nan if day is None else day for _, day in visits], dtype=np.float64),
+        scores_N=np.array([np.nan if score is None else score for score in scores], dtype=np.float64),
+        scanners=tuple(record.scanner for record in firsts),
+        sessions=tuple(_session(record) for record in firsts),
+        present_NM=present_NM,
+    )
+
+
+def _require_outcome(store: Store, outcome: str) -> None:
+    if store.manifest.outcomes and outcome not in store.manifest.outcomes:
+        known = ", ".join(store.manifest.outcomes)
+        raise StoreError(
+            f"{store.location.uri}: no outcome {outcome!r} in the index; it has {known}; set outcome.name, "
+            "outcome.higher_is_better and outcome.threshold in the recipe"
+        )
+
+
+def _order(record: IndexRecord, day: float | None) -> tuple[str, float, str, str]:
+    return (record.subject_id, float("inf") if day is None else day, record.session_id, record.run)
+
+
+def _session(record: IndexRecord) -> str:
+    return "_".join(part for part in (record.session_id, record.run) if part)
+
+
+def _only_value(
+    store: Store, records: Sequence[IndexRecord], what: str, values: Iterable[float | None]
+) -> float | None:
+    """What the modalities of a visit agree on; None where none of them knows."""
+    known = {value for value in values if value is not None}
+    if len(known) > 1:
+        raise StoreError(
+            f"{store.location.uri}: {records[0].subject_id} {_session(records[0])}: its modalities have {what} "
+            f"{', '.join(f'{value:g}' for value in sorted(known))}; a visit has one: correct the table and preprocess "
+            "again"
+        )
+    return known.pop() if known else None

@@ -9,16 +9,20 @@ import torch
 from preprocess.errors import StoreError
 from preprocess.store import Store
 from preprocess.types import PROGRESSIONS
-from trainer.data.cohort import Cohort, read_cohort
+from trainer.data.cohort import Cohort
 from trainer.data.pairs import Pairs, rescan_pairs, visit_pairs
 from trainer.data.splits import SPLITS
+from trainer.encoders.visits import VisitEncoder
 from trainer.evaluate import figures, metrics, similarity
 from trainer.evaluate.controls import PairTable, compare_with_controls, control_results, fit_controls, permute_labels
 from trainer.evaluate.evaluation import ControlResult, Evaluation, HistorySummary, Metric, SplitCount
 from trainer.evaluate.intervals import cluster_bootstrap
+from trainer.evaluate.probes import best_threshold
+from trainer.evaluate.published import binary_figures
 from trainer.evaluate.report import render_report
 from trainer.evaluate.targets import Embedded, accuracy, stranger_correlation, target_metrics
-from trainer.fit.embedding import embed_cohort
+from trainer.fit.context import cohort_of
+from trainer.fit.embedding import embed_cohort, embed_visits
 from trainer.fit.precision import Compute, choose_compute
 from trainer.fit.run import Run
 from trainer.fit.tracking import History, read_history
@@ -66,7 +70,7 @@ def evaluate_run(run: Run, *, store_uri: str | None = None) -> Evaluation:
     store = run.open_store(store_uri)
     recipe = run.recipe
     trained = load_trained(run, store)
-    cohort = read_cohort(store, recipe.data.modality, recipe.outcome.name)
+    cohort = cohort_of(store, recipe.data, recipe.outcome.name)
     held_out = _embed_held_out(trained, store, cohort)
     history = read_history(run.location)
     found = _similarity_metrics(held_out, recipe.seed)
@@ -104,12 +108,36 @@ def _published_metrics(held_out: HeldOut, trained: Trained, store: Store, cohort
     found = {"stranger_correlation": stranger_correlation(held, recipe.seed)} if has_scores else {}
     if recipe.target == "progression" or not has_scores:
         return found
+    if recipe.target == "classification":
+        return found | _classified(trained, store, cohort, held.cohort)
     training, validation = (
         Embedded(part, _embed(trained, store, part))
         for part in (cohort.of_subjects(trained.run.split.of(name)) for name in ("train", "validation"))
     )
     normal = next((term.normal for term in recipe.terms if isinstance(term, MarginContrastTerm | PreferenceTerm)), 0.0)
     return found | target_metrics(recipe.target, training, validation, held, normal=normal, seed=recipe.seed)
+
+
+def _classified(trained: Trained, store: Store, cohort: Cohort, held: Cohort) -> dict[str, Metric]:
+    """Two classes by the fusion head, whose threshold comes from the validation subjects."""
+    assert isinstance(trained.encoder, VisitEncoder)
+    negative, positive = trained.result["fusion_head"]["classes"]
+    answers = []
+    for part in (cohort.of_subjects(trained.run.split.of("validation")), held):
+        known = part.at(np.flatnonzero(np.isin(part.scores_N, (negative, positive))).tolist())
+        visits = embed_visits(trained.encoder, store, known, Compute(torch.device("cpu"), torch.float32))
+        answers.append((known, known.scores_N == positive, trained.class_probability(visits)))
+    (_, chosen_N, chosen_probability_N), (known, positive_N, probability_N) = answers
+    threshold = best_threshold(chosen_N, chosen_probability_N) if 0 < chosen_N.mean() < 1 else 0.5
+    figures = binary_figures(
+        positive_N, probability_N, probability_N >= threshold, known.subject_ids, seed=trained.run.recipe.seed
+    )
+    return {
+        "class_balanced_accuracy": figures.balanced_accuracy,
+        "class_auc": figures.auc,
+        "class_sensitivity": figures.sensitivity,
+        "class_specificity": figures.specificity,
+    }
 
 
 def _embed(trained: Trained, store: Store, cohort: Cohort) -> np.ndarray:

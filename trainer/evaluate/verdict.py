@@ -14,6 +14,7 @@ Standing = Literal["shown", "not shown", "open"]
 
 SKILLS = {
     "macro_f1": "tells improved, stable and declined apart",
+    "class_auc": "tells the two classes apart",
     "severity_tau_b": "orders scans by severity",
     "severity_macro_f1": "tells grades of severity apart",
     "probe_spearman": "lets a linear probe rank scans by their score",
@@ -24,6 +25,7 @@ SKILLS = {
 """Metrics that answer a question of their own, the most important first; the first one measured makes the headline."""
 SHORT_NAMES = {
     "macro_f1": "macro-F1",
+    "class_auc": "area under the ROC curve",
     "severity_tau_b": "Kendall's tau",
     "severity_macro_f1": "macro-F1 of grades",
     "probe_spearman": "Spearman's rho",

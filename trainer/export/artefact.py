@@ -58,6 +58,12 @@ def export_run(
     """
     if artefact.exists(MANIFEST_NAME):
         raise ArtefactError(f"{artefact.uri}: holds an artefact already; artefacts never change, choose another folder")
+    if run.recipe.data.modalities or run.recipe.target != "progression":
+        raise ArtefactError(
+            f"{run.location.uri}: the run's target is {run.recipe.target} on "
+            f"{', '.join(run.recipe.data.modalities) or run.recipe.data.modality}; an artefact answers progression from "
+            "one volume, so export a run of that target"
+        )
     evaluation = _read_evaluation(run)
     store = run.open_store(store_uri)
     trained = load_trained(run, store)

@@ -7,11 +7,14 @@ import numpy as np
 
 from preprocess.errors import UsageError
 from preprocess.manifest import OutcomeSpec
-from trainer.data.cohort import Cohort
+from preprocess.store import Store
+from trainer.data.cohort import Cohort, read_cohort, read_visits
+from trainer.objectives.modality_terms import CrossModality, CrossSubject, FusionBce
 from trainer.objectives.severity_terms import MarginContrast, Preference
 from trainer.objectives.terms import InfoNce, Learner, Objective
 from trainer.objectives.view_terms import ChronoContrast, NtXent, RankNContrast, SupCon, SupReMix
-from trainer.recipe_terms import LearnerTerm, PreferenceTerm, Term
+from trainer.recipe import DataRecipe
+from trainer.recipe_terms import FusionBceTerm, LearnerTerm, PreferenceTerm, Term
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,23 @@ class ScoreStatistics:
         return asdict(self)
 
 
+def cohort_of(store: Store, data: DataRecipe, outcome: str) -> Cohort:
+    """What a recipe reads of a store: the scans of its modality, or the visits with its modalities.
+
+    Raises:
+        StoreError: see `read_cohort` and `read_visits`.
+    """
+    if data.modalities:
+        return read_visits(store, data.modalities, outcome)
+    return read_cohort(store, data.modality, outcome)
+
+
+def two_classes(scores_N: np.ndarray) -> tuple[float, float] | None:
+    """The two values that known scores have, the lower first; None when they have fewer or more."""
+    values = np.unique(scores_N[~np.isnan(scores_N)])
+    return (float(values[0]), float(values[1])) if len(values) == 2 else None
+
+
 def score_statistics(training: Cohort) -> ScoreStatistics | None:
     """Statistics of the known scores; None when fewer than two differ."""
     known = training.scores_N[~np.isnan(training.scores_N)]
@@ -36,17 +56,29 @@ def score_statistics(training: Cohort) -> ScoreStatistics | None:
 
 
 def build_objectives(
-    terms: Sequence[Term], statistics: ScoreStatistics | None, *, outcome: OutcomeSpec
+    terms: Sequence[Term],
+    statistics: ScoreStatistics | None,
+    *,
+    outcome: OutcomeSpec,
+    classes: tuple[float, float] | None = None,
 ) -> list[Objective]:
     """The recipe's terms as functions of a batch.
 
+    Args:
+        terms: of a phase.
+        statistics: of the training subjects' scores.
+        outcome: score, direction and threshold.
+        classes: the two values of the training subjects' scores, the positive one last; None where there are others.
+
     Raises:
-        UsageError: a term needs scores and the training subjects have none that differ.
+        UsageError: a term needs scores and the training subjects have none that differ, or it needs two classes.
     """
-    return [_build(term, statistics, outcome) for term in terms]
+    return [_build(term, statistics, outcome, classes) for term in terms]
 
 
-def _build(term: Term, statistics: ScoreStatistics | None, outcome: OutcomeSpec) -> Objective:
+def _build(
+    term: Term, statistics: ScoreStatistics | None, outcome: OutcomeSpec, classes: tuple[float, float] | None
+) -> Objective:
     if term.needs_scores and statistics is None:
         raise UsageError(
             f"objective {term.name} needs scores and the training subjects have no two different {outcome.name} "
@@ -60,6 +92,13 @@ def _build(term: Term, statistics: ScoreStatistics | None, outcome: OutcomeSpec)
             return Learner(**settings, score_mean=statistics.mean, score_sd=statistics.sd, score_range=statistics.range)
         case PreferenceTerm():
             return Preference(**settings, higher_is_better=outcome.higher_is_better)
+        case FusionBceTerm():
+            if classes is None:
+                raise UsageError(
+                    f"objective fusion_bce tells two classes apart and the training subjects' {outcome.name} has more "
+                    "than two values; choose an outcome of two, or cross_subject alone"
+                )
+            return FusionBce(**settings, positive=classes[1])
         case _:
             return _PLAIN[term.name](**settings)
 
@@ -72,5 +111,7 @@ _PLAIN: dict[str, Callable[..., Objective]] = {
     "margin_contrast": MarginContrast,
     "rank_n_contrast": RankNContrast,
     "chrono_contrast": ChronoContrast,
+    "cross_modality": CrossModality,
+    "cross_subject": CrossSubject,
 }
 """Terms that need nothing but their own settings."""

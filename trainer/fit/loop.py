@@ -5,7 +5,8 @@ where an uninterrupted one ends. The plan is that of all processes together, eac
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -22,6 +23,8 @@ from trainer.data.augment import Augment
 from trainer.data.cohort import Cohort
 from trainer.data.reader import VolumeReader
 from trainer.data.sampling import MIN_BATCH, Batches, plan_epoch
+from trainer.data.stream import VolumeStream
+from trainer.data.visits import VisitBatch, VisitStream
 from trainer.fit.checkpoint import Best, Checkpoints, State
 from trainer.fit.distributed import ALONE, Group
 from trainer.fit.embedding import embed_cohort
@@ -29,7 +32,7 @@ from trainer.fit.model import TrainingModel
 from trainer.fit.optim import build_optimiser, build_schedule
 from trainer.fit.phases import Phase, phase_of
 from trainer.fit.precision import Compute
-from trainer.fit.step import Scans, Step
+from trainer.fit.step import Scans, Step, Visits
 from trainer.fit.stop import StopRequest
 from trainer.fit.supply import Supply
 from trainer.fit.synced_norm import synchronise
@@ -229,15 +232,15 @@ class Loop:
             # Within an epoch it is part of the checkpoint: the weights that made it are gone.
             self._place_anchor(phase.anchored)
         plan = self.plan(position.epoch)[position.batch :]
-        rows = [self._training.rows_N[batch[self._group.share(len(batch))]] for batch in plan]
         stopping = False
         started = perf_counter()
-        with self._supply.stream(rows) as stream:
-            for places_BK, voxels_BKCDHW in zip(plan, stream, strict=True):
+        with self._read([batch[self._group.share(len(batch))] for batch in plan]) as stream:
+            batches: Iterator[torch.Tensor | VisitBatch] = iter(stream)
+            for places_BK, read in zip(plan, batches, strict=True):
                 began = perf_counter()
                 kept_BK = places_BK if stream.kept is None else places_BK[stream.kept]
                 if len(kept_BK) >= MIN_BATCH:
-                    self._train_on(kept_BK, voxels_BKCDHW)
+                    self._train_on(kept_BK, read)
                 self._add("step_seconds", perf_counter() - began)
                 position.batch += 1
                 position.step += 1
@@ -272,30 +275,40 @@ class Loop:
             self._data.modality,
             self._training.at(chosen.tolist()),
             self._compute,
-            reader=self._supply.reader,
+            reader=self._supply.readers,
         )
         self.model.anchor_E.copy_(torch.from_numpy(embeddings_NE.mean(axis=0)))
 
-    def _train_on(self, places_BK: np.ndarray, voxels_BKCDHW: torch.Tensor) -> None:
-        position = self.position
-        device = self._compute.device
+    def _read(self, plan: Batches) -> AbstractContextManager[VolumeStream | VisitStream]:
+        rows_N, present_NM = self._training.rows_N, self._training.present_NM
+        if present_NM is None:
+            return self._supply.stream([rows_N[places_BK] for places_BK in plan])
+        visits = [places_BK[:, 0] for places_BK in plan]
+        return self._supply.visits([rows_N[one] for one in visits], [present_NM[one] for one in visits])
+
+    def _views_of(self, places_BK: np.ndarray, voxels_BKCDHW: torch.Tensor) -> Scans:
+        """The scans at these places, a place for each view."""
+        epoch, batch = self.position.epoch, self.position.batch
         voxels_NCDHW = voxels_BKCDHW.flatten(0, 1)
         if self._data.views > 1:
-            # Read once, seen several times: the views of a scan stand side by side, as the scans of a subject do.
-            places_BK = places_BK.repeat(self._data.views, axis=1)
             voxels_NCDHW = voxels_NCDHW.repeat_interleave(self._data.views, dim=0)
-        draws = self._augment.draw(
-            places_BK.size, voxels_NCDHW[0].numel(), seed=self._seed, epoch=position.epoch, batch=position.batch
-        )
+        num_voxels = voxels_NCDHW[0].numel()
+        draws = self._augment.draw(places_BK.size, num_voxels, seed=self._seed, epoch=epoch, batch=batch)
         first = self._group.share(len(places_BK)).start * places_BK.shape[1]
+        return Scans(voxels_NCDHW, draws, first, self._scale, self._compute)
+
+    def _train_on(self, places_BK: np.ndarray, read: torch.Tensor | VisitBatch) -> None:
+        position = self.position
+        device = self._compute.device
+        # Read once, seen several times: the views of a scan stand side by side, as the scans of a subject do.
+        places_BK = places_BK.repeat(self._data.views, axis=1)
+        scans = Visits(read, self._compute) if isinstance(read, VisitBatch) else self._views_of(places_BK, read)
         scores_BK, days_BK = (
             torch.as_tensor(values_N[places_BK], dtype=torch.float32, device=device)
             for values_N in (self._training.scores_N, self._training.days_N)
         )
         subjects_B = torch.as_tensor(self._training.subject_codes_N[places_BK[:, 0]], device=device)
-        loss, values = self._step.gradients(
-            Scans(voxels_NCDHW, draws, first, self._scale, self._compute), scores_BK, subjects_B, days_BK
-        )
+        loss, values = self._step.gradients(scans, scores_BK, subjects_B, days_BK)
         if not math.isfinite(loss):
             raise RunError(
                 f"the loss is {loss} at step {position.step + 1} of {self.num_steps}; start a new run with a "
@@ -360,7 +373,7 @@ def validation_figures(
     compute: Compute,
     score: Callable[[np.ndarray], dict[str, float]],
     *,
-    reader: VolumeReader | None = None,
+    reader: VolumeReader | Mapping[str, VolumeReader] | None = None,
 ) -> Callable[[nn.Module], dict[str, float]]:
     """A function that embeds the validation subjects and hands the embeddings to `score`.
 

@@ -1,11 +1,42 @@
 """The networks of a run in one module: encoder, projection and score head, and what they make of a batch."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 
-from trainer.encoders import Projector, ScoreHead, build_encoder
+from preprocess.store import Store
+from trainer.encoders import Encoder, Projector, ScoreHead, build_encoder
+from trainer.encoders.multimodal import ModalitySpec
+from trainer.encoders.registry import input_channels
+from trainer.encoders.visits import VisitEncoder, modality_spec
 from trainer.objectives.terms import BatchOutput
-from trainer.recipe import EncoderRecipe
+from trainer.recipe import DataRecipe, EncoderRecipe
+
+
+def encoder_for(recipe: EncoderRecipe, data: DataRecipe, store: Store) -> Encoder | VisitEncoder:
+    """A new encoder of the recipe for what the store holds.
+
+    Raises:
+        StoreError: the store has no such modality.
+        UsageError: the encoder takes no such rows.
+    """
+    if recipe.name == "multimodal":
+        kind_of = store.manifest.recipe.kind_of
+        specs = {name: modality_spec(name, kind_of(name), store.layout(name).shape) for name in data.modalities}
+        return build_visit_encoder(recipe, specs)
+    in_channels = input_channels(recipe.name, store.layout(data.modality).shape)
+    return build_encoder(recipe.name, in_channels=in_channels, embedding_width=recipe.embedding_width, norm=recipe.norm)
+
+
+def build_visit_encoder(recipe: EncoderRecipe, modalities: Mapping[str, ModalitySpec]) -> VisitEncoder:
+    """A new encoder of several modalities."""
+    return VisitEncoder(modalities, embedding_width=recipe.embedding_width, norm=recipe.norm)
+
+
+def width_of(encoder: Encoder | VisitEncoder) -> int:
+    """Width of the embedding of a scan, or of a visit: what heads take."""
+    return encoder.joined_width if isinstance(encoder, VisitEncoder) else encoder.embedding_width
 
 
 class TrainingModel(nn.Module):
@@ -13,7 +44,8 @@ class TrainingModel(nn.Module):
 
     Args:
         recipe: names and widths.
-        in_channels: C of the volumes.
+        in_channels: C of the volumes, for an encoder of one modality.
+        encoder: the encoder, where it is there already.
 
     Attributes:
         anchor_E: mean embedding of normal scans, for objectives that ask for it; part of every checkpoint.
@@ -21,10 +53,18 @@ class TrainingModel(nn.Module):
 
     anchor_E: torch.Tensor
 
-    def __init__(self, recipe: EncoderRecipe, *, in_channels: int) -> None:
+    def __init__(
+        self, recipe: EncoderRecipe, *, in_channels: int = 1, encoder: Encoder | VisitEncoder | None = None
+    ) -> None:
         super().__init__()
-        width = recipe.embedding_width
-        self.encoder = build_encoder(recipe.name, in_channels=in_channels, embedding_width=width, norm=recipe.norm)
+        if encoder is None:
+            if recipe.name == "multimodal":
+                raise ValueError("encoder 'multimodal' depends on the store's modalities; give it as `encoder`")
+            encoder = build_encoder(
+                recipe.name, in_channels=in_channels, embedding_width=recipe.embedding_width, norm=recipe.norm
+            )
+        self.encoder = encoder
+        width = width_of(encoder)
         self.projector = Projector(width, width, recipe.projection_width)
         self.score_head = ScoreHead(width)
         self.register_buffer("anchor_E", torch.zeros(width))
@@ -36,7 +76,7 @@ class TrainingModel(nn.Module):
         subjects_B: torch.Tensor,
         days_BK: torch.Tensor | None = None,
     ) -> BatchOutput:
-        """Outputs of a batch of B subjects with K scans (or views) each.
+        """Outputs of a batch of B subjects with K scans (or views) each, of one modality.
 
         Args:
             scans_N: float in [0, 1], N = B * K, the scans of a subject side by side; further axes as the encoder's.
@@ -52,9 +92,19 @@ class TrainingModel(nn.Module):
         scores_BK: torch.Tensor,
         subjects_B: torch.Tensor,
         days_BK: torch.Tensor | None = None,
+        present_BM: torch.Tensor | None = None,
     ) -> BatchOutput:
-        """The same from embeddings of all scans of the batch, wherever and in whatever parts they were computed."""
+        """The same from embeddings of all scans of the batch, wherever and in whatever parts they were computed.
+
+        With `present_BM` they are modalities_BME of single visits; the embedding of a visit is their join.
+        """
         shape = scores_BK.shape
+        modalities_BME = fused_B = None
+        if isinstance(self.encoder, VisitEncoder):
+            assert present_BM is not None
+            modalities_BME = embeddings_NE
+            fused_B = self.encoder.fuse(modalities_BME, present_BM)
+            embeddings_NE = self.encoder.join(modalities_BME, present_BM)
         return BatchOutput(
             embeddings_BKE=embeddings_NE.reshape(*shape, -1),
             projections_BKP=self.projector(embeddings_NE).unflatten(0, shape),
@@ -63,4 +113,7 @@ class TrainingModel(nn.Module):
             subjects_B=subjects_B,
             days_BK=torch.full_like(scores_BK, torch.nan) if days_BK is None else days_BK,
             anchor_E=self.anchor_E,
+            modalities_BME=modalities_BME,
+            present_BM=present_BM,
+            fused_B=fused_B,
         )

@@ -14,6 +14,7 @@ from torch import nn
 
 from preprocess.errors import UsageError
 from trainer.data.augment import Draws
+from trainer.data.visits import VisitBatch
 from trainer.fit.distributed import ALONE, Group
 from trainer.fit.model import TrainingModel
 from trainer.fit.precision import Compute
@@ -45,6 +46,37 @@ class Scans:
         """Views of some neighbouring scans, float32 in [0, 1]; bytes travel to the device, not floats."""
         voxels = self.voxels_NCDHW[part].to(self.compute.device, non_blocking=self.compute.pin_memory)
         return self.draws.views(voxels, scale=self.scale, first=self.first + part.start)
+
+    @property
+    def present_BM(self) -> None:
+        """Of one modality, which is always there."""
+        return
+
+
+@dataclass(frozen=True, slots=True)
+class Visits:
+    """The visits of a step, with several modalities; they are never augmented.
+
+    Attributes:
+        batch: what is stored of them.
+        compute: where they become tensors.
+    """
+
+    batch: VisitBatch
+    compute: Compute
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+    def views(self, part: slice) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """What the encoder takes of some neighbouring visits: inputs by modality, and present_BM."""
+        inputs, present_BM = self.batch.inputs(self.compute.device, non_blocking=self.compute.pin_memory)
+        return {name: values[part] for name, values in inputs.items()}, present_BM[part]
+
+    @property
+    def present_BM(self) -> torch.Tensor:
+        """Which visit has which modality, on the device."""
+        return self.batch.present_BM.to(self.compute.device)
 
 
 class Step:
@@ -97,12 +129,16 @@ class Step:
         self._group = group
 
     def gradients(
-        self, scans: Scans, scores_BK: torch.Tensor, subjects_B: torch.Tensor, days_BK: torch.Tensor | None = None
+        self,
+        scans: Scans | Visits,
+        scores_BK: torch.Tensor,
+        subjects_B: torch.Tensor,
+        days_BK: torch.Tensor | None = None,
     ) -> tuple[float, dict[str, Value]]:
         """Set every parameter's gradient to that of the loss of the whole batch.
 
         Args:
-            scans: this process's scans, those of a subject side by side.
+            scans: this process's scans, those of a subject side by side; or the visits of all.
             scores_BK: raw scores of the whole batch, NaN where unknown.
             subjects_B: subjects of the whole batch as whole numbers.
             days_BK: days of the whole batch's scans; unknown when not given.
@@ -115,7 +151,7 @@ class Step:
             loss, values = self._cached(scans, scores_BK, subjects_B, days_BK)
         else:
             embeddings_NE = self._embed(scans.views(slice(0, len(scans))))
-            loss, values = self._loss(embeddings_NE, scores_BK, subjects_B, days_BK)
+            loss, values = self._loss(embeddings_NE, scores_BK, subjects_B, days_BK, scans.present_BM)
             torch.autograd.backward(self._scaler.scale(loss))
         encoder = list(self._model.encoder.parameters())
         own = {id(parameter) for parameter in encoder}
@@ -132,7 +168,7 @@ class Step:
         self._schedule.step()
 
     def _cached(
-        self, scans: Scans, scores_BK: torch.Tensor, subjects_B: torch.Tensor, days_BK: torch.Tensor | None
+        self, scans: Scans | Visits, scores_BK: torch.Tensor, subjects_B: torch.Tensor, days_BK: torch.Tensor | None
     ) -> tuple[torch.Tensor, dict[str, Value]]:
         chunks = [
             slice(start, min(start + self._cache_chunk, len(scans)))
@@ -141,7 +177,7 @@ class Step:
         with torch.no_grad():
             embeddings_NE = torch.cat([self._embed(scans.views(chunk)) for chunk in chunks])
         embeddings_NE.requires_grad_()
-        loss, values = self._loss(embeddings_NE, scores_BK, subjects_B, days_BK)
+        loss, values = self._loss(embeddings_NE, scores_BK, subjects_B, days_BK, scans.present_BM)
         torch.autograd.backward(self._scaler.scale(loss))
         cached_NE = embeddings_NE.grad
         assert cached_NE is not None
@@ -149,10 +185,10 @@ class Step:
             torch.autograd.backward(self._embed(scans.views(chunk)), cached_NE[chunk])
         return loss, values
 
-    def _embed(self, volumes_NCDHW: torch.Tensor) -> torch.Tensor:
+    def _embed(self, views: torch.Tensor | tuple[dict[str, torch.Tensor], torch.Tensor]) -> torch.Tensor:
         # Entered anew for each chunk: autocast keeps the weights it has cast, also those cast without a graph.
         with self._compute.autocast():
-            embeddings_NE: torch.Tensor = self._model.encoder(volumes_NCDHW)
+            embeddings_NE: torch.Tensor = self._model.encoder(*(views if isinstance(views, tuple) else (views,)))
         return embeddings_NE
 
     def _loss(
@@ -161,10 +197,11 @@ class Step:
         scores_BK: torch.Tensor,
         subjects_B: torch.Tensor,
         days_BK: torch.Tensor | None,
+        present_BM: torch.Tensor | None,
     ) -> tuple[torch.Tensor, dict[str, Value]]:
         scans_of_subject = scores_BK.shape[1]
         num_rows = [scans_of_subject * share for share in self._group.shares(len(subjects_B))]
         gathered_NE = self._group.gather(embeddings_NE, num_rows)
         with self._compute.autocast():
-            output = self._model.judge(gathered_NE, scores_BK, subjects_B, days_BK)
+            output = self._model.judge(gathered_NE, scores_BK, subjects_B, days_BK, present_BM)
         return total(self.objectives, output)

@@ -7,10 +7,11 @@ from types import TracebackType
 
 from preprocess.store import Store
 from trainer.data.cache import DiskCache
-from trainer.data.cohort import Rows
+from trainer.data.cohort import Flags, Rows
 from trainer.data.memory import default_budget_bytes
 from trainer.data.reader import VolumeReader
 from trainer.data.stream import VolumeStream
+from trainer.data.visits import VisitStream
 from trainer.recipe import DataRecipe
 
 
@@ -37,10 +38,13 @@ class Supply:
 
     Args:
         store: where the volumes are.
-        data: modality, requests in flight, how many samples may be left out.
-        num_volumes: how many different volumes the run reads.
+        data: modality or modalities, requests in flight, how many samples may be left out.
+        num_volumes: how many different volumes, or visits, the run reads.
         options: of the machine.
         pin_memory: allocate batches in pinned memory.
+
+    Attributes:
+        readers: one for each modality.
     """
 
     def __init__(
@@ -50,17 +54,22 @@ class Supply:
         self._data = data
         self._pin_memory = pin_memory
         self._budget = default_budget_bytes() if options.budget_bytes is None else options.budget_bytes
-        needed = num_volumes * store.layout(data.modality).num_bytes
+        modalities = data.modalities or (data.modality,)
+        needed = {name: num_volumes * store.layout(name).num_bytes for name in modalities}
         # A part of a cohort in memory would not spare the stream: the rest still has to come in time.
-        fits = options.keep_resident and needed <= self._budget
+        fits = options.keep_resident and sum(needed.values()) <= self._budget
         folder = options.cache_folder
-        self.reader = VolumeReader(
-            store,
-            data.modality,
-            in_flight=data.in_flight,
-            cache=DiskCache(folder, options.cache_bytes) if folder is not None else None,
-            resident_bytes=needed if fits else 0,
-        )
+        cache = DiskCache(folder, options.cache_bytes) if folder is not None else None
+        self.readers = {
+            name: VolumeReader(
+                store,
+                name,
+                in_flight=max(1, data.in_flight // len(modalities)),
+                cache=cache,
+                resident_bytes=needed[name] if fits else 0,
+            )
+            for name in modalities
+        }
 
     def __enter__(self) -> "Supply":
         return self
@@ -68,7 +77,13 @@ class Supply:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.reader.close()
+        for reader in self.readers.values():
+            reader.close()
+
+    @property
+    def reader(self) -> VolumeReader:
+        """That of the modality; of the first where there are several."""
+        return next(iter(self.readers.values()))
 
     def stream(self, batches: Sequence[Rows]) -> VolumeStream:
         """The batches of an epoch; each is valid until the next one is asked for."""
@@ -82,4 +97,18 @@ class Supply:
             budget_bytes=self._budget,
             reuse=True,
             max_left_out=self._data.max_left_out,
+        )
+
+    def visits(self, rows: Sequence[Rows], present: Sequence[Flags]) -> VisitStream:
+        """The same of visits: rows (B,) and which modalities are there (B, M), batch by batch."""
+        return VisitStream(
+            self._store,
+            self._data.modalities,
+            rows,
+            present,
+            in_flight=self._data.in_flight,
+            pin_memory=self._pin_memory,
+            readers=self.readers,
+            budget_bytes=self._budget,
+            reuse=True,
         )

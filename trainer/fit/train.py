@@ -3,35 +3,39 @@
 Under torchrun all processes train; the first alone writes, validates and fits the head.
 """
 
+import copy
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from preprocess.console import LOG
 from preprocess.errors import UsageError
 from preprocess.storage import Location
 from preprocess.store import Store
 from trainer.data.augment import Augment
-from trainer.data.cohort import Cohort, read_cohort
+from trainer.data.cohort import Cohort
 from trainer.data.pairs import rescan_pairs, visit_pairs
 from trainer.data.splits import Split, split_subjects
-from trainer.encoders.registry import input_channels
+from trainer.data.standards import fit_standard
+from trainer.encoders.visits import VisitEncoder
 from trainer.encoders.weights import load_weights
 from trainer.evaluate.similarity import same_subject_retrieval
 from trainer.fit.background import Background
 from trainer.fit.checkpoint import Checkpoints, dump_state, load_state
-from trainer.fit.context import ScoreStatistics, build_objectives, score_statistics
+from trainer.fit.context import ScoreStatistics, build_objectives, cohort_of, score_statistics, two_classes
 from trainer.fit.distributed import Group, joined
-from trainer.fit.embedding import embed_cohort
+from trainer.fit.embedding import embed_cohort, embed_visits
+from trainer.fit.fusion import FittedFusion, FusionExamples, fit_fusion, judge_fusion
 from trainer.fit.head import FittedHead, fit_head
 from trainer.fit.lease import Lease, LeasedLocation
 from trainer.fit.loop import Loop, validation_figures
-from trainer.fit.model import TrainingModel
+from trainer.fit.model import TrainingModel, encoder_for
 from trainer.fit.phases import Phase
 from trainer.fit.precision import Compute, choose_compute
 from trainer.fit.run import Run, git_revision
@@ -76,6 +80,11 @@ def train_run(
                 f"data.max_left_out is {recipe.data.max_left_out} and {group.world_size} processes share each batch, "
                 "which must stay whole; set data.max_left_out = 0"
             )
+        if group.world_size > 1 and recipe.data.modalities:
+            raise UsageError(
+                f"data.modalities has {len(recipe.data.modalities)} names and {group.world_size} processes were "
+                "started; visits with several modalities train in one process: start it without torchrun"
+            )
         parts = _Parts.read(recipe, store, compute, group, supply or SupplyOptions())
         with parts.supply:
             if group.is_first:
@@ -102,12 +111,17 @@ class _Parts:
     def read(
         cls, recipe: TrainRecipe, store: Store, compute: Compute, group: Group, options: SupplyOptions
     ) -> "_Parts":
-        cohort = read_cohort(store, recipe.data.modality, recipe.outcome.name)
+        cohort = cohort_of(store, recipe.data, recipe.outcome.name)
         split = split_subjects(
-            cohort.subject_ids, validation=recipe.split.validation, test=recipe.split.test, seed=recipe.seed
+            cohort.subject_ids,
+            validation=recipe.split.validation,
+            test=recipe.split.test,
+            train=recipe.split.train,
+            seed=recipe.seed,
         )
         training, validation = (cohort.of_subjects(split.of(part)) for part in ("train", "validation"))
-        model = _new_model(recipe, store.layout(recipe.data.modality).shape)
+        _require_modalities(training, recipe.data.modalities)
+        model = _new_model(recipe, store)
         supply = Supply(
             store,
             recipe.data,
@@ -167,21 +181,27 @@ def _train_leased(
     stop: StopRequest,
     progress: Callable[[int, int], None],
 ) -> dict[str, Any]:
-    _report_unpaired(parts.training)
+    if not parts.recipe.data.modalities:
+        _report_unpaired(parts.training)
     with background:
         state = checkpoints.load_latest()
         if state is not None:
             loop.restore(state)
             LOG.info("%s: going on after step %d of %d", run.location.uri, loop.position.step, loop.num_steps)
+        elif isinstance(parts.model.encoder, VisitEncoder):
+            _begin_visits(parts, parts.model.encoder)
         if parts.group.world_size > 1:
             LOG.info("%d processes share each batch", parts.group.world_size)
             parts.group.from_first(dump_state(loop.state()))
         with Tracking(run.location, first_epoch=loop.position.epoch) as tracking:
             loop.run(stop, tracking, progress)
+        fusion = _fit_fusion(parts)
+        if parts.recipe.data.modalities and parts.recipe.target == "classification":
+            return _finish(run, loop, None, parts.statistics, fusion)
         head = _fit_progression(parts)
         if head is None:
             LOG.warning("no progression head: the training pairs show no two kinds of change in score and embedding")
-        return _finish(run, loop, head, parts.statistics)
+        return _finish(run, loop, head, parts.statistics, fusion)
 
 
 def _follow(
@@ -204,7 +224,9 @@ def _build_loop(parts: _Parts, checkpoints: Checkpoints) -> Loop:
         Phase(
             phase.name,
             phase.epochs,
-            build_objectives(phase.objective, parts.statistics, outcome=recipe.outcome),
+            build_objectives(
+                phase.objective, parts.statistics, outcome=recipe.outcome, classes=two_classes(training.scores_N)
+            ),
             phase.learning_rate,
         )
         for phase in recipe.phases
@@ -226,6 +248,10 @@ def _build_loop(parts: _Parts, checkpoints: Checkpoints) -> Loop:
         found = same_subject_retrieval(embeddings_NE, validation.subject_ids, validation.days_N)
         return {"retrieval_at_1": found.value, "retrieval_chance": found.chance}
 
+    def no_figures(_: nn.Module) -> dict[str, float]:
+        """Visits of a cross-section cannot be found again; embedding them would take a good part of an epoch."""
+        return {}
+
     return Loop(
         parts.model,
         phases,
@@ -239,19 +265,18 @@ def _build_loop(parts: _Parts, checkpoints: Checkpoints) -> Loop:
         seed=recipe.seed,
         checkpoints=checkpoints,
         every_epochs=recipe.checkpoint.every_epochs,
-        validate=validation_figures(
-            store, recipe.data.modality, validation, compute, score, reader=parts.supply.reader
-        ),
+        validate=no_figures
+        if recipe.data.modalities and not can_retrieve
+        else validation_figures(store, recipe.data.modality, validation, compute, score, reader=parts.supply.readers),
         best=recipe.checkpoint.best,
         group=parts.group,
     )
 
 
-def _new_model(recipe: TrainRecipe, row_shape: tuple[int, ...]) -> TrainingModel:
-    in_channels = input_channels(recipe.encoder.name, row_shape)
+def _new_model(recipe: TrainRecipe, store: Store) -> TrainingModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        model = TrainingModel(recipe.encoder, in_channels=in_channels)
+        model = TrainingModel(recipe.encoder, encoder=encoder_for(recipe.encoder, recipe.data, store))
     if recipe.encoder.initial_weights:
         load_weights(model.encoder, recipe.encoder.initial_weights)
     return model
@@ -264,7 +289,7 @@ def _fit_progression(parts: _Parts) -> FittedHead | None:
     pairs = []
     for cohort in (parts.training, parts.validation):
         embeddings_NE = embed_cohort(
-            parts.model.encoder, parts.store, recipe.data.modality, cohort, exact, reader=parts.supply.reader
+            parts.model.encoder, parts.store, recipe.data.modality, cohort, exact, reader=parts.supply.readers
         )
         visits = visit_pairs(cohort, recipe.outcome, which=recipe.head.pairs).labelled()
         repeats = rescan_pairs(cohort, recipe.outcome).labelled()
@@ -276,7 +301,55 @@ def _fit_progression(parts: _Parts) -> FittedHead | None:
     return fit_head(*pairs[0], *pairs[1], hidden=recipe.head.hidden, strengths=recipe.head.l2, seed=recipe.seed)
 
 
-def _finish(run: Run, loop: Loop, head: FittedHead | None, statistics: ScoreStatistics | None) -> dict[str, Any]:
+def _require_modalities(training: Cohort, modalities: Sequence[str]) -> None:
+    """Refuse a modality that no training subject has."""
+    for column, name in enumerate(modalities):
+        assert training.present_NM is not None
+        if not training.present_NM[:, column].any():
+            raise UsageError(
+                f"data.modalities: no training subject has {name}; leave it out, or change seed for another split"
+            )
+
+
+def _begin_visits(parts: _Parts, encoder: VisitEncoder) -> None:
+    """Standardise arrays by the training subjects' rows, and begin the run's random numbers, which dropout draws."""
+    present_NM = parts.training.present_NM
+    assert present_NM is not None
+    for column, name in enumerate(encoder.modalities):
+        if name in encoder.standardised:
+            rows_P = parts.training.rows_N[present_NM[:, column]]
+            encoder.set_standard(name, fit_standard(parts.store, name, rows_P, reader=parts.supply.readers[name]))
+    torch.manual_seed(parts.recipe.seed)
+
+
+def _fit_fusion(parts: _Parts) -> FittedFusion | None:
+    """The fusion head on frozen encoders; where it was trained with them, that one, with its figures."""
+    recipe, encoder = parts.recipe, parts.model.encoder
+    if not isinstance(encoder, VisitEncoder):
+        return None
+    classes = two_classes(parts.training.scores_N)
+    if classes is None:
+        LOG.warning("no fusion head: the training subjects' %s has not just two values", recipe.outcome.name)
+        return None
+    exact = Compute(parts.compute.device, torch.float32)
+    training, validation = (
+        FusionExamples.of(
+            embed_visits(encoder, parts.store, cohort, exact, readers=parts.supply.readers), cohort.scores_N, classes
+        )
+        for cohort in (parts.training, parts.validation)
+    )
+    if any(term.name == "fusion_bce" for term in recipe.phases[-1].objective):
+        return judge_fusion(copy.deepcopy(encoder.network.fusion).cpu(), training, validation, classes=classes)
+    return fit_fusion(training, validation, classes=classes, strengths=recipe.head.l2)
+
+
+def _finish(
+    run: Run,
+    loop: Loop,
+    head: FittedHead | None,
+    statistics: ScoreStatistics | None,
+    fusion: FittedFusion | None,
+) -> dict[str, Any]:
     history = loop.position.history
     model = {
         "encoder": loop.model.encoder.state_dict(),
@@ -293,6 +366,9 @@ def _finish(run: Run, loop: Loop, head: FittedHead | None, statistics: ScoreStat
         "score_statistics": statistics.to_dict() if statistics else None,
         "progression_head": head.summary() if head else None,
     }
+    if isinstance(loop.model.encoder, VisitEncoder):
+        model["fusion_head"] = fusion.head.state_dict() if fusion else None
+        result["fusion_head"] = fusion.summary() if fusion else None
     return run.finish(model, result)
 
 

@@ -9,8 +9,10 @@ from torch import nn
 
 from preprocess.errors import RunError
 from preprocess.store import Store
-from trainer.encoders import Encoder, ProgressionHead, ScoreHead, build_encoder
-from trainer.encoders.registry import input_channels
+from trainer.encoders import Encoder, ProgressionHead, ScoreHead
+from trainer.encoders.visits import VisitEncoder
+from trainer.fit.embedding import VisitEmbeddings
+from trainer.fit.model import encoder_for, width_of
 from trainer.fit.run import Run
 from trainer.recipe_terms import LearnerTerm
 
@@ -63,23 +65,30 @@ class Trained:
     Attributes:
         run: its folder and recipe.
         result: its result.json.
-        encoder: in evaluation mode.
+        encoder: in evaluation mode; of visits where the recipe has several modalities.
         score_head: predicts the standardised score; None when the recipe trained none.
         head: the progression head; None when the training pairs showed fewer than two classes.
+        has_fusion: whether the encoder of visits holds a fitted fusion head.
     """
 
     run: Run
     result: dict[str, Any]
-    encoder: Encoder
+    encoder: Encoder | VisitEncoder
     score_head: ScoreHead | None
     head: ProgressionHead | None
+    has_fusion: bool = False
 
     def pair_model(self) -> PairModel:
         """The networks as one module.
 
         Raises:
-            RunError: there is no progression head.
+            RunError: the run has several modalities, or there is no progression head.
         """
+        if isinstance(self.encoder, VisitEncoder):
+            raise RunError(
+                f"{self.run.location.uri}: the run has {len(self.encoder.modalities)} modalities "
+                f"({', '.join(self.encoder.modalities)}) and an artefact takes one volume; export a run of one modality"
+            )
         if self.head is None:
             raise RunError(
                 f"{self.run.location.uri}: the run has no progression head: its training pairs show fewer than two "
@@ -91,6 +100,21 @@ class Trained:
     def probabilities(self, differences_PE: np.ndarray) -> np.ndarray:
         """Progression probabilities (P, 3) from differences of embeddings."""
         return self.pair_model().judge(torch.as_tensor(differences_PE, dtype=torch.float32)).numpy()
+
+    @torch.inference_mode()
+    def class_probability(self, visits: VisitEmbeddings) -> np.ndarray:
+        """Probability (N,) of the positive class of each visit, by the fusion head.
+
+        Raises:
+            RunError: the run has no fusion head.
+        """
+        if not isinstance(self.encoder, VisitEncoder) or not self.has_fusion:
+            raise RunError(
+                f"{self.run.location.uri}: the run has no fusion head; train with data.modalities on an outcome of two "
+                "values"
+            )
+        logits_N = self.encoder.fuse(torch.as_tensor(visits.modalities_NME), torch.as_tensor(visits.present_NM))
+        return np.asarray(torch.sigmoid(logits_N).numpy())
 
     @torch.inference_mode()
     def predicted_scores(self, embeddings_NE: np.ndarray) -> np.ndarray | None:
@@ -110,12 +134,12 @@ def load_trained(run: Run, store: Store) -> Trained:
     """
     state, result = run.load_model()
     recipe = run.recipe
-    width = recipe.encoder.embedding_width
-    in_channels = input_channels(recipe.encoder.name, store.layout(recipe.data.modality).shape)
-    encoder = build_encoder(
-        recipe.encoder.name, in_channels=in_channels, embedding_width=width, norm=recipe.encoder.norm
-    )
+    encoder = encoder_for(recipe.encoder, recipe.data, store)
     encoder.load_state_dict(state["encoder"])
+    width = width_of(encoder)
+    has_fusion = isinstance(encoder, VisitEncoder) and state["fusion_head"] is not None
+    if isinstance(encoder, VisitEncoder) and has_fusion:
+        encoder.network.fusion.load_state_dict(state["fusion_head"])
     score_head = None
     if any(isinstance(term, LearnerTerm) for term in recipe.terms):
         score_head = ScoreHead(width)
@@ -125,4 +149,4 @@ def load_trained(run: Run, store: Store) -> Trained:
         head = ProgressionHead(width, recipe.head.hidden)
         head.load_state_dict(state["progression_head"])
         head.eval()
-    return Trained(run, result, encoder.eval(), score_head, head)
+    return Trained(run, result, encoder.eval(), score_head, head, has_fusion)

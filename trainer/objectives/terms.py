@@ -22,6 +22,9 @@ class BatchOutput:
         subjects_B: subjects as whole numbers.
         days_BK: days since the subject's first visit, NaN where unknown.
         anchor_E: mean embedding of normal scans; zeros where no objective asks for it.
+        modalities_BME: raw embeddings of each modality, absent ones zero; None for the scans of one modality.
+        present_BM: which subject has which modality; None likewise.
+        fused_B: logits of the class from all modalities; None likewise.
     """
 
     embeddings_BKE: torch.Tensor
@@ -31,6 +34,9 @@ class BatchOutput:
     subjects_B: torch.Tensor
     days_BK: torch.Tensor
     anchor_E: torch.Tensor
+    modalities_BME: torch.Tensor | None = None
+    present_BM: torch.Tensor | None = None
+    fused_B: torch.Tensor | None = None
 
     @property
     def scan_subjects_N(self) -> torch.Tensor:

@@ -41,6 +41,11 @@ def predict_run(recipe: TrainRecipe, store: Store, hardware: Hardware, gpu: str)
     Raises:
         InterscanError: no such device, the recipe cannot be followed on this store, or a probed row is damaged.
     """
+    if recipe.data.modalities:
+        raise UsageError(
+            f"plan measures one modality and data.modalities has {len(recipe.data.modalities)} "
+            f"({', '.join(recipe.data.modalities)}); time one epoch of the run instead"
+        )
     device = hardware.device(gpu)
     precision = _precision(recipe, gpu, device)
     workload = count_workload(recipe, read_cohort(store, recipe.data.modality, recipe.outcome.name))

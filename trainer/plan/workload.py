@@ -8,6 +8,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from preprocess.errors import UsageError
 from trainer.data.cohort import Cohort, Rows
 from trainer.data.sampling import plan_epoch
 from trainer.data.splits import split_subjects
@@ -127,7 +128,12 @@ def measure_step(encoder: EncoderRecipe, shape_CDHW: tuple[int, ...], precision:
 
     Returns:
         The work of one volume; objectives and views are not in it.
+
+    Raises:
+        UsageError: the encoder takes several modalities.
     """
+    if encoder.name == "multimodal":
+        raise UsageError("plan measures one modality and encoder.name is 'multimodal'; time one epoch of the run instead")
     num_volumes = 2  # BatchNorm refuses one
     saved: dict[int, int] = {}
     alive: list[torch.Tensor] = []

@@ -1,5 +1,6 @@
 """The cohort holds present scans only, ordered by acquisition day whatever the files are called."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 
 from preprocess.errors import StoreError
 from tests.support.cohorts import MODALITY, TinyScan, default_scans, write_store
-from trainer.data.cohort import read_cohort
+from tests.support.visits import ARRAYS, TinyVisit, default_visits, write_visits
+from trainer.data.cohort import read_cohort, read_visits
 
 
 def test_a_scan_that_was_left_out_is_not_in_the_cohort(tmp_path: Path) -> None:
@@ -79,3 +81,46 @@ def test_a_store_whose_scans_were_all_left_out_is_refused(tmp_path: Path) -> Non
 def test_an_unknown_modality_is_refused_with_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no modality 'T2w'; the store has T1w"):
         read_cohort(write_store(tmp_path), "T2w", "mmse")
+
+
+def test_a_visit_is_there_once_with_the_modalities_it_has(tmp_path: Path) -> None:
+    visits = [*default_visits(), TinyVisit("sub-none", 1.0, frozenset(), left_out=frozenset({"SC"}))]
+    cohort = read_visits(write_visits(tmp_path, visits), tuple(ARRAYS), "impaired")
+    assert cohort.subject_ids == tuple(visit.subject_id for visit in visits[:-1])
+    assert cohort.rows_N.tolist() == list(range(len(visits) - 1))
+    wanted = [[name in visit.has for name in ARRAYS] for visit in visits[:-1]]
+    np.testing.assert_array_equal(cohort.present_NM, wanted)
+    np.testing.assert_array_equal(cohort.scores_N, [visit.impaired for visit in visits[:-1]])
+    part = cohort.of_subjects({"sub-03", "sub-05"})
+    np.testing.assert_array_equal(part.present_NM, [wanted[3], wanted[5]])
+
+
+def test_a_visit_without_one_of_the_modalities_asked_for_counts_only_where_it_has_another(tmp_path: Path) -> None:
+    visits = [TinyVisit("a", 1.0, frozenset({"SC"})), TinyVisit("b", 0.0, frozenset({"FC", "clinical"}))]
+    store = write_visits(tmp_path, visits)
+    assert read_visits(store, ("SC",), "impaired").subject_ids == ("a",)
+    both = read_visits(store, ("FC", "SC"), "impaired")
+    np.testing.assert_array_equal(both.present_NM, [[False, True], [True, False]])
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("day", 90.0, "a ses-01: its modalities have day 0, 90; a visit has one"),
+        ("outcomes", {"impaired": 0.0}, "a ses-01: its modalities have impaired 0, 1; a visit has one"),
+        ("row", 1, "a ses-01: its modalities have row 0, 1; a visit has one"),
+    ],
+)
+def test_modalities_of_a_visit_that_contradict_each_other_are_refused(
+    tmp_path: Path, field: str, value: object, message: str
+) -> None:
+    store = write_visits(tmp_path, [TinyVisit("a", 1.0, frozenset({"SC", "FC"}))])
+    store.records[1] = replace(store.records[1], **{field: value})
+    with pytest.raises(StoreError, match=message):
+        read_visits(store, ("SC", "FC"), "impaired")
+
+
+def test_a_modality_that_nobody_has_is_refused(tmp_path: Path) -> None:
+    visits = [TinyVisit("a", 1.0, frozenset({"FC"}), left_out=frozenset({"SC"}))]
+    with pytest.raises(StoreError, match=r"every SC scan was left out; .* data\.modalities"):
+        read_visits(write_visits(tmp_path, visits), ("SC", "FC"), "impaired")

@@ -7,11 +7,14 @@ import pytest
 
 from preprocess.errors import UsageError
 from tests.support.cohorts import MODALITY, TinyScan, write_store
+from tests.support.visits import ARRAYS, write_visits
 from trainer.data.cohort import Cohort, read_cohort
-from trainer.fit.context import ScoreStatistics, build_objectives, score_statistics
+from trainer.fit import context
+from trainer.fit.context import ScoreStatistics, build_objectives, score_statistics, two_classes
+from trainer.objectives.modality_terms import FusionBce
 from trainer.objectives.terms import InfoNce, Learner
-from trainer.recipe import TrainRecipe
-from trainer.recipe_terms import InfoNceTerm, LearnerTerm
+from trainer.recipe import DataRecipe, TrainRecipe
+from trainer.recipe_terms import FusionBceTerm, InfoNceTerm, LearnerTerm
 
 MMSE = TrainRecipe(name="any").outcome
 
@@ -66,3 +69,19 @@ def test_learner_without_scores_is_refused_and_info_nce_is_not() -> None:
     with pytest.raises(UsageError, match=r"learner needs scores .* no two different mmse scores; .*clinimcl"):
         build_objectives([LearnerTerm(name="learner")], None, outcome=MMSE)
     assert len(build_objectives([InfoNceTerm(name="info_nce")], None, outcome=MMSE)) == 1
+
+
+def test_a_recipe_reads_the_scans_of_its_modality_or_the_visits_with_its_modalities(tmp_path: Path) -> None:
+    assert context.cohort_of(write_store(tmp_path / "scans"), DataRecipe(), "mmse").present_NM is None
+    visits = context.cohort_of(write_visits(tmp_path / "visits"), DataRecipe(modalities=tuple(ARRAYS)), "impaired")
+    assert visits.present_NM is not None
+    assert visits.present_NM.shape == (24, 4)
+
+
+def test_two_classes_are_the_only_two_scores_the_higher_one_positive() -> None:
+    assert two_classes(np.array([3.0, np.nan, 1.0, 3.0])) == (1.0, 3.0)
+    assert two_classes(np.array([3.0, np.nan])) is None
+    assert two_classes(np.array([1.0, 2.0, 3.0])) is None
+    statistics = ScoreStatistics(2.0, 1.0, 2.0)
+    (term,) = build_objectives([FusionBceTerm(name="fusion_bce")], statistics, outcome=MMSE, classes=(1.0, 3.0))
+    assert term == FusionBce(weight=1.0, positive=3.0)

@@ -1,9 +1,15 @@
 """The training model hands each subject's scans to its own slots."""
 
+from pathlib import Path
+
+import pytest
 import torch
 
-from trainer.fit.model import TrainingModel
-from trainer.recipe import EncoderRecipe
+from preprocess.errors import UsageError
+from tests.support.visits import ARRAYS, default_visits, write_visits
+from trainer.encoders.visits import VisitEncoder
+from trainer.fit.model import TrainingModel, encoder_for
+from trainer.recipe import DataRecipe, EncoderRecipe
 
 RECIPE = EncoderRecipe(name="reference", embedding_width=8, projection_width=4)
 
@@ -34,3 +40,31 @@ def test_every_network_gets_a_gradient() -> None:
         output.projections_BKP[..., 0].sum() + output.predicted_BK.square().sum() + output.embeddings_BKE.sum()
     )
     assert all(one.grad is not None for one in model.parameters())
+
+
+MULTIMODAL = EncoderRecipe(name="multimodal", embedding_width=3, projection_width=4)
+
+
+def test_the_embedding_of_a_visit_is_the_join_of_its_modalities_and_heads_take_it(tmp_path: Path) -> None:
+    store = write_visits(tmp_path)
+    encoder = encoder_for(MULTIMODAL, DataRecipe(modalities=tuple(ARRAYS)), store)
+    assert isinstance(encoder, VisitEncoder)
+    model = TrainingModel(MULTIMODAL, encoder=encoder)
+    present = torch.rand(5, 4, generator=torch.Generator().manual_seed(0)) < 0.7
+    modalities = encoder({name: torch.rand(5, *shape) for name, shape in ARRAYS.items()}, present)
+    output = model.judge(modalities, torch.rand(5, 1), torch.arange(5), present_BM=present)
+    assert output.modalities_BME is modalities
+    assert output.present_BM is present
+    joined = encoder.join(modalities, present)
+    assert torch.equal(output.embeddings_BKE, joined[:, None])
+    torch.testing.assert_close(output.predicted_BK[:, 0], model.score_head(joined))
+    torch.testing.assert_close(output.projections_BKP[:, 0], model.projector(joined))
+    torch.testing.assert_close(output.fused_B, encoder.network.fuse(modalities, present))
+
+
+def test_an_encoder_for_rows_it_cannot_take_is_refused(tmp_path: Path) -> None:
+    store = write_visits(tmp_path, default_visits(6, volume=True))
+    with pytest.raises(UsageError, match="encoder 'fast' takes rows"):
+        encoder_for(RECIPE.model_copy(update={"name": "fast"}), DataRecipe(modality="SC"), store)
+    with pytest.raises(ValueError, match="depends on the store's modalities"):
+        TrainingModel(MULTIMODAL)

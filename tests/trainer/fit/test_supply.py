@@ -8,6 +8,8 @@ import pytest
 from preprocess.errors import UsageError
 from preprocess.store import Store
 from tests.support.cohorts import MODALITY, default_scans, write_store
+from tests.support.visits import ARRAYS, write_visits
+from trainer.data.cohort import read_visits
 from trainer.fit.supply import Supply, SupplyOptions
 from trainer.recipe import DataRecipe
 
@@ -62,3 +64,22 @@ def test_a_budget_below_two_batches_names_the_option_that_raises_it(store: Store
         pytest.raises(UsageError, match="--budget-gb"),
     ):
         supply.stream(BATCHES)
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_visits_are_kept_as_scans_are_each_modality_by_its_own_reader(tmp_path: Path, keeps: bool) -> None:
+    store = write_visits(tmp_path / "visits")
+    cohort = read_visits(store, tuple(ARRAYS), "impaired")
+    assert cohort.present_NM is not None
+    data = DataRecipe(modalities=tuple(ARRAYS), sampling="scans")
+    options = SupplyOptions(keep_resident=keeps)
+    asked = []
+    with Supply(store, data, num_volumes=len(cohort), options=options, pin_memory=False) as supply:
+        assert list(supply.readers) == list(ARRAYS)
+        for _ in range(2):
+            with supply.visits([cohort.rows_N], [cohort.present_NM]) as stream:
+                (batch,) = list(stream)
+            asked.append(stream.counts.requests)
+            assert [len(one) for one in batch.stored.values()] == cohort.present_NM.sum(axis=0).tolist()
+    whole = int(cohort.present_NM.sum())
+    assert asked == [whole, 0 if keeps else whole]
