@@ -39,8 +39,8 @@ INDEX_COLUMNS: list[tuple[str, pa.DataType]] = [
     ("findings", pa.list_(_FINDING)),
 ]
 """`spacing_mm` is the scan's own voxel size, `affine` (16 numbers, row by row) takes the stored grid to the scan's RAS+
-millimetres (both are empty for clips, images and arrays), `source_uri` is relative to the source's folder, `content_sha256` is of the decoded voxels. Scores follow
-as `outcome.<name>`, null where unknown."""
+millimetres (both are empty for clips, images and arrays), `source_uri` is relative to the source's folder,
+`content_sha256` is of the decoded voxels. Scores follow as `outcome.<name>`, null where unknown."""
 
 
 class StoreManifest(BaseModel):

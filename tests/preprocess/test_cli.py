@@ -215,8 +215,8 @@ def test_synth_writes_tables_that_list_what_it_counted(
         ("lung", ("--spacing-mm", "2"), "--visits, --size-px, --frames"),
         ("severity", ("--visits", "2"), "--size-px, --balanced"),
         ("connectome", ("--workers", "0"), "--missing"),
-        ("brain", ("--balanced",), "--visits, --spacing-mm, --workers"),
-        ("brain", ("--missing", "0"), "--visits, --spacing-mm, --workers"),
+        ("brain", ("--balanced",), "--visits, --spacing-mm, --ageing, --workers"),
+        ("brain", ("--missing", "0"), "--visits, --spacing-mm, --ageing, --workers"),
     ],
 )
 def test_synth_refuses_options_of_other_cohorts(

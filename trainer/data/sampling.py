@@ -33,9 +33,9 @@ def plan_epoch(
 
     Args:
         cohort: training scans.
-        sampling: `pairs`: two visits of different days a subject (K = 2), drawn anew each epoch; `visits`: the same with
-            `num_visits`; `scans`: every scan of the drawn subjects once, single (K = 1). A subject with more scans than there are batches waits with the
-            rest, drawn anew each epoch: its scans may not meet each other.
+        sampling: `pairs`: two visits of different days a subject (K = 2), drawn anew each epoch; `visits`: the same
+            with `num_visits`; `scans`: every scan of the drawn subjects once, single (K = 1). A subject with more scans
+            than there are batches waits with the rest, drawn anew each epoch: its scans may not meet each other.
         batch_size: subjects a batch, at most; one or a few more where a scan would be left alone.
         subjects_per_epoch: fraction of the subjects drawn each epoch, in (0, 1].
         seed: of the run.

@@ -61,8 +61,8 @@ def export_run(
     if run.recipe.data.modalities or run.recipe.target != "progression":
         raise ArtefactError(
             f"{run.location.uri}: the run's target is {run.recipe.target} on "
-            f"{', '.join(run.recipe.data.modalities) or run.recipe.data.modality}; an artefact answers progression from "
-            "one volume, so export a run of that target"
+            f"{', '.join(run.recipe.data.modalities) or run.recipe.data.modality}; an artefact answers progression "
+            "from one volume, so export a run of that target"
         )
     evaluation = _read_evaluation(run)
     store = run.open_store(store_uri)

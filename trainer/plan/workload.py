@@ -133,7 +133,9 @@ def measure_step(encoder: EncoderRecipe, shape_CDHW: tuple[int, ...], precision:
         UsageError: the encoder takes several modalities.
     """
     if encoder.name == "multimodal":
-        raise UsageError("plan measures one modality and encoder.name is 'multimodal'; time one epoch of the run instead")
+        raise UsageError(
+            "plan measures one modality and encoder.name is 'multimodal'; time one epoch of the run instead"
+        )
     num_volumes = 2  # BatchNorm refuses one
     saved: dict[int, int] = {}
     alive: list[torch.Tensor] = []

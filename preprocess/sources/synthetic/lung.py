@@ -56,7 +56,7 @@ class LungDesign:
         num_visits: visits of a patient where the call does not fix them.
         sf_noise: relative standard deviation of the observed S/F: 2 points of 100 of an oximeter and as much again
             of the inspired oxygen that a mask delivers. At 300 it makes 9 points, so that two visits of a stable
-            patient differ by 20 or more once in nine.
+            patient differ by 20 or more once in eight.
         zone_spread: standard deviation of a zone's lasting difference in loss of aeration (0..1); disease is patchy.
         zone_noise: that of a zone on one day, beside the lasting one.
         most_b_lines: B-lines of a zone without any aeration; more merge.

@@ -1,4 +1,4 @@
-"""Each term hands its function what METHODS.md means: views, labels, days, subjects; and says when it can do nothing."""
+"""Each term hands its function what the method means: views, labels, days, subjects; or says it can do nothing."""
 
 import math
 
