@@ -14,7 +14,6 @@ processor).
 """
 
 import gzip
-import json
 import multiprocessing
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -38,8 +37,8 @@ from preprocess.sources.synthetic.brain_plan import (
 )
 from preprocess.sources.synthetic.phantom import Anatomy, aged, true_ventricle_mm3
 from preprocess.sources.synthetic.scanner import acquire, grid_of
+from preprocess.sources.synthetic.table_cohort import claim, put
 
-_MARKER = ".interscan-synth.json"
 """Written first: names the parameters, so that a later call can tell its own unfinished cohort from anything else."""
 
 _VERSION = 1
@@ -124,7 +123,7 @@ def write_brain_cohort(
         raise UsageError(
             f"workers is {workers}, below 0; give 0 for this process alone or leave it out for one per processor"
         )
-    _claim(
+    claim(
         out,
         {
             "cohort": "brain",
@@ -158,7 +157,7 @@ def write_brain_cohort(
             if progress is not None:
                 progress(len(volumes_mm3), len(jobs))
         for name, text in text_files(plan, volumes_mm3, num_visits=num_visits).items():
-            _put(out / name, text.encode())
+            put(out / name, text.encode())
     return _summary(out, plan, num_missing)
 
 
@@ -174,24 +173,6 @@ def _summary(out: Path, plan: Sequence[PlannedSubject], num_written: int) -> Coh
         num_written=num_written,
         num_by_trajectory=dict(counts),
     )
-
-
-def _claim(out: Path, parameters: dict[str, object]) -> None:
-    """Make `out` ours, or refuse it."""
-    marker = out / _MARKER
-    if marker.exists():
-        found = json.loads(marker.read_text())
-        for name, value in parameters.items():
-            if found.get(name) != value:
-                raise UsageError(
-                    f"{out} holds a cohort of {name} {found.get(name)}, not {value}; "
-                    "choose another folder or the same arguments"
-                )
-        return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} is not empty and holds no cohort of this program; choose a new or empty folder")
-    named = {name: value for name, value in parameters.items() if value is not None}
-    _put(marker, (json.dumps(named, indent=2) + "\n").encode())
 
 
 def _run(jobs: Sequence[_Job], num_missing: int, workers: int | None) -> Iterator[float]:
@@ -227,12 +208,4 @@ def _write_picture(job: _Job, anatomy: Anatomy) -> None:
     image.set_sform(grid.affine, code=1)
     image.header.set_xyzt_units("mm", "sec")
     # Level 1: noise does not compress further, and higher levels cost several times as long.
-    _put(job.path, gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
-
-
-def _put(path: Path, content: bytes) -> None:
-    """Write a file so that it exists whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+    put(job.path, gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))

@@ -112,22 +112,30 @@ def write_cohort(
     Raises:
         UsageError: `out` holds something else.
     """
-    _claim(out, parameters)
+    claim(out, parameters)
     num_written = 0
     for done, file in enumerate(files, start=1):
         if not (out / file.path).exists():
-            _put(out / file.path, file.content())
+            put(out / file.path, file.content())
             num_written += 1
         if progress is not None:
             progress(done, len(files))
     for name, text in ((TRUTH, truth), (TABLE, scans)):
         if not (out / name).exists():
-            _put(out / name, text.encode())
+            put(out / name, text.encode())
     return num_written
 
 
-def _claim(out: Path, parameters: Mapping[str, object]) -> None:
-    """Make `out` ours, or refuse it."""
+def claim(out: Path, parameters: Mapping[str, object]) -> None:
+    """Make `out` ours, or refuse it.
+
+    Args:
+        out: folder; new, empty, or claimed before by the same parameters.
+        parameters: what the bytes depend on, JSON values; None for one that is not named.
+
+    Raises:
+        UsageError: `out` holds something else.
+    """
     marker = out / _MARKER
     if marker.exists():
         found = json.loads(marker.read_text())
@@ -140,10 +148,11 @@ def _claim(out: Path, parameters: Mapping[str, object]) -> None:
         return
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is not empty and holds no cohort of this program; choose a new or empty folder")
-    _put(marker, (json.dumps(dict(parameters), indent=2) + "\n").encode())
+    named = {name: value for name, value in parameters.items() if value is not None}
+    put(marker, (json.dumps(named, indent=2) + "\n").encode())
 
 
-def _put(path: Path, content: bytes) -> None:
+def put(path: Path, content: bytes) -> None:
     """Write a file so that it exists whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
