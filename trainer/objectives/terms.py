@@ -95,8 +95,8 @@ class InfoNce:
 class Learner:
     """LEARNER on all scans of the batch whose score is known.
 
-    Chance is the loss of a model that predicts the training mean and places all scans at the distance that is best
-    when nothing is known: for `mse` it is the variance of the batch's standardised scores around 0.
+    Chance is that of the regression part alone, for a model that predicts the training mean: the variance of the
+    batch's standardised scores around 0. With a contrastive part the loss may therefore stand above it.
     """
 
     weight: float
