@@ -1,6 +1,6 @@
 """The baselines every progression result stands against: gap in days, scanners, majority class, shuffled labels.
 
-METHODS.md, trap 10. Classifiers are fitted on training pairs only and scored on held-out pairs. A model that does not
+Classifiers are fitted on training pairs only and scored on held-out pairs. A model that does not
 beat them has not been shown to see anything in the scans. Predictions are kept, so that the comparison can be paired.
 """
 

@@ -1,6 +1,6 @@
 """The numbers of an evaluation, each with the chance level it must be read against; arrays in, frozen results out.
 
-Everything is computed in float64. Cosine distance is `1 - a.b / (|a||b|)` as in METHODS.md. A function raises
+Everything is computed in float64. Cosine distance is `1 - a.b / (|a||b|)` as everywhere here. A function raises
 ValueError when there is nothing to score; it never answers with a number that was not measured. Classes are 0, 1, 2
 in the order of `preprocess.types.PROGRESSIONS`. Classification scores average over the classes that occur in the
 labels.

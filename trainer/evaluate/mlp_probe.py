@@ -1,6 +1,6 @@
 """The two-layer probe of ConPrO: 256 ReLU units with dropout 0.1, class-weighted cross-entropy, best validation epoch.
 
-METHODS.md, section 5. Runs on the CPU in float32; the same data and seed give the same probe. Optimiser, batch and
+See docs/methods/conpro.md. Runs on the CPU in float32; the same data and seed give the same probe. Optimiser, batch and
 number of epochs are ours, since the paper does not give them for its head.
 """
 

@@ -1,6 +1,6 @@
 """Distances of pairs of held-out scans against what is known of them, subject and score, with intervals.
 
-LEARNER's figure (METHODS.md, section 2), and within- beside between-subject distance (section 1). Intervals draw
+LEARNER's figure (docs/methods/learner.md), and within- beside between-subject distance (clinimcl.md). Intervals draw
 subjects. A pair of two subjects counts as often as both were drawn together; a subject drawn twice is never a stranger
 to itself.
 """

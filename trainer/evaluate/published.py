@@ -1,6 +1,6 @@
 """The numbers that the published systems report, each with an interval over subjects and what guessing reaches.
 
-METHODS.md, sections 2 to 4: change in three classes, two classes, a score by regression; severity is in severity.py.
+Those of docs/methods: change in three classes, two classes, a score by regression; severity is in severity.py.
 Arrays in, frozen results out, float64. Scores by class average over the classes present in the labels, as in
 metrics.py. Within one function all intervals draw the same subjects.
 """

@@ -1,6 +1,6 @@
 """ConPrO's numbers: grades told by a head, and the order that the distance from the normal anchor gives by itself.
 
-METHODS.md, section 5. Arrays in, frozen results out, float64; intervals over subjects.
+See docs/methods/conpro.md. Arrays in, frozen results out, float64; intervals over subjects.
 """
 
 from dataclasses import dataclass
@@ -91,7 +91,7 @@ def severity_figures(
 
 
 def anchor_distances(embeddings_NE: npt.ArrayLike, normal_KE: npt.ArrayLike) -> Floats:
-    """Cosine distance of each scan from the mean of the normal scans (ConPrO, METHODS.md section 5).
+    """Cosine distance of each scan from the mean of the normal scans (ConPrO).
 
     Args:
         embeddings_NE: (N, E).

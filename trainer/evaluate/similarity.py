@@ -1,6 +1,6 @@
 """The embedding space of held-out subjects: who is near whom, how far visits move, whether it collapsed.
 
-Arrays in, frozen results out, float64 throughout. Cosine distance is `1 - a.b / (|a||b|)` as in METHODS.md. A day of
+Arrays in, frozen results out, float64 throughout. Cosine distance is `1 - a.b / (|a||b|)` as everywhere here. A day of
 NaN means that the source does not say: such a scan is never anybody's same-day repeat and takes no part in visit
 order.
 """

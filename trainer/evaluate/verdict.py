@@ -40,7 +40,7 @@ CONTROL_WORDS = {
     "shuffled_labels": "shuffled labels",
 }
 NEEDED_CONTROLS = ("gap_days", "scanner")
-"""METHODS.md, trap 10."""
+"""A gap in days, or the scanners alone, can tell change where visits follow the clinic and not the person."""
 FEW_SUBJECTS = 30
 """Below it a percentile interval is visibly too narrow."""
 COLLAPSED_SPREAD = 0.3

@@ -1,4 +1,4 @@
-"""ConPrO's terms pair the scans of a batch as METHODS.md section 5 says; pairs of one subject are never formed."""
+"""ConPrO's terms pair the scans of a batch as docs/methods/conpro.md says; pairs of one subject are never formed."""
 
 from itertools import combinations
 
