@@ -1,8 +1,8 @@
 """The protocol of repeated folds: fit on each fold's training subjects, score its test subjects, sum up by repeat.
 
 See docs/methods/joint.md. Scores are computed fold by fold, averaged within a repeat, and then over repeats. The
-interval is that of Nadeau and Bengio over all folds, since folds share training subjects; the sd over repeats is far smaller
-and says only how much the division into folds matters.
+interval is that of Nadeau and Bengio over all folds, since folds share training subjects; the sd over repeats is far
+smaller and says only how much the division into folds matters.
 """
 
 from collections.abc import Callable, Mapping, Sequence
