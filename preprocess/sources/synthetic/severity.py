@@ -1,4 +1,4 @@
-"""Writes the synthetic severity cohort: colour pictures of both eyes, a grade from 0 to 4, and the severity below it.
+"""Writes the synthetic severity cohort: colour pictures of both eyes, graded 0 to 4, and the severity behind the grade.
 
 What it can show: whether a method orders eyes by number, size and kind of small lesions, through two cameras, pigment,
 focus and light, when most eyes are normal and few are severe.

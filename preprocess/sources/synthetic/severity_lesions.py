@@ -34,7 +34,7 @@ class LesionDesign:
         clusters: of hard exudates.
         tufts: of new vessels.
         spread: standard deviation of the logarithm of an eye's own factor for each kind of lesion: two eyes of one
-            severity differ, and no kind alone tells the severity.
+            severity differ, and no count gives it exactly.
         dot_radius: range.
         blot_radius: lowest, highest in grade 2, and what is added at severity 5.
         specks: of a cluster of exudates, range.
