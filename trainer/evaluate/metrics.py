@@ -155,10 +155,7 @@ def balanced_accuracy(labels: Labels, predicted: Labels) -> float:
 
 
 def guessed_macro_f1(labels: Labels, guess_probability_3: npt.ArrayLike) -> float:
-    """Exact expected macro-F1 of guesses drawn independently of the scans.
-
-    For a class with n_c of n labels, guessed with probability q, the number of guesses S is Binomial(n, q), and given
-    S the hits are hypergeometric with mean S n_c / n, so E[F1] = sum_s P(S = s) 2 (s n_c / n) / (n_c + s).
+    """Exact expected macro-F1 of guesses drawn independently of the scans, in three classes.
 
     Args:
         labels: (P,) true classes.
@@ -167,11 +164,24 @@ def guessed_macro_f1(labels: Labels, guess_probability_3: npt.ArrayLike) -> floa
     Raises:
         ValueError: nothing to score or a class outside 0 to 2.
     """
-    true_3 = confusion_counts(labels, labels).sum(1)
-    num = int(true_3.sum())
+    return expected_macro_f1(confusion_counts(labels, labels).sum(1), guess_probability_3)
+
+
+def expected_macro_f1(true_C: npt.ArrayLike, guess_probability_C: npt.ArrayLike) -> float:
+    """Exact expected macro-F1, over the classes that occur, of guesses drawn independently of the scans.
+
+    For a class with n_c of n labels, guessed with probability q, the number of guesses S is Binomial(n, q), and given
+    S the hits are hypergeometric with mean S n_c / n, so E[F1] = sum_s P(S = s) 2 (s n_c / n) / (n_c + s).
+
+    Args:
+        true_C: (C,) labels of each class, at least one in all.
+        guess_probability_C: (C,) probability of guessing each class, summing to 1.
+    """
+    counts_C = np.asarray(true_C, dtype=np.int64)
+    num = int(counts_C.sum())
     guesses = np.arange(num + 1)
     expected = []
-    for num_class, probability in zip(true_3, np.asarray(guess_probability_3, dtype=np.float64), strict=True):
+    for num_class, probability in zip(counts_C, np.asarray(guess_probability_C, dtype=np.float64), strict=True):
         if num_class:
             f1 = 2 * guesses * (num_class / num) / (num_class + guesses)
             expected.append(float(np.dot(stats.binom.pmf(guesses, num, probability), f1)))

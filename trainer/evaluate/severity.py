@@ -10,6 +10,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from trainer.evaluate.evaluation import Metric
+from trainer.evaluate.metrics import expected_macro_f1
 from trainer.evaluate.published import (
     Floats,
     Integers,
@@ -107,16 +108,11 @@ def anchor_distances(embeddings_NE: npt.ArrayLike, normal_KE: npt.ArrayLike) -> 
 
 
 def _guessed_f1(grade_N: Integers) -> list[float]:
-    """Expected macro-F1 of guessing the present grades uniformly and by frequency: `metrics.guessed_macro_f1`."""
+    """Expected macro-F1 of guessing the present grades uniformly and by frequency."""
     true_C = np.bincount(grade_N)
     true_C = true_C[true_C > 0]
-    num = len(grade_N)
-    guesses = np.arange(num + 1)
-    f1_CS = 2 * guesses * (true_C[:, None] / num) / (true_C[:, None] + guesses)
-    return [
-        float((stats.binom.pmf(guesses, num, probability_C[:, None]) * f1_CS).sum(1).mean())
-        for probability_C in (np.full(len(true_C), 1 / len(true_C)), true_C / num)
-    ]
+    uniform_C, frequency_C = np.full(len(true_C), 1 / len(true_C)), true_C / len(grade_N)
+    return [expected_macro_f1(true_C, probability_C) for probability_C in (uniform_C, frequency_C)]
 
 
 def _tau_b(distance_N: Floats, grade_N: Integers) -> float | None:
