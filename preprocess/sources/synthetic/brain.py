@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -26,7 +27,7 @@ from threadpoolctl import threadpool_limits
 
 from preprocess.errors import UsageError
 from preprocess.machine import num_cores
-from preprocess.sources.synthetic.brain_files import image_path, text_files
+from preprocess.sources.synthetic.brain_files import age_at, image_path, text_files
 from preprocess.sources.synthetic.brain_plan import (
     PlannedSession,
     PlannedSubject,
@@ -144,19 +145,20 @@ def write_brain_cohort(
             subject.number,
             session,
             spacing_mm,
-            subject.age + session.day / 365.25 if ageing else None,
+            age_at(subject, session) if ageing else None,
         )
         for subject, session in visits
     ]
     num_missing = sum(not job.path.exists() for job in jobs)
-    names = text_files(plan, {(a.subject_id, b.session_id): 0.0 for a, b in visits}, num_visits=num_visits)
+    texts = partial(text_files, plan, num_visits=num_visits, ageing=ageing)
+    names = texts({(a.subject_id, b.session_id): 0.0 for a, b in visits})
     if num_missing or not all((out / name).exists() for name in names):
         volumes_mm3: dict[tuple[str, str], float] = {}
         for (subject, session), volume_mm3 in zip(visits, _run(jobs, num_missing, workers), strict=True):
             volumes_mm3[subject.subject_id, session.session_id] = volume_mm3
             if progress is not None:
                 progress(len(volumes_mm3), len(jobs))
-        for name, text in text_files(plan, volumes_mm3, num_visits=num_visits).items():
+        for name, text in texts(volumes_mm3).items():
             put(out / name, text.encode())
     return _summary(out, plan, num_missing)
 

@@ -26,8 +26,17 @@ def image_path(subject: PlannedSubject, session: PlannedSession) -> str:
     return f"{subject.subject_id}/{session.session_id}/anat/{stem}_T1w.nii.gz"
 
 
+def age_at(subject: PlannedSubject, session: PlannedSession) -> float:
+    """Years at a visit."""
+    return subject.age + session.day / 365.25
+
+
 def text_files(
-    plan: Sequence[PlannedSubject], ventricle_mm3: Mapping[tuple[str, str], float], *, num_visits: int
+    plan: Sequence[PlannedSubject],
+    ventricle_mm3: Mapping[tuple[str, str], float],
+    *,
+    num_visits: int,
+    ageing: bool = False,
 ) -> dict[str, str]:
     """All text files of the cohort.
 
@@ -35,6 +44,7 @@ def text_files(
         plan: the subjects.
         ventricle_mm3: true volume by (subject_id, session_id).
         num_visits: visits per subject, for the README.
+        ageing: whether sessions.tsv gives the age in years at each visit, as heads that age need.
 
     Returns:
         Text by path relative to the root; `truth.tsv` and `dataset_description.json` come last.
@@ -48,8 +58,10 @@ def text_files(
     }
     for subject in plan:
         name = subject.subject_id
+        ages = [(f"{age_at(subject, session):.2f}",) if ageing else () for session in subject.sessions]
         files[f"{name}/{name}_sessions.tsv"] = _table(
-            ("session_id", "days_since_first", "mmse"), [(s.session_id, s.day, s.mmse) for s in subject.sessions]
+            ("session_id", "days_since_first", "mmse", *(("age",) if ageing else ())),
+            [(s.session_id, s.day, s.mmse, *age) for s, age in zip(subject.sessions, ages, strict=True)],
         )
         for session in subject.sessions:
             files |= _session_files(subject, session)

@@ -164,6 +164,7 @@ def test_a_cohort_that_ages_has_larger_ventricles_the_older_and_equal_scores(
     aged = _write(tmp_path / "aged", ageing=True)
     plain, older = _truth(cohort.root), _truth(aged.root)
     assert [row["mmse"] for row in plain] == [row["mmse"] for row in older]
+    assert "age" in next(iter(aged.root.glob("sub-*/*_sessions.tsv"))).read_text()
     ages = {one.subject_id: one.age for one in describe_brain_cohort(num_subjects=3, num_visits=2, seed=1)}
     grown = {
         row["subject_id"]: float(two["ventricle_mm3"]) - float(row["ventricle_mm3"])

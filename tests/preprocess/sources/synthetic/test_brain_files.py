@@ -5,6 +5,8 @@ import datetime
 import io
 import json
 
+import pytest
+
 from preprocess.sources.synthetic.brain_files import image_path, text_files
 from preprocess.sources.synthetic.brain_plan import describe_brain_cohort
 
@@ -26,6 +28,15 @@ def test_participants_are_those_of_the_plan() -> None:
     assert [row["participant_id"] for row in rows] == [s.subject_id for s in _PLAN]
     assert [int(row["age"]) for row in rows] == [s.age for s in _PLAN]
     assert {row["site"] for row in rows} <= {"alder", "birch"}
+
+
+def test_each_visit_of_a_cohort_that_ages_has_an_age_of_its_own() -> None:
+    aged = text_files(_PLAN, _VOLUMES, num_visits=2, ageing=True)
+    for subject in _PLAN:
+        name = f"{subject.subject_id}/{subject.subject_id}_sessions.tsv"
+        assert "age" not in _FILES[name]
+        ages = [float(row["age"]) for row in csv.DictReader(io.StringIO(aged[name]), delimiter="\t", strict=True)]
+        assert ages == pytest.approx([subject.age + v.day / 365.25 for v in subject.sessions], abs=0.005)
 
 
 def test_sessions_and_scans_say_day_score_and_scanner() -> None:
