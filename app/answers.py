@@ -17,6 +17,7 @@ from app.schemas import (
     ProgressionAnswer,
     Provenance,
     ScanFacts,
+    SeverityAnswer,
     Uncertainty,
 )
 from preprocess.manifest import Manifest, Metric
@@ -25,12 +26,14 @@ from preprocess.types import PROGRESSIONS, FloatArray, Progression
 AMBIGUOUS_MARGIN = 0.10
 """Below this difference between the two highest probabilities a person should not read the first as the answer."""
 HEADLINE_METRIC = "macro_f1"
+SEVERITY_METRIC = "severity_tau_b"
+_RESEARCH = "For research only: not a medical device, not for decisions about a patient."
 _FEW_NOISE_PAIRS = 20
 """With fewer, a 95th percentile is the largest value seen."""
 
 
 def answer_embedding(model: LoadedModel, scan: PreparedScan) -> EmbeddingAnswer:
-    """Embed one scan."""
+    """Embed one scan; a model of kind severity tells how far it lies from normal too."""
     embedding_E = model.engine.embed(scan.voxels_CDHW[None])[0]
     manifest = model.manifest
     return EmbeddingAnswer(
@@ -40,6 +43,7 @@ def answer_embedding(model: LoadedModel, scan: PreparedScan) -> EmbeddingAnswer:
         version=manifest.version,
         fingerprint=manifest.inputs.fingerprint,
         scan=_facts(model, scan, embedding_E),
+        severity=_severity(model, embedding_E),
     )
 
 
@@ -113,16 +117,16 @@ def provenance(manifest: Manifest) -> Provenance:
     )
 
 
-def chance_caution(metric: Metric | None) -> str | None:
-    """A sentence when the held-out macro-F1 is unknown or not shown to be above chance."""
+def chance_caution(metric: Metric | None, figure: str = "macro-F1") -> str | None:
+    """A sentence when the held-out figure is unknown or not shown to be above chance."""
     if metric is None:
-        return "The model comes without a held-out macro-F1: how often it is right is unknown."
-    lowest = metric.value if metric.low is None else metric.low
-    if metric.chance is None or lowest > metric.chance:
+        return f"The model comes without a held-out {figure}: how often it is right is unknown."
+    # Without an interval, over fewer subjects than one needs, no value shows anything.
+    if metric.chance is None or (metric.low is not None and metric.low > metric.chance):
         return None
     between = "" if metric.low is None or metric.high is None else f" ({metric.low:.2f} to {metric.high:.2f})"
     return (
-        f"The model is not shown to be better than chance: held-out macro-F1 {metric.value:.2f}{between}, "
+        f"The model is not shown to be better than chance: held-out {figure} {metric.value:.2f}{between}, "
         f"chance {metric.chance:.2f}."
     )
 
@@ -132,6 +136,22 @@ def _facts(model: LoadedModel, scan: PreparedScan, embedding_E: FloatArray) -> S
         sha256=scan.sha256,
         findings=[FindingModel.of(finding) for finding in scan.findings],
         out_of_distribution=model.references.out_of_distribution(embedding_E),
+    )
+
+
+def _severity(model: LoadedModel, embedding_E: FloatArray) -> SeverityAnswer | None:
+    manifest = model.manifest
+    if model.severity is None or manifest.anchor is None:
+        return None
+    distance = float(model.severity.distances(embedding_E[None])[0])
+    by_chance = chance_caution(manifest.metrics.get(SEVERITY_METRIC), "Kendall's tau of distance with grade")
+    kind_of_answer = "The distance tells how far from normal, never which disease."
+    return SeverityAnswer(
+        distance=distance,
+        outcome=manifest.outcome,
+        normal=manifest.anchor.normal,
+        grades=model.severity.grades(distance),
+        caution=[*([] if by_chance is None else [by_chance]), kind_of_answer, _RESEARCH],
     )
 
 
@@ -189,5 +209,4 @@ def _change_cautions(change: Change, uncertainty: Uncertainty, *, is_same_scan: 
 
 def _model_cautions(manifest: Manifest) -> list[str]:
     by_chance = chance_caution(manifest.metrics.get(HEADLINE_METRIC))
-    research = "For research only: not a medical device, not for decisions about a patient."
-    return [research] if by_chance is None else [by_chance, research]
+    return [_RESEARCH] if by_chance is None else [by_chance, _RESEARCH]

@@ -105,6 +105,7 @@ def predict(
         raise UsageError(f"--gap-days {gap_days:g} is negative; exchange the two scans")
     files = {name: _read_scan(uri, name) for name, uri in (("earlier", earlier), ("later", later))}
     model = load_artefact(artefact)
+    model.require_progression(artefact, "predict")
     recipe = model.manifest.inputs.volume_recipe
     scans = {name: prepare(data, recipe, name=name) for name, data in files.items()}
     answer = answer_progression(model, scans["earlier"], scans["later"], gap_days=gap_days)
@@ -120,15 +121,16 @@ def embed(
     batch_size: int = 8,
     json: JsonFlag = False,
 ) -> int:
-    """Embed every volume of a store with an artefact, into one Parquet file.
+    """Embed every scan of a store with an artefact, into one Parquet file.
 
-    The columns are subject_id, session_id, run, day, row, embedding and the store's outcome scores.
+    The columns are subject_id, session_id, run, day, row, embedding and the store's outcome scores; with an artefact of
+    kind severity also severity, the distance from normal, 0 to 2.
 
     Args:
         artefact: Artefact folder, local or gs://, s3://.
         store: Store made with the preprocessing that the artefact was trained on.
         out: Parquet file to write, path or URL.
-        batch_size: Volumes embedded at once.
+        batch_size: Scans embedded at once.
         json: Print the result as JSON.
     """
     from app.registry import load_artefact
@@ -182,7 +184,7 @@ def _present_rows(index: "pa.Table", modality: str) -> "pa.Table":
 
 
 def _embed_rows(model: "LoadedModel", store: "Store", rows: "pa.Table", modality: str, batch_size: int) -> "pa.Table":
-    """The kept columns of `rows` with an embedding column, list<float32>."""
+    """The kept columns of `rows` with a column embedding, list<float32>, and severity where the model tells it."""
     import numpy as np
     import pyarrow as pa
 
@@ -193,14 +195,17 @@ def _embed_rows(model: "LoadedModel", store: "Store", rows: "pa.Table", modality
         for volumes in _read_ahead(store, rows["row"].to_pylist(), modality, batch_size):
             batches.append(model.engine.embed(volumes))
             advance(sum(map(len, batches)), len(rows))
-    embeddings = pa.array(list(np.concatenate(batches)), type=pa.list_(pa.float32()))
-    columns = {name: rows[name] for name in _KEPT_COLUMNS} | {"embedding": embeddings}
+    embeddings_NE = np.concatenate(batches)
+    columns = {name: rows[name] for name in _KEPT_COLUMNS}
+    columns["embedding"] = pa.array(list(embeddings_NE), type=pa.list_(pa.float32()))
+    if model.severity is not None:
+        columns["severity"] = pa.array(model.severity.distances(embeddings_NE), type=pa.float32())
     outcomes = {name: rows[name] for name in rows.column_names if name.startswith(OUTCOME_PREFIX)}
     return pa.table(columns | outcomes)
 
 
 def _read_ahead(store: "Store", rows: Sequence[int], modality: str, batch_size: int) -> "Iterator[np.ndarray]":
-    """Batches of volumes (B, C, D, H, W) in order; the next one is fetched while the caller works on this one."""
+    """Batches (B, ...) of rows in order; the next one is fetched while the caller works on this one."""
     from concurrent.futures import ThreadPoolExecutor
 
     import numpy as np

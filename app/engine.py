@@ -1,4 +1,4 @@
-"""Inference with a loaded program: stored volumes in, embeddings and probabilities out; safe from many threads."""
+"""Inference with a loaded program: stored scans in, embeddings and answers out; safe from many threads."""
 
 import threading
 from typing import Protocol
@@ -12,10 +12,13 @@ from preprocess.types import FloatArray
 
 
 class Program(Protocol):
-    """What model.ts offers; volumes are float32 in [0, 1]."""
+    """What model.ts offers: `embed`, and of `compare` and `severity` that of its kind; scans are float32 in [0, 1]."""
 
     def embed(self, volumes_BCDHW: torch.Tensor) -> torch.Tensor:
         """Embeddings (B, E)."""
+
+    def severity(self, scans_B: torch.Tensor) -> torch.Tensor:
+        """Distance from normal (B,)."""
 
     def compare(self, earlier_BCDHW: torch.Tensor, later_BCDHW: torch.Tensor) -> torch.Tensor:
         """Probabilities (B, 3) of improved, stable, declined."""
@@ -34,10 +37,10 @@ class Engine:
         self._turn = threading.Lock()
 
     def embed(self, volumes_BCDHW: npt.NDArray[np.generic]) -> FloatArray:
-        """Embed volumes in their stored dtype.
+        """Embed volumes in their stored dtype; for an artefact of severity, rows of its modality.
 
         Args:
-            volumes_BCDHW: as `to_volume` gives them, stacked.
+            volumes_BCDHW: as `to_volume` gives them, or as the store holds them, stacked.
 
         Returns:
             float32, shape (B, E).
@@ -55,6 +58,16 @@ class Engine:
         earlier, later = _unit_range(earlier_BCDHW), _unit_range(later_BCDHW)
         with self._turn, torch.inference_mode():
             return _plain(self._program.compare(earlier, later))
+
+    def severity(self, scans_B: npt.NDArray[np.generic]) -> FloatArray:
+        """Distance from normal of rows in their stored dtype.
+
+        Returns:
+            float32, shape (B,), 0 to 2.
+        """
+        scans = _unit_range(scans_B)
+        with self._turn, torch.inference_mode():
+            return _plain(self._program.severity(scans))
 
 
 def _unit_range(volumes_BCDHW: npt.NDArray[np.generic]) -> torch.Tensor:

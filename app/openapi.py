@@ -19,7 +19,7 @@ _REASONS = {
     404: "No such model or version.",
     413: "A scan or body larger than the limit.",
     415: "Neither multipart/form-data nor application/json.",
-    422: "A wrong field, or a scan that cannot be used; `code` and `findings` say why.",
+    422: "A wrong field, a model of another kind, or a scan that cannot be used; `code` and `findings` say why.",
     500: "The service failed.",
     502: "The storage behind a URI refused or could not be reached.",
     503: "Models are not ready, or all places are taken; see Retry-After.",

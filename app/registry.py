@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal, cast
 
-import numpy as np
 import torch
 from pydantic import ValidationError
 
 from app.engine import Engine, Program
 from app.errors import ProblemError
+from app.golden import check_golden
 from app.references import References, parse_references, read_arrays
 from app.schemas import ArtefactStatus
+from app.severity import SeverityReferences, parse_severity
 from preprocess.console import LOG
 from preprocess.errors import ArtefactError, StorageError
 from preprocess.manifest import GOLDEN_NAME, MANIFEST_NAME, PROGRAM_NAME, REFERENCES_NAME, Manifest
@@ -29,11 +30,32 @@ _LOADING = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model that passed every check."""
+    """A model that passed every check.
+
+    Attributes:
+        severity: anchor and distances of an artefact of kind severity; None for one of progression.
+    """
 
     manifest: Manifest
     engine: Engine
     references: References
+    severity: SeverityReferences | None = None
+
+    def require_progression(self, where: str, verb: str) -> None:
+        """Refuse a model that compares no pairs.
+
+        Args:
+            where: how the message names the artefact.
+            verb: what was asked of it.
+
+        Raises:
+            ArtefactError: the artefact is of another kind.
+        """
+        if self.manifest.kind != "progression":
+            raise ArtefactError(
+                f"{where}: an artefact of kind {self.manifest.kind}, and {verb} compares two scans with one of kind "
+                "progression; use interscan embed, which adds each scan's severity"
+            )
 
 
 def load_program(data: bytes) -> Program:
@@ -70,8 +92,13 @@ def load_artefact(uri: str) -> LoadedModel:
         raise ArtefactError(f"{location.uri}/{PROGRAM_NAME}: not a TorchScript file; export the model again") from error
     name = f"{location.uri}/{REFERENCES_NAME}"
     references = parse_references(files[REFERENCES_NAME], name=name, width=manifest.embedding_width)
-    _check_golden(engine, manifest, files[GOLDEN_NAME], name=f"{location.uri}/{GOLDEN_NAME}")
-    return LoadedModel(manifest=manifest, engine=engine, references=references)
+    severity = None
+    if manifest.kind == "severity":
+        arrays = read_arrays(files[REFERENCES_NAME], name=name)
+        severity = parse_severity(arrays, name=name, tolerance=manifest.tolerance)
+    golden_name = f"{location.uri}/{GOLDEN_NAME}"
+    check_golden(engine, manifest, files[GOLDEN_NAME], name=golden_name, severity=severity)
+    return LoadedModel(manifest=manifest, engine=engine, references=references, severity=severity)
 
 
 class Registry:
@@ -148,6 +175,7 @@ class Registry:
     def _load_one(self, place: int, uri: str) -> None:
         try:
             model = load_artefact(uri)
+            _require_volumes(uri, model.manifest, "use interscan embed on a store")
             self._refuse_twin(uri, model.manifest)
         except (ArtefactError, StorageError) as error:
             LOG.error("not ready: %s", error)
@@ -223,41 +251,17 @@ def _check_contract(location: Location, manifest: Manifest) -> None:
             f"{location.uri}: trained on fingerprint {inputs.fingerprint}, but this version preprocesses its recipe as "
             f"{found}; serve it with the version that exported it, or train again"
         )
+    if manifest.kind == "progression":
+        _require_volumes(location.uri, manifest, "train on a modality that is a volume")
+
+
+def _require_volumes(uri: str, manifest: Manifest, remedy: str) -> None:
+    """Refuse a model whose inputs cannot be made from a NIfTI file."""
+    inputs = manifest.inputs
     kind = inputs.volume_recipe.kind_of(inputs.modality)
     if kind != "volume":
         raise ArtefactError(
-            f"{location.uri}: modality {inputs.modality} is of kind {kind}, and answers are given for volumes only; "
-            "train on a modality that is a volume"
+            f"{uri}: modality {inputs.modality} is of kind {kind}, and answers are given for volumes only; {remedy}"
         )
     if inputs.channels != 1:
-        raise ArtefactError(f"{location.uri}: {inputs.channels} channels; a scan gives 1, so it cannot be served")
-
-
-def _check_golden(engine: Engine, manifest: Manifest, data: bytes, *, name: str) -> None:
-    arrays = read_arrays(data, name=name)
-    wanted = ("earlier_BCDHW", "later_BCDHW", "embedding_BE", "probabilities_B3")
-    missing = [key for key in wanted if key not in arrays]
-    if missing:
-        raise ArtefactError(f"{name}: no array {', '.join(missing)}; export the model again")
-    earlier, later, embedding_BE, probabilities_B3 = (arrays[key] for key in wanted)
-    volume = (manifest.inputs.channels, *manifest.inputs.volume_recipe.grid)
-    if not len(earlier) or earlier.shape != later.shape or earlier.shape[1:] != volume:
-        raise ArtefactError(
-            f"{name}: volumes {earlier.shape}, {later.shape} are not (B, {volume}); export the model again"
-        )
-    try:
-        pairs = {
-            "embed": (engine.embed(earlier), embedding_BE, (len(earlier), manifest.embedding_width)),
-            "compare": (engine.compare(earlier, later), probabilities_B3, (len(earlier), 3)),
-        }
-    except (RuntimeError, AttributeError) as error:
-        raise ArtefactError(f"{name}: the model does not run on it; export the model again") from error
-    for method, (found, golden, shape) in pairs.items():
-        if found.shape != shape or golden.shape != shape:
-            raise ArtefactError(f"{name}: {method} gives {found.shape}, golden is {golden.shape}, expected {shape}")
-        difference = float(np.abs(found - golden).max())
-        if not difference <= manifest.tolerance:  # NaN fails too
-            raise ArtefactError(
-                f"{name}: {method} differs from the exported values by {difference:.2g}, more than "
-                f"{manifest.tolerance:.2g}; use the torch version of the export ({manifest.training.torch_version})"
-            )
+        raise ArtefactError(f"{uri}: {inputs.channels} channels; a scan gives 1, so it cannot be served")

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from preprocess.manifest import Metric, OutcomeSpec
+from preprocess.manifest import ArtefactKind, Metric, OutcomeSpec
 from preprocess.types import Finding, Progression
 
 
@@ -117,6 +117,27 @@ class ScanFacts(Schema):
     out_of_distribution: OutOfDistribution
 
 
+class GradeDistances(Schema):
+    """Distances from normal of validation scans of one grade, and where this scan stands among them."""
+
+    grade: float = Field(description="The outcome's score.")
+    count: int
+    median: float
+    lower_quartile: float
+    upper_quartile: float
+    percentile_rank: float = Field(description="Percentage of these scans that lie nearer to normal than this scan.")
+
+
+class SeverityAnswer(Schema):
+    """How far one scan lies from normal."""
+
+    distance: float = Field(description="Cosine distance of its embedding from the normal anchor, 0 to 2.")
+    outcome: OutcomeSpec = Field(description="The score that the grades are of.")
+    normal: float = Field(description="Score of a normal scan.")
+    grades: list[GradeDistances] = Field(description="By grade; which one the distance is typical of.")
+    caution: list[str] = Field(description="What to know before relying on the distance, most important first.")
+
+
 class EmbeddingAnswer(Schema):
     """The embedding of one scan."""
 
@@ -126,6 +147,7 @@ class EmbeddingAnswer(Schema):
     version: str
     fingerprint: str = Field(description="Digest of the preprocessing; compare embeddings only where it is equal.")
     scan: ScanFacts
+    severity: SeverityAnswer | None = Field(default=None, description="Of models of kind severity; null for others.")
 
 
 class Probabilities(Schema):
@@ -220,6 +242,7 @@ class ModelSummary(Schema):
     name: str
     version: str
     is_default: bool
+    kind: ArtefactKind = Field(description="`progression` answers both paths, `severity` only /v1/embeddings.")
     created: datetime
     method: str
     modality: str

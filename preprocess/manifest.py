@@ -1,13 +1,14 @@
 """The artefact's manifest: what an exported model expects, promises and was made from.
 
-The trainer writes it and the service reads it; it stands here because neither imports the other. Files beside it:
-model.ts, embed.pt2, compare.pt2, golden.npz and references.npz (arrays named in `REFERENCE_ARRAYS`).
+The trainer writes it and the service reads it; it stands here because neither imports the other. There are two kinds:
+`progression` compares a pair of volumes, `severity` tells how far one scan lies from normal. Files beside it: model.ts,
+embed.pt2, compare.pt2 or severity.pt2, golden.npz and references.npz (arrays named in `REFERENCE_ARRAYS`).
 """
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from preprocess.recipe import VolumeRecipe
 
@@ -15,8 +16,10 @@ MANIFEST_NAME = "manifest.json"
 PROGRAM_NAME = "model.ts"
 EMBED_PROGRAM_NAME = "embed.pt2"
 COMPARE_PROGRAM_NAME = "compare.pt2"
+SEVERITY_PROGRAM_NAME = "severity.pt2"
 GOLDEN_NAME = "golden.npz"
-"""Arrays: earlier_BCDHW, later_BCDHW (uint8 in the stored scale), embedding_BE, probabilities_B3 (eager float32)."""
+"""Arrays: earlier_BCDHW, later_BCDHW (uint8 in the stored scale), embedding_BE, probabilities_B3 (eager float32).
+Those of kind severity: scans_B (rows of the modality in the stored type), embedding_BE, severity_B (eager float32)."""
 REFERENCES_NAME = "references.npz"
 REFERENCE_ARRAYS = {
     "embeddings_NE": "float32, embeddings of the training scans",
@@ -27,6 +30,17 @@ REFERENCE_ARRAYS = {
     "ood_precision_EE": "float32, inverse of their shrunk covariance",
     "ood_distances_Q": "float32, ascending Mahalanobis distances of validation scans",
 }
+SEVERITY_REFERENCE_ARRAYS = {
+    "anchor_E": "float32, mean embedding of the normal training scans, which severity is measured from",
+    "normal_places_K": "int64, places of those scans in embeddings_NE",
+    "normal_rows_K": "int64, rows of those scans in the store",
+    "validation_distances_V": "float32, severity of the validation scans whose score is known",
+    "validation_grades_V": "float32, their scores",
+}
+"""Beside `REFERENCE_ARRAYS`, in artefacts of kind severity."""
+
+ArtefactKind = Literal["progression", "severity"]
+"""What an artefact answers: `compare` of a pair, or `severity` of one scan; `embed` both."""
 
 
 class Part(BaseModel):
@@ -52,11 +66,15 @@ class OutcomeSpec(Part):
 
 
 class Inputs(Part):
-    """What the model takes: float32 in [0, 1], shape (B, channels, *grid), axes RAS+."""
+    """What the model takes: float32 in [0, 1], a batch of rows as the store has them.
+
+    Attributes:
+        axes: of one row: `RAS` of volumes, (channels, *grid) with axes RAS+; `CHW` of images; `TCHW` of clips.
+    """
 
     modality: str
     channels: int = 1
-    axes: Literal["RAS"] = "RAS"
+    axes: Literal["RAS", "CHW", "TCHW"] = "RAS"
     volume_recipe: VolumeRecipe
     fingerprint: str
 
@@ -85,6 +103,20 @@ class Calibration(Part):
     expected_calibration_error: float | None = None
 
 
+class Anchor(Part):
+    """Which training scans severity is measured from: all normal ones, as `interscan evaluate` does.
+
+    Attributes:
+        normal: score of a normal scan.
+        num_scans: how many normal training scans the anchor is the mean of.
+        num_subjects: of how many subjects.
+    """
+
+    normal: float
+    num_scans: int = Field(ge=1)
+    num_subjects: int = Field(ge=1)
+
+
 class TrainingRun(Part):
     """Where the model comes from."""
 
@@ -102,12 +134,16 @@ class Manifest(Part):
     """The whole manifest.
 
     Attributes:
+        kind: what the artefact answers; manifests without it are of progression.
+        calibration: of kind progression; None for severity, which is a distance and no probability.
+        anchor: of kind severity; None for progression.
         files: SHA-256 of every other file of the artefact, by name.
         tolerance: largest absolute difference accepted between eager, model.ts and pt2 outputs.
         guarantees: properties that hold by construction or were checked at export.
     """
 
     schema_version: Literal[1] = 1
+    kind: ArtefactKind = "progression"
     name: str
     version: str
     created: datetime
@@ -115,7 +151,8 @@ class Manifest(Part):
     embedding_width: int
     inputs: Inputs
     outcome: OutcomeSpec
-    calibration: Calibration
+    calibration: Calibration | None
+    anchor: Anchor | None = None
     metrics: dict[str, Metric]
     files: dict[str, str]
     tolerance: float
@@ -123,3 +160,11 @@ class Manifest(Part):
     intended_use: str
     limitations: tuple[str, ...]
     training: TrainingRun
+
+    @model_validator(mode="after")
+    def _parts_of_its_kind(self) -> Self:
+        is_severity = self.kind == "severity"
+        if is_severity == (self.anchor is None) or is_severity == (self.calibration is not None):
+            wanted = "an anchor and no calibration" if is_severity else "a calibration and no anchor"
+            raise ValueError(f"an artefact of kind {self.kind} has {wanted}")
+        return self

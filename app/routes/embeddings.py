@@ -22,7 +22,7 @@ def embed_scan(asked: ScanDep, service: ServiceDep) -> EmbeddingAnswer:
     """Preprocess a scan exactly as the training data were, and embed it.
 
     Send the file as multipart part `scan`, or `{"uri": ...}` as JSON. Compare embeddings only where model, version and
-    fingerprint are equal.
+    fingerprint are equal. A model of kind severity tells how far the scan lies from normal too.
     """
     model = service.registry.choose(asked.fields.model, asked.fields.version)
     with service.gate.turn():

@@ -25,6 +25,7 @@ def summarise(model: LoadedModel, *, is_default: bool) -> ModelSummary:
         name=manifest.name,
         version=manifest.version,
         is_default=is_default,
+        kind=manifest.kind,
         created=manifest.created,
         method=manifest.method,
         modality=manifest.inputs.modality,

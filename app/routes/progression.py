@@ -4,6 +4,7 @@ from fastapi import APIRouter, Depends
 
 from app.answers import answer_progression
 from app.dependencies import PairDep, ServiceDep, admit
+from app.errors import ProblemError
 from app.openapi import problem_responses, request_body
 from app.schemas import PairFields, ProgressionAnswer, UriPair
 
@@ -33,6 +34,13 @@ def tell_progression(asked: PairDep, service: ServiceDep) -> ProgressionAnswer:
     """
     fields = asked.fields
     model = service.registry.choose(fields.model, fields.version)
+    if model.manifest.kind != "progression":
+        raise ProblemError(
+            422,
+            "wrong_kind",
+            f"model {model.manifest.name} is of kind {model.manifest.kind} and compares no pairs; ask /v1/embeddings "
+            "for each scan's severity, or name a model of kind progression",
+        )
     with service.gate.turn():
         earlier = service.prepare(asked.earlier, model, name="earlier")
         later = service.prepare(asked.later, model, name="later")

@@ -48,6 +48,7 @@ def test_an_answer_is_ambiguous_below_a_margin_of_a_tenth():
         (None, "without a held-out macro-F1"),
         (Metric(value=0.41, low=0.30, high=0.52, chance=0.33), "0.41 (0.30 to 0.52), chance 0.33"),
         (Metric(value=0.30, chance=0.33), "macro-F1 0.30, chance 0.33"),
+        (Metric(value=0.99, chance=0.33), "macro-F1 0.99, chance 0.33"),
     ],
 )
 def test_a_model_not_shown_to_be_better_than_chance_is_called_so(metric, words):

@@ -18,12 +18,12 @@ import pytest
 
 from app.cli import embed, predict, serve
 from app.registry import load_artefact
-from preprocess.errors import ScanError, StoreError, UsageError
+from preprocess.errors import ArtefactError, ScanError, StoreError, UsageError
 from preprocess.index import IndexRecord
 from preprocess.recipe import VolumeRecipe
 from preprocess.storage import Location
 from preprocess.writer import commit, open_rows, prepare_arrays, write_row
-from tests.support.artefacts import RECIPE, WIDTH
+from tests.support.artefacts import PICTURES, RECIPE, WIDTH, write_severity_artefact
 from tests.support.heads import head_nifti
 from tests.support.service import post_pair
 
@@ -38,11 +38,12 @@ def pair(tmp_path: Path) -> tuple[str, str]:
 
 
 def write_store(uri: str, num_rows: int, recipe: VolumeRecipe = RECIPE) -> np.ndarray:
-    """A store whose row 1 is absent; gives all volumes (N, 1, *grid)."""
-    location = Location(uri)
-    volumes = np.random.default_rng(2).integers(0, 256, (num_rows, 1, *recipe.grid), dtype=np.uint8)
-    prepare_arrays(location, recipe, ["T1w"], num_rows)
-    array = open_rows(location, "T1w")
+    """A store whose row 1 is absent; gives all rows (N, ...) of the recipe's modality."""
+    location, modality = Location(uri), recipe.modalities[0]
+    shape = (num_rows, *(recipe.row_shape(modality) or ()))
+    volumes = np.random.default_rng(2).integers(0, 256, shape, dtype=np.uint8)
+    prepare_arrays(location, recipe, [modality], num_rows)
+    array = open_rows(location, modality)
     records = []
     for row, volume in enumerate(volumes):
         is_present = row != 1
@@ -51,7 +52,7 @@ def write_store(uri: str, num_rows: int, recipe: VolumeRecipe = RECIPE) -> np.nd
         records.append(
             IndexRecord(
                 row=row,
-                modality="T1w",
+                modality=modality,
                 subject_id=f"sub-{row // 2}",
                 session_id=f"ses-{row % 2}",
                 run="",
@@ -117,6 +118,35 @@ def test_embed_writes_one_embedding_for_each_present_row(artefact, tmp_path, cap
         np.testing.assert_allclose(embedding, engine.embed(volumes[row][None])[0], rtol=1e-5)
     result = json.loads(capsys.readouterr().out)
     assert (result["num_rows"], result["width"], result["fingerprint"]) == (6, WIDTH, RECIPE.fingerprint())
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, PICTURES])
+def test_embed_adds_the_severity_that_the_program_gives(tmp_path, recipe):
+    rows = write_store(str(tmp_path / "store"), 6, recipe)
+    severe = str(write_severity_artefact(tmp_path / "far", recipe=recipe))
+
+    assert embed(severe, str(tmp_path / "store"), str(tmp_path / "e.parquet"), batch_size=2) == 0
+
+    table = pq.read_table(tmp_path / "e.parquet")
+    assert str(table.schema.field("severity").type) == "float"
+    engine = load_artefact(severe).engine
+    np.testing.assert_allclose(table["severity"].to_pylist(), engine.severity(rows[[0, 2, 3, 4, 5]]), atol=1e-6)
+
+
+def test_embed_with_an_artefact_of_progression_has_no_severity(artefact, tmp_path):
+    write_store(str(tmp_path / "store"), 3)
+
+    embed(str(artefact), str(tmp_path / "store"), str(tmp_path / "e.parquet"))
+
+    assert "severity" not in pq.read_table(tmp_path / "e.parquet").column_names
+
+
+def test_predict_with_an_artefact_of_severity_names_embed(pair, tmp_path):
+    severe = write_severity_artefact(tmp_path / "far")
+
+    with pytest.raises(ArtefactError, match=r"far: an artefact of kind severity.*use interscan embed") as caught:
+        predict(str(severe), *pair)
+    assert "\n" not in str(caught.value)
 
 
 def test_embed_writes_to_a_bucket(artefact, tmp_path):

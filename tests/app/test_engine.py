@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from app.engine import Engine
-from tests.support.artefacts import RECIPE, WIDTH, TinyModel
+from tests.support.artefacts import RECIPE, WIDTH, TinyModel, TinySeverity
 
 VOLUMES = np.random.default_rng(1).integers(0, 256, (5, 1, *RECIPE.grid), dtype=np.uint8)
 
@@ -67,3 +67,14 @@ def test_the_program_is_never_entered_twice_at_once():
         list(pool.map(lambda _: engine.embed(VOLUMES[:1]), range(12)))
 
     assert overlaps == [False] * 12
+
+
+def test_severity_of_a_batch_is_what_its_scans_have_alone():
+    engine = Engine(TinySeverity(torch.linspace(-1, 1, WIDTH), 3).eval())
+
+    together = engine.severity(VOLUMES)
+
+    assert together.shape == (5,)
+    assert together.dtype == np.float32
+    for number, volume in enumerate(VOLUMES):
+        np.testing.assert_allclose(engine.severity(volume[None])[0], together[number], atol=1e-6)

@@ -1,6 +1,5 @@
 """An artefact that breaks its contract in any way is not served, and the reason names the file and the remedy."""
 
-import io
 import json
 
 import fsspec
@@ -12,7 +11,7 @@ from app.registry import Registry, load_artefact
 from preprocess.errors import ArtefactError, StorageError
 from preprocess.manifest import GOLDEN_NAME, MANIFEST_NAME, PROGRAM_NAME, REFERENCES_NAME
 from preprocess.recipe import VolumeRecipe
-from tests.support.artefacts import RECIPE, WIDTH, rewrite_file, write_artefact
+from tests.support.artefacts import PICTURES, RECIPE, WIDTH, rewrite_file, write_artefact, write_severity_artefact
 
 
 @pytest.fixture
@@ -88,25 +87,6 @@ def test_a_modality_that_is_no_volume_cannot_be_served(tmp_path):
         load_artefact(str(folder))
 
 
-@pytest.mark.parametrize("shift", [1e-3, float("nan")])
-def test_golden_values_that_come_out_differently_are_refused(tmp_path, shift):
-    folder = write_artefact(tmp_path / "drifted", golden_shift=shift)
-
-    with pytest.raises(ArtefactError, match="embed differs from the exported values"):
-        load_artefact(str(folder))
-
-
-def test_golden_volumes_of_another_grid_are_refused(folder):
-    buffer = io.BytesIO()
-    volume = np.zeros((1, 1, 8, 8, 8), np.uint8)
-    arrays = {"embedding_BE": np.zeros((1, WIDTH)), "probabilities_B3": np.zeros((1, 3))}
-    np.savez(buffer, earlier_BCDHW=volume, later_BCDHW=volume, **arrays)
-    rewrite_file(folder, GOLDEN_NAME, buffer.getvalue())
-
-    with pytest.raises(ArtefactError, match=r"golden\.npz: volumes \(1, 1, 8, 8, 8\)"):
-        load_artefact(str(folder))
-
-
 def test_a_program_that_is_not_torchscript_is_refused(folder):
     rewrite_file(folder, PROGRAM_NAME, b"not a program")
 
@@ -142,6 +122,47 @@ def test_a_manifest_cannot_have_files_read_from_elsewhere(folder):
 def test_an_unknown_protocol_is_a_storage_error_in_one_line():
     with pytest.raises(StorageError, match="nosuch://x"):
         load_artefact("nosuch://x")
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, PICTURES])
+def test_an_artefact_of_severity_loads_whatever_its_modality_is(tmp_path, recipe):
+    model = load_artefact(str(write_severity_artefact(tmp_path / "far", recipe=recipe)))
+
+    scans = np.full((2, *recipe.row_shape(recipe.modalities[0])), 90, np.uint8)
+    assert model.severity is not None
+    np.testing.assert_allclose(
+        model.severity.distances(model.engine.embed(scans)), model.engine.severity(scans), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("file", [PROGRAM_NAME, GOLDEN_NAME, REFERENCES_NAME])
+def test_one_flipped_bit_is_found_in_an_artefact_of_severity_too(tmp_path, file):
+    folder = write_severity_artefact(tmp_path / "far")
+    data = bytearray((folder / file).read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / file).write_bytes(data)
+
+    with pytest.raises(ArtefactError, match=f"{file}: SHA-256 .* copy the artefact again"):
+        load_artefact(str(folder))
+
+
+def test_a_severity_of_pictures_is_not_served_and_embed_is_named(tmp_path):
+    registry = Registry([str(write_severity_artefact(tmp_path / "far" / "1", recipe=PICTURES))])
+
+    registry.load()
+
+    reason = registry.statuses[0].reason or ""
+    assert reason.startswith("far/1: modality fundus is of kind image, and answers are given for volumes only")
+    assert reason.endswith("use interscan embed on a store")
+    assert "\n" not in reason
+
+
+def test_a_model_of_severity_refuses_to_compare_and_one_of_progression_does_not(folder, tmp_path):
+    load_artefact(str(folder)).require_progression("tiny", "predict")
+    severe = load_artefact(str(write_severity_artefact(tmp_path / "far")))
+
+    with pytest.raises(ArtefactError, match=r"^far: an artefact of kind severity, and predict compares two scans"):
+        severe.require_progression("far", "predict")
 
 
 def test_one_failure_does_not_stop_the_next_artefact_and_hides_the_path(folder, tmp_path):

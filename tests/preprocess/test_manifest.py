@@ -22,13 +22,45 @@ WHOLE: dict[str, Any] = {
         **{"store_index_sha256": "0" * 64, "num_subjects": {"train": 9}, "git_revision": "", "torch_version": "2.13.0"},
     },
 }
+SEVERITY_ANCHOR = {"normal": 0.0, "num_scans": 5, "num_subjects": 3}
+SEVERITY = {"kind": "severity", "calibration": None, "anchor": SEVERITY_ANCHOR}
 
 
 def test_a_manifest_survives_json() -> None:
     manifest = Manifest.model_validate(WHOLE)
     assert Manifest.model_validate_json(manifest.model_dump_json()) == manifest
     assert manifest.inputs.axes == "RAS"
+    assert manifest.calibration is not None
     assert manifest.calibration.expected_calibration_error is None
+
+
+def test_a_manifest_without_a_kind_is_of_progression() -> None:
+    manifest = Manifest.model_validate(WHOLE)
+    assert (manifest.kind, manifest.anchor) == ("progression", None)
+
+
+def test_one_of_severity_has_an_anchor_in_the_place_of_a_calibration() -> None:
+    manifest = Manifest.model_validate({**WHOLE, **SEVERITY})
+    assert Manifest.model_validate_json(manifest.model_dump_json()) == manifest
+    assert manifest.anchor is not None
+    assert (manifest.anchor.normal, manifest.anchor.num_scans, manifest.anchor.num_subjects) == (0.0, 5, 3)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"calibration": None},
+        {"anchor": SEVERITY_ANCHOR},
+        {"kind": "severity"},
+        {"kind": "severity", "calibration": None},
+        {"kind": "severity", "anchor": SEVERITY_ANCHOR},
+        {"kind": "severity", "calibration": None, "anchor": {**SEVERITY_ANCHOR, "num_scans": 0}},
+        {"kind": "regression"},
+    ],
+)
+def test_parts_that_do_not_belong_to_the_kind_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=r"kind|anchor"):
+        Manifest.model_validate({**WHOLE, **change})
 
 
 @pytest.mark.parametrize("missing", sorted(set(WHOLE) - {"schema_version"}))

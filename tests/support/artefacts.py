@@ -1,4 +1,4 @@
-"""A tiny artefact that keeps the whole contract: scripted antisymmetric model, references, golden values, manifest."""
+"""Tiny artefacts of both kinds that keep the whole contract: scripted model, references, golden values, manifest."""
 
 import hashlib
 import io
@@ -43,6 +43,104 @@ class TinyModel(torch.nn.Module):
         # The two exchangeable terms are added first, so that exchanging them changes no bit of the sum.
         total_B = (up_B + down_B) + self.steadiness
         return torch.stack([up_B / total_B, stable_B / total_B, down_B / total_B], dim=1)
+
+
+class TinySeverity(torch.nn.Module):
+    """Mean grey value of the cells of a 2 x 2 (x 2) grid, minus a constant, and its cosine distance from an anchor."""
+
+    def __init__(self, anchor_E: torch.Tensor, num_axes: int) -> None:
+        super().__init__()
+        self.register_buffer("anchor_E", anchor_E)
+        self.is_flat = num_axes == 2
+
+    def forward(self, scans_B: torch.Tensor) -> torch.Tensor:
+        return self.embed(scans_B)
+
+    @torch.jit.export
+    def embed(self, scans_B: torch.Tensor) -> torch.Tensor:
+        if self.is_flat:
+            return torch.nn.functional.adaptive_avg_pool2d(scans_B, 2).flatten(1) - 0.2
+        return torch.nn.functional.adaptive_avg_pool3d(scans_B, 2).flatten(1) - 0.2
+
+    @torch.jit.export
+    def severity(self, scans_B: torch.Tensor) -> torch.Tensor:
+        return 1.0 - torch.nn.functional.cosine_similarity(self.embed(scans_B), self.anchor_E[None], dim=1)
+
+
+PICTURES = VolumeRecipe(modalities=("fundus",), kinds={"fundus": "image"}, image={"size": (16, 16)})
+
+
+def write_severity_artefact(
+    folder: Path,
+    *,
+    name: str = "far",
+    recipe: VolumeRecipe = RECIPE,
+    tau: tuple[float, float, float] | None = (0.5, 0.3, 0.7),
+    changes: dict[str, Any] | None = None,
+    golden_changes: dict[str, np.ndarray] | None = None,
+    reference_changes: dict[str, np.ndarray] | None = None,
+) -> Path:
+    """Write an artefact of kind severity: of volumes with RECIPE, of images with PICTURES.
+
+    Args:
+        folder: made when missing.
+        name: of the model.
+        recipe: of its inputs.
+        tau: value, low and high of severity_tau_b; None leaves the metric out.
+        changes: keys of the manifest to replace, at the top level.
+        golden_changes: arrays of golden.npz to replace.
+        reference_changes: arrays of references.npz to replace.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    modality = recipe.modalities[0]
+    shape = recipe.row_shape(modality)
+    assert shape is not None
+    width = 2 ** (len(shape) - 1) * shape[0]
+    references = _references((), width)
+    places_K = np.array([1, 4, 9], dtype=np.int64)
+    anchor_E = references["embeddings_NE"][places_K].astype(np.float64).mean(axis=0).astype(np.float32)
+    references |= {
+        "anchor_E": anchor_E,
+        "normal_places_K": places_K,
+        "normal_rows_K": places_K + 100,
+        "validation_distances_V": np.array([0.3, 0.1, 0.2, 0.5, 0.7, 0.6], dtype=np.float32),
+        "validation_grades_V": np.array([0, 0, 0, 2, 2, 2], dtype=np.float32),
+    }
+    model = TinySeverity(torch.from_numpy(anchor_E), len(shape) - 1).eval()
+    scans_B = np.random.default_rng(7).integers(0, 256, (2, *shape), dtype=np.uint8)
+    inputs = torch.from_numpy(scans_B.astype(np.float32) * np.float32(unit_scale("uint8")))
+    with torch.no_grad():
+        golden = {
+            "scans_B": scans_B,
+            "embedding_BE": model.embed(inputs).numpy(),
+            "severity_B": model.severity(inputs).numpy(),
+        }
+    files = {
+        PROGRAM_NAME: _script(model),
+        GOLDEN_NAME: _npz(**(golden | (golden_changes or {}))),
+        REFERENCES_NAME: _npz(**(references | (reference_changes or {}))),
+    }
+    for file, data in files.items():
+        (folder / file).write_bytes(data)
+    low_high = {} if tau is None else dict(zip(("value", "low", "high"), tau, strict=True))
+    manifest = _manifest(name, "1", files, None) | {
+        "kind": "severity",
+        "embedding_width": width,
+        "calibration": None,
+        "anchor": {"normal": 0.0, "num_scans": 3, "num_subjects": 2},
+        "outcome": {"name": "grade", "higher_is_better": False, "threshold": 1.0},
+        "metrics": {} if tau is None else {"severity_tau_b": {**low_high, "chance": 0.0, "num": 30}},
+        "inputs": {
+            "modality": modality,
+            "channels": shape[0],
+            "axes": "RAS" if len(shape) == 4 else "CHW",
+            "volume_recipe": recipe.model_dump(mode="json"),
+            "fingerprint": recipe.fingerprint(),
+        },
+        "guarantees": ["severity is the distance from the anchor"],
+    }
+    (folder / MANIFEST_NAME).write_text(json.dumps(manifest | (changes or {})))
+    return folder
 
 
 def write_artefact(
@@ -115,14 +213,14 @@ def _golden(model: TinyModel, shift: float) -> dict[str, np.ndarray]:
     }
 
 
-def _references(noise_distances: tuple[float, ...]) -> dict[str, np.ndarray]:
+def _references(noise_distances: tuple[float, ...], width: int = WIDTH) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(3)
-    embeddings = rng.normal(0.15, 0.1, (40, WIDTH)).astype(np.float32)
+    embeddings = rng.normal(0.15, 0.1, (40, width)).astype(np.float32)
     scores = rng.integers(10, 31, 40).astype(np.float32)
     scores[::10] = np.nan
     mean = embeddings.mean(0)
-    precision = np.linalg.inv(np.cov(embeddings.T) + 0.01 * np.eye(WIDTH)).astype(np.float32)
-    offsets = rng.normal(0.15, 0.1, (200, WIDTH)) - mean
+    precision = np.linalg.inv(np.cov(embeddings.T) + 0.01 * np.eye(width)).astype(np.float32)
+    offsets = rng.normal(0.15, 0.1, (200, width)) - mean
     distances = np.sort(np.sqrt(np.einsum("ne,ef,nf->n", offsets, precision, offsets)))
     return {
         "embeddings_NE": embeddings,

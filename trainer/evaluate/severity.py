@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from preprocess.errors import UsageError
 from trainer.evaluate.evaluation import Metric
 from trainer.evaluate.metrics import expected_macro_f1
 from trainer.evaluate.published import (
@@ -22,6 +23,7 @@ from trainer.evaluate.published import (
     interval_maker,
 )
 from trainer.evaluate.similarity import unit_rows
+from trainer.recipe import TrainRecipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,31 @@ def severity_figures(
         tau_b_abnormal=put(abnormal_tau, 0.0),
         auc_abnormal=put(lambda rows: area_under_curve(grade_N[rows] > 0, distance_N[rows]), 0.5),
     )
+
+
+def normal_score(recipe: TrainRecipe) -> float:
+    """Which score is normal: what the recipe's objectives call so, 0 where none says."""
+    named = (getattr(term, "normal", None) for term in recipe.terms)
+    return next((float(normal) for normal in named if normal is not None), 0.0)
+
+
+def normal_places(scores_N: npt.ArrayLike, normal: float) -> Integers:
+    """Places (K,) of the normal scans among training scans.
+
+    Args:
+        scores_N: of the training scans, NaN where unknown.
+        normal: score of a normal scan.
+
+    Raises:
+        UsageError: there is none.
+    """
+    places_K = np.flatnonzero(np.asarray(scores_N) == normal)
+    if not len(places_K):
+        raise UsageError(
+            f"no training scan has the score {normal:g}, which the recipe calls normal, so there is no anchor to "
+            "measure severity from; train with `normal` set to the score of a normal scan"
+        )
+    return places_K
 
 
 def anchor_distances(embeddings_NE: npt.ArrayLike, normal_KE: npt.ArrayLike) -> Floats:

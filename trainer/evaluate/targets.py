@@ -16,7 +16,7 @@ from trainer.evaluate.mlp_probe import mlp_probe
 from trainer.evaluate.pair_figures import distance_correlation, stranger_pairs
 from trainer.evaluate.probes import Examples, ridge_probe
 from trainer.evaluate.published import RegressionFigures, progression_figures, regression_figures
-from trainer.evaluate.severity import SeverityFigures, anchor_distances, severity_figures
+from trainer.evaluate.severity import SeverityFigures, anchor_distances, normal_places, severity_figures
 
 _NUM_BINS = 10
 """Bins of the training scores' range in which by-shot errors count training scans."""
@@ -52,6 +52,7 @@ def target_metrics(
     *,
     normal: float,
     seed: int,
+    num_resamples: int = 2000,
 ) -> dict[str, Metric]:
     """Figures of a probe on frozen embeddings.
 
@@ -62,44 +63,60 @@ def target_metrics(
         held_out: subjects that are scored.
         normal: grade of a normal scan, whose training embeddings make the anchor of severity.
         seed: of probes and bootstrap.
+        num_resamples: of the bootstrap; 0 gives figures without intervals.
 
     Raises:
         UsageError: the scores of the training subjects cannot be learned from, for example one class only.
     """
     if target == "regression":
-        return _regression(training.examples(), validation.examples(), held_out.examples(), seed)
-    return _severity(training.examples(), validation.examples(), held_out.examples(), normal, seed)
+        return _regression(training.examples(), validation.examples(), held_out.examples(), seed, num_resamples)
+    return _severity(training.examples(), validation.examples(), held_out.examples(), normal, seed, num_resamples)
 
 
-def stranger_correlation(held_out: Embedded, seed: int) -> Metric:
+def stranger_correlation(held_out: Embedded, seed: int, num_resamples: int = 2000) -> Metric:
     """LEARNER's figure: Spearman's rho of |score difference| with cosine distance, over pairs of different people."""
     cohort = held_out.cohort
     pairs = stranger_pairs(held_out.embeddings_NE, cohort.scores_N, cohort.subject_ids, seed=seed)
-    return distance_correlation(pairs, cohort.subject_ids, seed=seed)
+    return distance_correlation(pairs, cohort.subject_ids, seed=seed, num_resamples=num_resamples)
 
 
-def accuracy(labels_P: np.ndarray, predicted_P: np.ndarray, subjects_P: np.ndarray, seed: int) -> Metric:
+def accuracy(
+    labels_P: np.ndarray, predicted_P: np.ndarray, subjects_P: np.ndarray, seed: int, num_resamples: int = 2000
+) -> Metric:
     """Accuracy of three-class change, which LEARNER reports beside macro-F1."""
-    return progression_figures(labels_P, predicted_P, subjects_P, seed=seed).accuracy
+    return progression_figures(labels_P, predicted_P, subjects_P, seed=seed, num_resamples=num_resamples).accuracy
 
 
-def _regression(training: Examples, validation: Examples, held_out: Examples, seed: int) -> dict[str, Metric]:
+def _regression(
+    training: Examples, validation: Examples, held_out: Examples, seed: int, num_resamples: int
+) -> dict[str, Metric]:
     probe = ridge_probe(training, validation, seed=seed)
     true_N, guess_N = held_out.labels_N.astype(float), probe.predict(held_out.features_NF)
     train_T = training.labels_N.astype(float)
     width = float(np.ptp(train_T)) / _NUM_BINS or 1.0
     found = _named(
         "probe_",
-        regression_figures(true_N, guess_N, held_out.subject_ids_N, train_scores_T=train_T, bin_width=width, seed=seed),
+        regression_figures(
+            true_N,
+            guess_N,
+            held_out.subject_ids_N,
+            train_scores_T=train_T,
+            bin_width=width,
+            seed=seed,
+            num_resamples=num_resamples,
+        ),
     )
     rho = cluster_bootstrap(
-        lambda rows: metrics.score_regression(guess_N[rows], true_N[rows]).spearman, held_out.subject_ids_N, seed=seed
+        lambda rows: metrics.score_regression(guess_N[rows], true_N[rows]).spearman,
+        held_out.subject_ids_N,
+        seed=seed,
+        num_resamples=num_resamples,
     )
     return {"probe_spearman": Metric.from_interval(rho, num=len(true_N), chance=0.0), **found}
 
 
 def _severity(
-    training: Examples, validation: Examples, held_out: Examples, normal: float, seed: int
+    training: Examples, validation: Examples, held_out: Examples, normal: float, seed: int, num_resamples: int
 ) -> dict[str, Metric]:
     grades, code_N = np.unique(training.labels_N, return_inverse=True)
     # Grades in order, the normal one first, whatever numbers the table uses.
@@ -109,7 +126,7 @@ def _severity(
         for one in (_of_grades(validation, grades), _of_grades(held_out, grades))
     )
     probe = mlp_probe(coded, chosen, seed=seed)
-    normals_KE = training.features_NF[training.labels_N == normal]
+    normals_KE = training.features_NF[normal_places(training.labels_N, normal)]
     figures = severity_figures(
         scored.labels_N,
         probe.predict(scored.features_NF),
@@ -117,6 +134,7 @@ def _severity(
         scored.subject_ids_N,
         num_grades=len(grades),
         seed=seed,
+        num_resamples=num_resamples,
     )
     return _named("severity_", figures)
 

@@ -2,7 +2,9 @@
 
 import hashlib
 import io
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,6 +15,8 @@ from preprocess.manifest import (
     GOLDEN_NAME,
     MANIFEST_NAME,
     REFERENCES_NAME,
+    Anchor,
+    ArtefactKind,
     Calibration,
     Inputs,
     Manifest,
@@ -26,8 +30,16 @@ from trainer.data.cohort import Cohort, read_cohort
 from trainer.data.splits import SPLITS
 from trainer.evaluate.evaluation import Evaluation
 from trainer.evaluate.run import METRICS_NAME
+from trainer.evaluate.severity import normal_places, normal_score
 from trainer.export.programs import BATCH_SIZES, TOLERANCE, export_programs
 from trainer.export.references import build_references
+from trainer.export.severity import (
+    SeverityModel,
+    describe_anchor,
+    severity_golden,
+    severity_model,
+    severity_references,
+)
 from trainer.fit.embedding import embed_cohort
 from trainer.fit.precision import Compute
 from trainer.fit.run import Run
@@ -37,12 +49,36 @@ INTENDED_USE = (
     "Research on change between repeated scans of one person, of the modality and preprocessing named under inputs. "
     "Not a medical device; no basis for a diagnosis or a treatment."
 )
+SEVERITY_USE = (
+    "Research on how far a scan lies from normal ones, of the modality and preprocessing named under inputs. "
+    "Not a medical device; no basis for a diagnosis or a treatment."
+)
+SEVERITY_LIMITS = (
+    "Distance from normal tells how far, never which disease: two diseases of equal severity lie equally far.",
+    "Whatever sets the normal scans apart, such as a camera or a site, is part of the distance.",
+)
+AXES: dict[str, Literal["RAS", "CHW", "TCHW"]] = {"volume": "RAS", "image": "CHW", "clip": "TCHW"}
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What depends on the kind of artefact."""
+
+    kind: ArtefactKind
+    model: PairModel | SeverityModel
+    golden: dict[str, np.ndarray]
+    references: dict[str, np.ndarray]
+    guarantee: str
+    intended_use: str
+    calibration: Calibration | None = None
+    anchor: Anchor | None = None
+    limits: tuple[str, ...] = ()
 
 
 def export_run(
     run: Run, artefact: Location, *, name: str | None = None, version: str = "1", store_uri: str | None = None
 ) -> Manifest:
-    """Write a run's artefact.
+    """Write a run's artefact: of kind progression or severity, as the recipe's target is.
 
     Args:
         run: finished and evaluated.
@@ -52,35 +88,39 @@ def export_run(
         store_uri: where the run's store is now, if it was moved.
 
     Raises:
-        RunError: the run is not finished or not evaluated, or has no progression head.
-        ArtefactError: an artefact is there already, or an exported program differs from the model.
+        RunError: the run is not finished or not evaluated, or has no progression head or no normal scan.
+        ArtefactError: an artefact is there already, the run's target cannot be exported, or an exported program
+            differs from the model.
         StoreError: the store is another one.
     """
     if artefact.exists(MANIFEST_NAME):
         raise ArtefactError(f"{artefact.uri}: holds an artefact already; artefacts never change, choose another folder")
-    if run.recipe.data.modalities or run.recipe.target != "progression":
-        raise ArtefactError(
-            f"{run.location.uri}: the run's target is {run.recipe.target} on "
-            f"{', '.join(run.recipe.data.modalities) or run.recipe.data.modality}; an artefact answers progression "
-            "from one volume, so export a run of that target"
-        )
+    _refuse_other_targets(run)
     evaluation = _read_evaluation(run)
     store = run.open_store(store_uri)
     trained = load_trained(run, store)
-    model = trained.pair_model()
-    shape = store.layout(run.recipe.data.modality).shape
-    programs = export_programs(model, shape)
-    cohort = read_cohort(store, run.recipe.data.modality, run.recipe.outcome.name)
+    is_severity = run.recipe.target == "severity"
+    content = _severity(trained, store) if is_severity else _progression(trained, store, evaluation)
     files = {
-        **programs.files,
-        GOLDEN_NAME: _npz(_golden(model, shape, store.manifest.recipe.dtype)),
-        REFERENCES_NAME: _npz(_references(trained, store, cohort)),
+        **export_programs(content.model, store.layout(run.recipe.data.modality).shape).files,
+        GOLDEN_NAME: _npz(content.golden),
+        REFERENCES_NAME: _npz(content.references),
     }
-    manifest = _manifest(trained, store, evaluation, files, name=name or run.recipe.name, version=version)
+    manifest = _manifest(trained, store, evaluation, content, files, name=name or run.recipe.name, version=version)
     for file_name, data in files.items():
         artefact.write(file_name, data)
     artefact.write(MANIFEST_NAME, manifest.model_dump_json(indent=2).encode())
     return manifest
+
+
+def _refuse_other_targets(run: Run) -> None:
+    data, target = run.recipe.data, run.recipe.target
+    if data.modalities or target not in ("progression", "severity"):
+        raise ArtefactError(
+            f"{run.location.uri}: the run's target is {target} on {', '.join(data.modalities) or data.modality}; an "
+            "artefact answers progression from one volume or severity from one scan, so export a run whose target is "
+            "progression or severity, of one modality"
+        )
 
 
 def _read_evaluation(run: Run) -> Evaluation:
@@ -91,6 +131,59 @@ def _read_evaluation(run: Run) -> Evaluation:
         raise RunError(
             f"{run.location.uri}: {found}, and an artefact states its held-out figures; run interscan evaluate first"
         ) from error
+
+
+def _progression(trained: Trained, store: Store, evaluation: Evaluation) -> _Content:
+    model = trained.pair_model()
+    parts = _embedded_parts(trained, store)
+    head = trained.result["progression_head"]
+    error = evaluation.metrics.get("calibration_error")
+    return _Content(
+        kind="progression",
+        model=model,
+        golden=_golden(model, store.layout(trained.run.recipe.data.modality).shape, store.manifest.recipe.dtype),
+        references=build_references(trained.run.recipe, *parts),
+        guarantee="exchanging the two scans exchanges P(improved) and P(declined) exactly",
+        intended_use=INTENDED_USE,
+        calibration=Calibration(
+            temperature=head["temperature"],
+            num_pairs=head["num_validation"],
+            expected_calibration_error=error.value if error else None,
+        ),
+    )
+
+
+def _severity(trained: Trained, store: Store) -> _Content:
+    recipe, where = trained.run.recipe, trained.run.location.uri
+    modality, normal = recipe.data.modality, normal_score(trained.run.recipe)
+    training, training_NE, validation, validation_NE = _embedded_parts(trained, store)
+    places_K = normal_places(training.scores_N, normal)
+    model = severity_model(trained.encoder, training_NE[places_K], where=where)
+    anchor = describe_anchor(training, places_K, normal)
+    own = severity_references(model, training, places_K, training_NE, validation, validation_NE)
+    return _Content(
+        kind="severity",
+        model=model,
+        golden=severity_golden(model, store.layout(modality).shape, store.manifest.recipe.dtype_of(modality)),
+        references=build_references(recipe, training, training_NE, validation, validation_NE) | own,
+        guarantee=f"severity is the cosine distance, 0 to 2, of the embedding from the mean of all {anchor.num_scans} "
+        "normal training scans, which is the distance that the metrics were measured on",
+        intended_use=SEVERITY_USE,
+        anchor=anchor,
+        limits=SEVERITY_LIMITS,
+    )
+
+
+def _embedded_parts(trained: Trained, store: Store) -> tuple[Cohort, np.ndarray, Cohort, np.ndarray]:
+    """Training scans, their embeddings, validation scans, their embeddings."""
+    run, modality = trained.run, trained.run.recipe.data.modality
+    cohort = read_cohort(store, modality, run.recipe.outcome.name)
+    exact = Compute(torch.device("cpu"), torch.float32)
+    training, validation = (cohort.of_subjects(run.split.of(part)) for part in ("train", "validation"))
+    training_NE, validation_NE = (
+        embed_cohort(trained.encoder, store, modality, part, exact) for part in (training, validation)
+    )
+    return training, training_NE, validation, validation_NE
 
 
 @torch.no_grad()
@@ -107,16 +200,6 @@ def _golden(model: PairModel, shape: tuple[int, ...], dtype: str) -> dict[str, n
     }
 
 
-def _references(trained: Trained, store: Store, cohort: Cohort) -> dict[str, np.ndarray]:
-    run = trained.run
-    exact = Compute(torch.device("cpu"), torch.float32)
-    training, validation = (cohort.of_subjects(run.split.of(part)) for part in ("train", "validation"))
-    training_NE, validation_NE = (
-        embed_cohort(trained.encoder, store, run.recipe.data.modality, part, exact) for part in (training, validation)
-    )
-    return build_references(run.recipe, training, training_NE, validation, validation_NE)
-
-
 def _npz(arrays: dict[str, np.ndarray]) -> bytes:
     sink = io.BytesIO()
     np.savez_compressed(sink, allow_pickle=False, **arrays)
@@ -124,7 +207,14 @@ def _npz(arrays: dict[str, np.ndarray]) -> bytes:
 
 
 def _manifest(
-    trained: Trained, store: Store, evaluation: Evaluation, files: dict[str, bytes], *, name: str, version: str
+    trained: Trained,
+    store: Store,
+    evaluation: Evaluation,
+    content: _Content,
+    files: dict[str, bytes],
+    *,
+    name: str,
+    version: str,
 ) -> Manifest:
     run, result = trained.run, trained.result
     recipe = run.recipe
@@ -133,8 +223,10 @@ def _manifest(
         for key, metric in evaluation.metrics.items()
         if metric.value is not None
     }
-    calibration_error = measured.get("calibration_error")
+    kind = store.manifest.recipe.kind_of(recipe.data.modality)
+    shape = store.layout(recipe.data.modality).shape
     return Manifest(
+        kind=content.kind,
         name=name,
         version=version,
         created=datetime.now(UTC).replace(microsecond=0),
@@ -142,27 +234,25 @@ def _manifest(
         embedding_width=recipe.encoder.embedding_width,
         inputs=Inputs(
             modality=recipe.data.modality,
-            channels=store.layout(recipe.data.modality).shape[0],
+            channels=shape[1 if kind == "clip" else 0],
+            axes=AXES[kind],
             volume_recipe=store.manifest.recipe,
             fingerprint=store.manifest.fingerprint,
         ),
         outcome=recipe.outcome,
-        calibration=Calibration(
-            temperature=result["progression_head"]["temperature"],
-            num_pairs=result["progression_head"]["num_validation"],
-            expected_calibration_error=calibration_error.value if calibration_error else None,
-        ),
+        calibration=content.calibration,
+        anchor=content.anchor,
         metrics=measured,
         files={file_name: hashlib.sha256(data).hexdigest() for file_name, data in files.items()},
         tolerance=TOLERANCE,
         guarantees=(
-            "exchanging the two scans exchanges P(improved) and P(declined) exactly",
+            content.guarantee,
             f"eager, TorchScript and torch.export outputs agree within {TOLERANCE:g} at batch sizes "
             f"{', '.join(map(str, BATCH_SIZES))}, checked at export",
-            "metrics are of subjects that neither training nor calibration saw",
+            "metrics are of subjects that neither training nor validation saw",
         ),
-        intended_use=INTENDED_USE,
-        limitations=(*evaluation.notes, *evaluation.caveats),
+        intended_use=content.intended_use,
+        limitations=(*content.limits, *evaluation.notes, *evaluation.caveats),
         training=TrainingRun(
             run_uri=run.location.uri,
             checkpoint=result["model_sha256"],

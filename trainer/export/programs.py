@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from preprocess.errors import ArtefactError
-from preprocess.manifest import COMPARE_PROGRAM_NAME, EMBED_PROGRAM_NAME, PROGRAM_NAME
+from preprocess.manifest import COMPARE_PROGRAM_NAME, EMBED_PROGRAM_NAME, PROGRAM_NAME, SEVERITY_PROGRAM_NAME
+from trainer.export.severity import SeverityModel
 from trainer.fit.trained import PairModel
 
 BATCH_SIZES = (1, 3, 8)
@@ -22,12 +23,12 @@ TOLERANCE = 1e-5
 
 
 class _Embed(nn.Module):
-    def __init__(self, model: PairModel) -> None:
+    def __init__(self, model: PairModel | SeverityModel) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, volumes_BCDHW: torch.Tensor) -> torch.Tensor:
-        return self.model.embed(volumes_BCDHW)
+    def forward(self, scans_B: torch.Tensor) -> torch.Tensor:
+        return self.model.embed(scans_B)
 
 
 class _Compare(nn.Module):
@@ -37,6 +38,25 @@ class _Compare(nn.Module):
 
     def forward(self, earlier_BCDHW: torch.Tensor, later_BCDHW: torch.Tensor) -> torch.Tensor:
         return self.model.compare(earlier_BCDHW, later_BCDHW)
+
+
+class _Severity(nn.Module):
+    def __init__(self, model: SeverityModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, scans_B: torch.Tensor) -> torch.Tensor:
+        return self.model.severity(scans_B)
+
+
+@dataclass(frozen=True, slots=True)
+class _Method:
+    """One method of the model: its name in model.ts, the same as a module of its own, its file, and its inputs."""
+
+    name: str
+    module: nn.Module
+    file_name: str
+    num_inputs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,56 +73,65 @@ class Programs:
 
 
 @torch.no_grad()
-def export_programs(model: PairModel, volume_shape: tuple[int, ...]) -> Programs:
+def export_programs(model: PairModel | SeverityModel, row_shape: tuple[int, ...]) -> Programs:
     """Export and compare.
 
     Args:
         model: in evaluation mode, on the CPU, float32.
-        volume_shape: (C, D, H, W).
+        row_shape: of one input: (C, D, H, W) of a volume, (T, C, H, W) of a clip, (C, H, W) of an image.
 
     Raises:
         ArtefactError: an exported program differs from the model by more than `TOLERANCE`.
     """
     draws = torch.Generator().manual_seed(0)
-    example = [torch.rand((3, *volume_shape), generator=draws) for _ in range(2)]
-    script_data, script = _torchscript(model, *example)
-    files = {
-        PROGRAM_NAME: script_data,
-        EMBED_PROGRAM_NAME: _exported(_Embed(model).eval(), (example[0],)),
-        COMPARE_PROGRAM_NAME: _exported(_Compare(model).eval(), tuple(example)),
-    }
-    embed = torch.export.load(io.BytesIO(files[EMBED_PROGRAM_NAME])).module()
-    compare = torch.export.load(io.BytesIO(files[COMPARE_PROGRAM_NAME])).module()
+    example = tuple(torch.rand((3, *row_shape), generator=draws) for _ in range(2))
+    methods = _methods(model)
+    script_data, script = _torchscript(model, {one.name: example[: one.num_inputs] for one in methods})
+    files = {PROGRAM_NAME: script_data}
+    files |= {one.file_name: _exported(one.module.eval(), example[: one.num_inputs]) for one in methods}
+    loaded = {one.name: torch.export.load(io.BytesIO(files[one.file_name])).module() for one in methods}
     largest = 0.0
     for batch_size in BATCH_SIZES:
-        earlier, later = (torch.rand((batch_size, *volume_shape), generator=draws) for _ in range(2))
-        embeddings, probabilities = model.embed(earlier), model.compare(earlier, later)
-        outputs = {
-            f"{PROGRAM_NAME} embed": (script.embed(earlier), embeddings),
-            f"{PROGRAM_NAME} compare": (script.compare(earlier, later), probabilities),
-            EMBED_PROGRAM_NAME: (embed(earlier), embeddings),
-            COMPARE_PROGRAM_NAME: (compare(earlier, later), probabilities),
-        }
-        for name, (exported, eager) in outputs.items():
-            difference = float((exported - eager).abs().max())
-            if not difference <= TOLERANCE:
-                raise ArtefactError(
-                    f"{name} differs from the model by {difference:.2g} at batch {batch_size}, above {TOLERANCE:g}; "
-                    "nothing was exported"
-                )
-            largest = max(largest, difference)
+        scans = tuple(torch.rand((batch_size, *row_shape), generator=draws) for _ in range(2))
+        for one in methods:
+            inputs = scans[: one.num_inputs]
+            eager = one.module(*inputs)
+            outputs = {
+                f"{PROGRAM_NAME} {one.name}": getattr(script, one.name)(*inputs),
+                one.file_name: loaded[one.name](*inputs),
+            }
+            for name, exported in outputs.items():
+                difference = float((exported - eager).abs().max())
+                if not difference <= TOLERANCE:
+                    raise ArtefactError(
+                        f"{name} differs from the model by {difference:.2g} at batch {batch_size}, above "
+                        f"{TOLERANCE:g}; nothing was exported"
+                    )
+                largest = max(largest, difference)
     return Programs(files, largest)
 
 
-def _torchscript(model: PairModel, earlier: torch.Tensor, later: torch.Tensor) -> tuple[bytes, PairModel]:
-    """The model as a TorchScript file, and what that file holds when it is loaded again."""
+def _methods(model: PairModel | SeverityModel) -> tuple[_Method, _Method]:
+    """`embed`, and what the model answers."""
+    embed = _Method("embed", _Embed(model), EMBED_PROGRAM_NAME, 1)
+    if isinstance(model, PairModel):
+        return embed, _Method("compare", _Compare(model), COMPARE_PROGRAM_NAME, 2)
+    return embed, _Method("severity", _Severity(model), SEVERITY_PROGRAM_NAME, 1)
+
+
+def _torchscript(model: nn.Module, inputs: dict[str, tuple[torch.Tensor, ...]]) -> tuple[bytes, nn.Module]:
+    """The model as a TorchScript file, and what that file holds when it is loaded again.
+
+    Args:
+        model: in evaluation mode.
+        inputs: an example by method.
+    """
     sink = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".*torch\.jit.* is deprecated", category=DeprecationWarning)
-        inputs = {"embed": earlier, "compare": (earlier, later)}
         torch.jit.save(torch.jit.trace_module(model, inputs), sink)  # type: ignore[no-untyped-call]
         sink.seek(0)
-        loaded: PairModel = torch.jit.load(sink, map_location="cpu")  # type: ignore[no-untyped-call]
+        loaded: nn.Module = torch.jit.load(sink, map_location="cpu")  # type: ignore[no-untyped-call]
     return sink.getvalue(), loaded
 
 

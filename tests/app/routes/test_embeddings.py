@@ -10,9 +10,9 @@ from app.registry import load_program
 from preprocess.manifest import PROGRAM_NAME
 from preprocess.readers import read_nifti
 from preprocess.transforms import to_volume
-from tests.support.artefacts import RECIPE, WIDTH
+from tests.support.artefacts import RECIPE, WIDTH, write_severity_artefact
 from tests.support.heads import head_nifti, head_voxels, nifti
-from tests.support.service import assert_problem
+from tests.support.service import assert_problem, running
 
 SCAN = head_nifti(20, seed=4)
 
@@ -31,6 +31,39 @@ def test_an_upload_gets_the_embedding_that_the_transforms_and_the_program_give(c
     assert answer["fingerprint"] == RECIPE.fingerprint()
     assert answer["scan"]["sha256"] == hashlib.sha256(SCAN).hexdigest()
     assert 0 <= answer["scan"]["out_of_distribution"]["percentile"] <= 100
+
+
+def test_a_model_of_severity_tells_the_distance_that_its_program_gives(tmp_path):
+    folder = write_severity_artefact(tmp_path / "far" / "1")
+    with running(folder) as severe:
+        response = severe.post("/v1/embeddings", files={"scan": ("x.nii.gz", SCAN)})
+
+    program: Any = load_program((folder / PROGRAM_NAME).read_bytes())
+    volume = to_volume(read_nifti(SCAN, name="x"), RECIPE, name="x").voxels_CDHW
+    with torch.no_grad():
+        expected = float(program.severity(torch.from_numpy(volume.astype(np.float32) * np.float32(1 / 255))[None])[0])
+    severity = response.json()["severity"]
+    assert abs(severity["distance"] - expected) < 1e-6
+    assert severity["outcome"]["name"] == "grade"
+    assert severity["normal"] == 0
+    assert [(one["grade"], one["count"]) for one in severity["grades"]] == [(0, 3), (2, 3)]
+    assert [round(one["median"], 6) for one in severity["grades"]] == [0.2, 0.6]
+    assert "never which disease" in severity["caution"][0]
+    assert "For research only" in severity["caution"][-1]
+
+
+def test_a_severity_that_is_not_shown_to_be_above_chance_says_so_first(tmp_path):
+    folder = write_severity_artefact(tmp_path / "far" / "1", tau=(0.1, -0.2, 0.4))
+    with running(folder) as severe:
+        answer = severe.post("/v1/embeddings", files={"scan": ("x.nii.gz", SCAN)}).json()
+
+    first = answer["severity"]["caution"][0]
+    assert first.startswith("The model is not shown to be better than chance: held-out Kendall's tau")
+    assert "0.10 (-0.20 to 0.40), chance 0.00" in first
+
+
+def test_a_model_of_progression_tells_no_severity(client):
+    assert client.post("/v1/embeddings", files={"scan": ("x", SCAN)}).json()["severity"] is None
 
 
 def test_json_with_a_uri_gives_the_answer_of_the_upload(client, scans_folder):

@@ -1,6 +1,6 @@
 """GET /v1/models as a caller sees it."""
 
-from tests.support.artefacts import RECIPE, WIDTH, write_artefact
+from tests.support.artefacts import RECIPE, WIDTH, write_artefact, write_severity_artefact
 from tests.support.service import running
 
 
@@ -18,6 +18,13 @@ def test_each_model_is_listed_with_what_its_manifest_says_and_the_first_is_the_d
     assert models[0]["embedding_width"] == WIDTH
     assert models[0]["metrics"]["macro_f1"]["chance"] == 0.40
     assert "private-bucket" not in response.text
+
+
+def test_each_model_is_listed_with_its_kind(artefact, tmp_path):
+    with running(artefact, write_severity_artefact(tmp_path / "far" / "1")) as client:
+        models = client.get("/v1/models").json()["models"]
+
+    assert [(model["name"], model["kind"]) for model in models] == [("tiny", "progression"), ("far", "severity")]
 
 
 def test_a_model_that_failed_its_checks_is_not_listed(artefact, tmp_path):

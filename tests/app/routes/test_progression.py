@@ -14,7 +14,7 @@ from app.registry import load_artefact, load_program
 from preprocess.manifest import PROGRAM_NAME
 from preprocess.readers import read_nifti
 from preprocess.transforms import to_volume
-from tests.support.artefacts import RECIPE, write_artefact
+from tests.support.artefacts import RECIPE, write_artefact, write_severity_artefact
 from tests.support.heads import head_nifti, nifti
 from tests.support.service import assert_problem, post_pair, running
 
@@ -210,3 +210,13 @@ def test_the_answer_s_references_are_those_of_the_artefact(client, artefact):
     assert answer["change"]["noise_floor"]["median"] == pytest.approx(np.median([1e-4, 2e-4, 4e-4, 1e-3]))
     assert answer["earlier"]["neighbours"]["count"] == 15
     assert np.nanmin(references.scores_N) <= answer["earlier"]["neighbours"]["median_score"]
+
+
+def test_a_model_of_severity_compares_nothing_and_says_what_to_ask(artefact, tmp_path):
+    severe = write_severity_artefact(tmp_path / "far" / "1")
+    with running(severe, artefact) as both:
+        problem = assert_problem(post_pair(both, SMALL, LARGE), 422, "wrong_kind")
+        other = post_pair(both, SMALL, LARGE, model="tiny")
+
+    assert problem["detail"].startswith("model far is of kind severity and compares no pairs; ask /v1/embeddings")
+    assert other.status_code == 200

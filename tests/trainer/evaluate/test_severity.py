@@ -7,8 +7,10 @@ from scipy import stats
 from sklearn import metrics as oracle
 from torch.nn import functional
 
+from preprocess.errors import UsageError
 from trainer.evaluate.metrics import guessed_macro_f1
-from trainer.evaluate.severity import anchor_distances, severity_figures
+from trainer.evaluate.severity import anchor_distances, normal_places, normal_score, severity_figures
+from trainer.recipe import load_recipe
 
 
 def drawn(seed: int, num_grades: int = 5) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -85,3 +87,25 @@ def test_what_cannot_be_scored_is_refused_in_one_line() -> None:
         with pytest.raises(ValueError, match=said) as caught:
             severity_figures(*given, num_grades=5, seed=0)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings", "normal"),
+    [
+        ("conpro", (), 0.0),
+        ("conpro", ("phase.0.objective.0.normal=1", "phase.1.objective.0.normal=1"), 1.0),
+        ("supcon", (), 0.0),
+        ("supcon", ("objective.0.normal=2",), 2.0),
+        ("simclr", (), 0.0),
+    ],
+)
+def test_normal_is_what_the_objectives_call_so_and_0_where_none_does(
+    recipe: str, settings: tuple[str, ...], normal: float
+) -> None:
+    assert normal_score(load_recipe(recipe, settings)) == normal
+
+
+def test_normal_scans_are_those_with_that_score_and_there_has_to_be_one() -> None:
+    assert normal_places([1.0, np.nan, 0.0, 1.0], 1.0).tolist() == [0, 3]
+    with pytest.raises(UsageError, match=r"^no training scan has the score 2, which the recipe calls normal"):
+        normal_places([1.0, np.nan], 2.0)

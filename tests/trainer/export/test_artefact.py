@@ -120,6 +120,19 @@ def test_a_run_without_a_progression_head_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "artefact").exists()
 
 
+@pytest.mark.parametrize("target", ["regression", "classification"])
+def test_a_target_that_has_no_artefact_is_refused_with_those_that_have_one(
+    evaluated: Finished, tmp_path: Path, target: str
+) -> None:
+    record = json.loads(json.dumps(evaluated.run.record))
+    record["recipe"]["target"] = target
+    with pytest.raises(
+        ArtefactError, match=rf"target is {target} on T1w; .*export a run whose target is progression or severity"
+    ):
+        export_run(Run(evaluated.run.location, record), Location(tmp_path / "artefact"))
+    assert not (tmp_path / "artefact").exists()
+
+
 def test_a_program_that_differs_leaves_nothing_behind(
     evaluated: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,10 +9,11 @@ import torch
 
 from app.registry import load_program
 from preprocess.errors import ArtefactError
-from preprocess.manifest import COMPARE_PROGRAM_NAME, EMBED_PROGRAM_NAME, PROGRAM_NAME
+from preprocess.manifest import COMPARE_PROGRAM_NAME, EMBED_PROGRAM_NAME, PROGRAM_NAME, SEVERITY_PROGRAM_NAME
 from trainer.encoders import ProgressionHead, build_encoder
 from trainer.export import programs
 from trainer.export.programs import TOLERANCE, Programs, export_programs
+from trainer.export.severity import SeverityModel
 from trainer.fit.trained import PairModel
 
 SHAPE = (1, 16, 16, 16)
@@ -80,7 +81,7 @@ def test_a_program_that_differs_from_the_model_is_refused_by_name(
     other = PairModel(build_encoder("fast", in_channels=1, embedding_width=8), model.head, temperature=1.3).eval()
     if name == PROGRAM_NAME:
         original_script = programs._torchscript
-        monkeypatch.setattr(programs, "_torchscript", lambda _, *example: original_script(other, *example))
+        monkeypatch.setattr(programs, "_torchscript", lambda _, inputs: original_script(other, inputs))
     else:
         wrapped = programs._Embed if name == EMBED_PROGRAM_NAME else programs._Compare
         original = programs._exported
@@ -91,6 +92,55 @@ def test_a_program_that_differs_from_the_model_is_refused_by_name(
         monkeypatch.setattr(programs, "_exported", perturbed)
     with pytest.raises(ArtefactError, match=rf"^{name}.* differs from the model by .* at batch 1, above 1e-05"):
         export_programs(model, SHAPE)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("encoder", "shape"),
+    [
+        ("resnet18", (3, 32, 32)),
+        ("resnet50", (1, 32, 32)),
+        ("fast", SHAPE),
+        ("tsm-resnet18", (9, 1, 32, 32)),
+        ("slice-tsm-resnet18", SHAPE),
+    ],
+)
+def test_severity_of_images_clips_and_volumes_is_exported_alike(encoder: str, shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    channels = shape[1] if encoder == "tsm-resnet18" else shape[0]
+    network = build_encoder(encoder, in_channels=channels, embedding_width=8)
+    network(torch.rand(8, *shape))
+    severe = SeverityModel(network, torch.randn(8)).eval()
+    exported = export_programs(severe, shape)
+    assert exported.files.keys() == {PROGRAM_NAME, EMBED_PROGRAM_NAME, SEVERITY_PROGRAM_NAME}
+    scans = torch.rand(5, *shape)
+    loaded: Any = load_program(exported.files[PROGRAM_NAME])
+    program = torch.export.load(io.BytesIO(exported.files[SEVERITY_PROGRAM_NAME])).module()
+    # By hand, in float64.
+    embeddings_BE = severe.embed(scans).double()
+    cosine_B = embeddings_BE @ severe.anchor_E.double() / embeddings_BE.norm(dim=1) / severe.anchor_E.double().norm()
+    for found in (severe.severity(scans), loaded.severity(scans), program(scans)):
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found.double(), 1 - cosine_B, atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("name", [PROGRAM_NAME, SEVERITY_PROGRAM_NAME])
+def test_a_severity_that_differs_is_refused_by_name(
+    model: PairModel, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    severe, other = (SeverityModel(model.encoder, sign * torch.ones(8)).eval() for sign in (1, -1))
+    if name == PROGRAM_NAME:
+        script = programs._torchscript
+        monkeypatch.setattr(programs, "_torchscript", lambda _, inputs: script(other, inputs))
+    else:
+        original = programs._exported
+
+        def perturbed(module: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> bytes:
+            return original(programs._Severity(other) if isinstance(module, programs._Severity) else module, example)
+
+        monkeypatch.setattr(programs, "_exported", perturbed)
+    with pytest.raises(ArtefactError, match=rf"^{name}.* differs from the model by .* at batch 1, above 1e-05"):
+        export_programs(severe, SHAPE)
 
 
 def test_a_model_whose_answers_are_no_numbers_is_refused(model: PairModel) -> None:
