@@ -19,6 +19,7 @@ VERBS = {
     "plan": ("trainer.cli:plan", "Predict hours, utilisation, memory and cost of a run before it is started."),
     "train": ("trainer.cli:train", "Train a recipe on a store; resumes by itself when the run exists."),
     "evaluate": ("trainer.cli:evaluate", "Measure a run on its held-out subjects and write report.html."),
+    "cross-validate": ("trainer.cli:cross_validate", "Train and measure a recipe on folds of subjects, summed up."),
     "export": ("trainer.cli:export", "Export a run as an artefact, with parity proven."),
     "embed": ("app.cli:embed", "Embed every volume of a store with an artefact."),
     "predict": ("app.cli:predict", "Answer for one pair of scans without a server."),

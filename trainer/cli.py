@@ -1,8 +1,14 @@
-"""The verbs plan, train, evaluate and export."""
+"""The verbs plan, train, evaluate, cross-validate and export."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
 
 from preprocess.console import EXIT_DONE, Assignments, JsonFlag, emit, progress
+
+if TYPE_CHECKING:
+    from trainer.fit.supply import SupplyOptions
 
 
 def train(
@@ -34,17 +40,12 @@ def train(
     from preprocess.storage import Location
     from preprocess.store import Store
     from trainer.fit.distributed import is_first_process
-    from trainer.fit.supply import SupplyOptions
     from trainer.fit.train import train_run
     from trainer.recipe import load_recipe
 
     chosen = load_recipe(recipe, settings)
     location = Location(run)
-    supply = SupplyOptions(
-        cache_folder=cache,
-        cache_bytes=round(cache_gb * 1e9),
-        budget_bytes=None if budget_gb is None else round(budget_gb * 1e9),
-    )
+    supply = _supply(cache, cache_gb, budget_gb)
     if not is_first_process():
         train_run(chosen, Store.open(store), location, progress=lambda *_: None, supply=supply)
         return EXIT_DONE
@@ -80,6 +81,64 @@ def evaluate(run: str, *, store: str | None = None, json: JsonFlag = False) -> i
     return EXIT_DONE
 
 
+def cross_validate(
+    recipe: str,
+    *,
+    store: str,
+    out: str,
+    folds: int = 10,
+    repeats: int = 1,
+    settings: Assignments = (),
+    keep_runs: Annotated[bool, Parameter(negative="")] = False,
+    cache: Path | None = None,
+    cache_gb: float = 20.0,
+    budget_gb: float | None = None,
+    json: JsonFlag = False,
+) -> int:
+    """Train and measure a recipe on folds of subjects; every subject with a score is tested once a repeat.
+
+    All that is fitted or chosen is so inside the fold. The recipe's seed decides the folds, so two recipes with one
+    seed are tested on the same folds; split.validation is a fraction of a fold's training subjects, and split.test is
+    not used.
+
+    Args:
+        recipe: name of a recipe that comes with interscan (docs/methods/README.md lists them), or a .toml file.
+        store: the store's path or URL.
+        out: folder of the cross-validation, path or URL; the same folder again goes on where it stopped.
+        folds: parts of the subjects, each tested once a repeat.
+        repeats: how many times the subjects are divided anew; more than before goes on from there.
+        settings: one recipe value, for example --set optim.epochs=5; may be repeated.
+        keep_runs: keep checkpoints and model of each fold after it was measured.
+        cache: folder on a local disk for what was read from the bucket; may be shared with other runs.
+        cache_gb: most that it may hold, in GB.
+        budget_gb: memory for volumes read ahead, in GB, and as much again for a cohort that fits; a quarter of what is
+            available when not given.
+        json: print the result as one JSON object on stdout.
+    """
+    from preprocess.storage import Location
+    from preprocess.store import Store
+    from trainer.evaluate.cross_validation import SUMMARY_NAME
+    from trainer.evaluate.cross_validation import cross_validate as follow_folds
+    from trainer.recipe import load_recipe
+
+    chosen = load_recipe(recipe, settings)
+    location = Location(out)
+    with progress("folds") as advance:
+        found = follow_folds(
+            chosen,
+            Store.open(store),
+            location,
+            num_folds=folds,
+            num_repeats=repeats,
+            progress=advance,
+            supply=_supply(cache, cache_gb, budget_gb),
+            keep_runs=keep_runs,
+        )
+    summary = f"{location.uri}/{SUMMARY_NAME}"
+    emit({"summary": summary, **found.to_dict()}, f"{found.table()}\nsummary: {summary}", as_json=json)
+    return EXIT_DONE
+
+
 def export(
     run: str,
     artefact: str,
@@ -89,7 +148,7 @@ def export(
     store: str | None = None,
     json: JsonFlag = False,
 ) -> int:
-    """Export an evaluated run as an artefact: TorchScript, torch.export programs, references and manifest.
+    """Export an evaluated run, of target progression or severity: TorchScript, torch.export programs and references.
 
     Args:
         run: the run's folder, path or URL.
@@ -147,3 +206,13 @@ def plan(
     if refusal is not None:
         raise UsageError(refusal)
     return EXIT_DONE
+
+
+def _supply(cache: Path | None, cache_gb: float, budget_gb: float | None) -> "SupplyOptions":
+    from trainer.fit.supply import SupplyOptions
+
+    return SupplyOptions(
+        cache_folder=cache,
+        cache_bytes=round(cache_gb * 1e9),
+        budget_bytes=None if budget_gb is None else round(budget_gb * 1e9),
+    )

@@ -66,6 +66,8 @@ class EncoderRecipe(Recipe):
         embedding_width: E; of each modality where there are several.
         projection_width: width of the training-only projection.
         norm: `batch`, the faster; `group` where no scan may depend on another, as optim.cache_chunk needs.
+        residual: for `multimodal`: whether a row of a matrix is added to what it attended to; the published network has
+            no such path.
         initial_weights: state dict to begin with, path or URL; random when empty.
     """
 
@@ -75,6 +77,7 @@ class EncoderRecipe(Recipe):
     embedding_width: int = Field(default=256, ge=2)
     projection_width: int = Field(default=128, ge=2)
     norm: Literal["batch", "group"] = "batch"
+    residual: bool = False
     initial_weights: str = ""
 
 
@@ -125,11 +128,14 @@ class HeadRecipe(Recipe):
         hidden: hidden units; 0 for the convex head.
         l2: strengths tried; the best on the validation pairs is kept.
         pairs: which training pairs: neighbouring visits, or every earlier with every later one.
+        threshold: `fixed`: outcome.threshold; `tertiles`: the change that leaves a third of the training subjects'
+            pairs of consecutive visits stable; it takes the place of outcome.threshold everywhere, whatever that was.
     """
 
     hidden: int = Field(default=0, ge=0)
     l2: tuple[float, ...] = Field(default=(1e-4, 1e-3, 1e-2, 1e-1), min_length=1)
     pairs: Literal["consecutive", "all"] = "all"
+    threshold: Literal["fixed", "tertiles"] = "fixed"
 
 
 class CheckpointRecipe(Recipe):
@@ -266,6 +272,11 @@ def refuse_contradictions(recipe: TrainRecipe, *, where: str) -> None:
         )
     for term in recipe.terms:
         _refuse_term(term, recipe, where=where)
+    if recipe.encoder.residual and recipe.encoder.name != "multimodal":
+        raise UsageError(
+            f"{where}: encoder.residual is true and encoder.name is {recipe.encoder.name!r}, which has no matrices to "
+            "attend over; leave it at false"
+        )
     if recipe.data.modalities or recipe.encoder.name == "multimodal":
         _refuse_modalities(recipe, where=where)
     if recipe.optim.cache_chunk > 0 and recipe.encoder.norm == "batch":

@@ -19,6 +19,7 @@ def test_help_lists_every_verb_of_the_design(capsys):
         "plan",
         "train",
         "evaluate",
+        "cross-validate",
         "export",
         "embed",
         "predict",

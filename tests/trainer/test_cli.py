@@ -1,4 +1,4 @@
-"""Train, evaluate and export through the program: exit codes, one JSON object on stdout, one line for an error."""
+"""The trainer's verbs through the program: exit codes, one JSON object on stdout, one line for an error."""
 
 import json
 from pathlib import Path
@@ -61,6 +61,35 @@ def test_without_json_stdout_holds_text_for_a_person(
     assert f"report: {run}/evaluation/report.html" in capsys.readouterr().out
     assert interscan(["export", run, str(tmp_path / "artefact")]) == 0
     assert capsys.readouterr().out == f"{tmp_path}/artefact: tiny 1, 5 files, programs agree within 1e-05\n"
+
+
+def test_cross_validate_says_a_line_a_figure_or_one_object_and_goes_on(
+    finished: Finished, tmp_path: Path, recipe: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "cv")
+    command = ["cross-validate", recipe, "--store", finished.store.location.uri, "--out", out]
+    three, short = ["--folds", "3"], ["--set", "optim.epochs=1"]
+    assert interscan([*command, *three, *short, "--json"]) == 0
+    found, log = only_json(capsys)
+    assert found.pop("summary") == f"{out}/cross_validation.json"
+    assert found == json.loads((tmp_path / "cv" / "cross_validation.json").read_text())
+    assert "folds: 3 of 3" in log
+    assert interscan([*command, *three, *short]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    figure = found["figures"]["macro_f1"]
+    row = next(line for line in lines if line.startswith("macro_f1 ")).split()
+    assert [float(row[1]), float(row[-1])] == [round(figure["value"], 3), round(figure["chance"], 3)]
+    assert lines[0].startswith("tiny on mmse: 3 folds, repeats: 1; ")
+    for arguments, code, message in (
+        ([*command, "--folds", "4", *short], 3, "number of folds: it was 3 and is 4"),
+        ([*command, *three], 3, "optim.epochs was 1 and is 2"),
+        ([*command, "--folds", "1", *short], 2, "1 folds and 1 repeats; at least 2 folds"),
+        ([*command, "--folds", "40", *short], 2, "subjects, fewer than the 40 folds"),
+    ):
+        assert interscan(arguments) == code
+        printed = capsys.readouterr()
+        assert (printed.out, printed.err.count("\n")) == ("", 1)
+        assert message in printed.err
 
 
 def recipe_of(folder: Path) -> str:

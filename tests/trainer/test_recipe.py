@@ -194,6 +194,12 @@ def test_what_a_run_of_several_modalities_cannot_have_is_refused(settings: tuple
     assert refusal("joint", *settings).startswith(f"joint: {message}")
 
 
+def test_a_residual_without_matrices_to_attend_over_is_refused() -> None:
+    message = "mse: encoder.residual is true and encoder.name is 'fast', which has no matrices to attend over"
+    assert refusal("mse", "encoder.residual=true").startswith(message)
+    assert load_recipe("joint", ("encoder.residual=true",)).encoder.residual
+
+
 def test_the_multimodal_encoder_alone_is_refused() -> None:
     message = "demo: data.modalities has 0 names and encoder.name is 'multimodal'"
     assert refusal("demo", "encoder.name=multimodal").startswith(message)

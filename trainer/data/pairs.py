@@ -88,6 +88,31 @@ def progression_labels(delta_P: Floats, outcome: OutcomeSpec) -> Places:
     return labels
 
 
+def tertile_threshold(delta_P: Floats) -> float | None:
+    """The change from which on pairs are not stable, such that a third of them is: the 1/3 quantile of |change|.
+
+    Symmetric on purpose. Cutting the signed changes into thirds would give a rise another threshold than a fall, and
+    then exchanging the two scans of a pair would not exchange improved and declined.
+
+    Args:
+        delta_P: changes in score, NaN where unknown.
+
+    Returns:
+        The observed |change| above 0 that leaves the share of smaller ones nearest to a third; of two equally near the
+        smaller. Scores of few values have many equal changes, so the share may be far from a third: where a third or
+        more did not change at all, it is the smallest change there is. None where nothing changed.
+    """
+    size_P = np.sort(np.abs(delta_P[~np.isnan(delta_P)]))
+    # Differences of equal steps in decimals, such as 0.1, differ in the last bits; the least of them stands for all.
+    level_U, num_below_U = np.unique(size_P.round(9), return_index=True)
+    num_below_U = num_below_U[level_U > 0]
+    if not len(num_below_U):
+        return None
+    # In whole numbers, so that a tie is one.
+    nearest = np.abs(3 * num_below_U - len(size_P)).argmin()
+    return float(size_P[num_below_U[nearest]])
+
+
 def _by_day(cohort: Cohort, places: Sequence[int]) -> list[list[int]]:
     """The places grouped by acquisition day, earliest first; scans without a day are passed over."""
     groups: dict[float, list[int]] = {}

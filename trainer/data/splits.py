@@ -1,6 +1,6 @@
 """Splits by subject, made before any pair is; a pure function of the subjects and the seed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,4 +60,51 @@ def split_subjects(
         train=tuple(sorted(rest)),
         validation=tuple(sorted(shuffled[:num_validation])),
         test=tuple(sorted(shuffled[num_validation : num_validation + num_test])),
+    )
+
+
+def split_around(
+    class_by_subject: Mapping[str, str | None],
+    test: Iterable[str],
+    *,
+    validation: float,
+    seed: Sequence[int],
+    train: float = 1.0,
+) -> Split:
+    """Divide the subjects that a fold does not test into validation and training, alike in classes.
+
+    Args:
+        class_by_subject: every subject with its class; None for those without a score, who only ever train.
+        test: the fold's test subjects.
+        validation: fraction of the others of each class that validates, rounded, at least one where a class has two.
+        seed: the same numbers and subjects give the same split.
+        train: fraction of each class's rest that trains, rounded, at least one; a larger one holds the smaller.
+
+    Raises:
+        UsageError: nobody is left to validate, or to train on.
+    """
+    held_out = frozenset(test)
+    by_class: dict[str | None, list[str]] = {}
+    for subject in sorted(class_by_subject.keys() - held_out):
+        by_class.setdefault(class_by_subject[subject], []).append(subject)
+    generator = np.random.default_rng([*seed, 0x5B12])
+    chosen: dict[str, list[str]] = {"train": [], "validation": []}
+    for name in sorted(by_class, key=lambda name: (name is None, name or "")):
+        own = by_class[name]
+        shuffled = [own[place] for place in generator.permutation(len(own))]
+        num_validation = 0
+        if name is not None and len(own) > 1:
+            num_validation = min(max(1, round(validation * len(own))), len(own) - 1)
+        rest = shuffled[num_validation:]
+        chosen["validation"] += shuffled[:num_validation]
+        chosen["train"] += rest[: max(1, round(train * len(rest)))]
+    if not chosen["validation"] or not chosen["train"]:
+        raise UsageError(
+            f"{sum(map(len, by_class.values()))} subjects outside a fold of {len(held_out)} leave "
+            f"{len(chosen['validation'])} to validate and {len(chosen['train'])} to train on; bring more subjects"
+        )
+    return Split(
+        train=tuple(sorted(chosen["train"])),
+        validation=tuple(sorted(chosen["validation"])),
+        test=tuple(sorted(held_out)),
     )

@@ -65,10 +65,13 @@ class MatrixEncoder(nn.Module):
         num_tokens: rows R.
         token_width: columns F.
         embedding_width: width E of the answer.
+        residual: add each row to what it attended to (Vaswani et al. 2017), so that the row itself is never averaged
+            away; `False` is the published network.
     """
 
-    def __init__(self, num_tokens: int, token_width: int, embedding_width: int) -> None:
+    def __init__(self, num_tokens: int, token_width: int, embedding_width: int, *, residual: bool = False) -> None:
         super().__init__()
+        self.residual = residual
         self.query_key_value = PreciseLinear(token_width, 3 * token_width)
         self.token = PreciseLinear(token_width, _TOKEN_WIDTH)
         self.linear = PreciseLinear(num_tokens * _TOKEN_WIDTH, embedding_width)
@@ -80,6 +83,8 @@ class MatrixEncoder(nn.Module):
             query_BRF, key_BRF, value_BRF = self.query_key_value(tokens_BRF).chunk(3, dim=-1)
             scores_BRR = query_BRF @ key_BRF.transpose(1, 2) / math.sqrt(self.token.in_features)
             attended_BRF = scores_BRR.softmax(dim=-1) @ value_BRF
+            if self.residual:
+                attended_BRF = attended_BRF + tokens_BRF
             embeddings_BE: torch.Tensor = self.linear(self.token(attended_BRF).flatten(1))
             return embeddings_BE
 
@@ -167,6 +172,7 @@ class MultimodalEncoder(nn.Module):
         modalities: what each modality looks like, by name; their order is that of the axis M.
         embedding_width: width E of each modality's embedding.
         norm: of the volume encoders.
+        residual: of the matrix encoders.
 
     Attributes:
         modalities: as given.
@@ -177,7 +183,12 @@ class MultimodalEncoder(nn.Module):
     """
 
     def __init__(
-        self, modalities: Mapping[str, ModalitySpec], *, embedding_width: int = 8, norm: NormName = "batch"
+        self,
+        modalities: Mapping[str, ModalitySpec],
+        *,
+        embedding_width: int = 8,
+        norm: NormName = "batch",
+        residual: bool = False,
     ) -> None:
         super().__init__()
         if not modalities:
@@ -190,7 +201,7 @@ class MultimodalEncoder(nn.Module):
         for name, spec in modalities.items():
             if not name or "." in name or hasattr(self.encoders, name):
                 raise ValueError(f"{name!r} cannot be the name of a modality; use letters and digits, as in 'clinical'")
-            self.encoders[name] = _build(spec, embedding_width, norm)
+            self.encoders[name] = _build(spec, embedding_width, norm, residual=residual)
         self.fusion = PreciseLinear(len(modalities) * embedding_width, 1)
 
     def forward(self, inputs: Mapping[str, torch.Tensor], present_BM: torch.Tensor) -> torch.Tensor:
@@ -280,9 +291,9 @@ class ExportableMultimodal(nn.Module):
         return dict(zip(names, tensors, strict=False)), tensors[-1]
 
 
-def _build(spec: ModalitySpec, embedding_width: int, norm: NormName) -> nn.Module:
+def _build(spec: ModalitySpec, embedding_width: int, norm: NormName, *, residual: bool) -> nn.Module:
     if spec.kind == "matrix":
-        return MatrixEncoder(spec.shape[0], spec.shape[1], embedding_width)
+        return MatrixEncoder(spec.shape[0], spec.shape[1], embedding_width, residual=residual)
     if spec.kind == "volume":
         return VolumeEncoder(spec.shape[0], embedding_width, norm)
     return VectorEncoder(spec.shape[0], embedding_width)

@@ -40,6 +40,7 @@ class VisitEncoder(nn.Module):
         modalities: what each looks like; their order is that of the axis M.
         embedding_width: E of each modality.
         norm: of the volume encoders.
+        residual: of the matrix encoders.
 
     Attributes:
         joined_width: M * E.
@@ -50,10 +51,15 @@ class VisitEncoder(nn.Module):
     input_axes: ClassVar[str] = "BCDHW"
 
     def __init__(
-        self, modalities: Mapping[str, ModalitySpec], *, embedding_width: int, norm: NormName = "batch"
+        self,
+        modalities: Mapping[str, ModalitySpec],
+        *,
+        embedding_width: int,
+        norm: NormName = "batch",
+        residual: bool = False,
     ) -> None:
         super().__init__()
-        self.network = MultimodalEncoder(modalities, embedding_width=embedding_width, norm=norm)
+        self.network = MultimodalEncoder(modalities, embedding_width=embedding_width, norm=norm, residual=residual)
         self.joined_width = len(modalities) * embedding_width
         for name in self.standardised:
             shape = standard_shape(modalities[name].shape)

@@ -52,7 +52,7 @@ def cluster_bootstrap(
         statistic: from (K,) row indices, repeats allowed, to a number; None or NaN where it is undefined.
         subject_ids: (N,) the subject of each row.
         seed: of the resampling.
-        num_resamples: how many; 2000 keeps the ends within about 2 % of the interval's width.
+        num_resamples: how many; 2000 keeps the ends within about 2 % of the interval's width, 0 gives the value alone.
         level: coverage asked for.
 
     Raises:
@@ -67,6 +67,8 @@ def cluster_bootstrap(
     value = _defined(statistic(np.arange(code_N.size, dtype=np.int64)))
     if value is None:
         return Interval(None, None, None, num_subjects, "not defined on these rows")
+    if num_resamples == 0:
+        return Interval(value, None, None, num_subjects, "no interval was asked for")
     if num_subjects < MIN_SUBJECTS:
         note = f"{num_subjects} subjects; an interval needs at least {MIN_SUBJECTS}"
         return Interval(value, None, None, num_subjects, note)

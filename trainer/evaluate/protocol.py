@@ -42,6 +42,21 @@ class FoldOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class FoldSize:
+    """How many subjects a fold trained on and tested.
+
+    Attributes:
+        repeat: which repeat it belongs to, from 0.
+        num_train: subjects that anything was fitted or chosen on.
+        num_test: subjects that were scored.
+    """
+
+    repeat: int
+    num_train: int
+    num_test: int
+
+
+@dataclass(frozen=True, slots=True)
 class RepeatedFigure:
     """One score over repeated folds.
 
@@ -163,13 +178,35 @@ def repeated_figure(
     Raises:
         ValueError: fewer than two folds, or another number of scores.
     """
-    if len(by_fold_R) != len(outcomes):
-        raise ValueError(f"{len(by_fold_R)} scores for {len(outcomes)} folds; one each is needed")
-    num_train = float(np.mean([outcome.num_train for outcome in outcomes])) if outcomes else 0.0
-    num_test = float(np.mean([outcome.num_test for outcome in outcomes])) if outcomes else 0.0
+    return summed_up(
+        by_fold_R,
+        [FoldSize(outcome.fold.repeat, outcome.num_train, outcome.num_test) for outcome in outcomes],
+        chance=chance,
+        level=level,
+    )
+
+
+def summed_up(
+    by_fold_R: Sequence[float], sizes: Sequence[FoldSize], *, chance: float | None, level: float = 0.95
+) -> RepeatedFigure:
+    """Sum up a score that each fold has, by repeat, from the folds' sizes alone.
+
+    Args:
+        by_fold_R: (R,) the score of each fold.
+        sizes: of the folds, in the same order.
+        chance: level of guessing, if any.
+        level: coverage of the interval.
+
+    Raises:
+        ValueError: fewer than two folds, or another number of scores.
+    """
+    if len(by_fold_R) != len(sizes):
+        raise ValueError(f"{len(by_fold_R)} scores for {len(sizes)} folds; one each is needed")
+    num_train = float(np.mean([size.num_train for size in sizes])) if sizes else 0.0
+    num_test = float(np.mean([size.num_test for size in sizes])) if sizes else 0.0
     tested = corrected_resampled_t_test(by_fold_R, num_train=num_train, num_test=num_test, level=level)
     score_R = np.asarray(by_fold_R, dtype=np.float64)
-    repeat_R = np.array([outcome.fold.repeat for outcome in outcomes])
+    repeat_R = np.array([size.repeat for size in sizes])
     by_repeat = [float(score_R[repeat_R == repeat].mean()) for repeat in np.unique(repeat_R)]
     return RepeatedFigure(
         value=float(np.mean(by_repeat)),

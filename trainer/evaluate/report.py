@@ -125,6 +125,13 @@ FIGURES: dict[str, FigureText] = {
         "Map of held-out scans with arrows between visits, coloured by progression",
         wide=True,
     ),
+    "epochs": FigureText(
+        "The paths as training went on",
+        "One map for each epoch whose checkpoint was kept (checkpoint.keep), the same people coloured in all. A model "
+        "that learns who is who draws each path together; one that sees change keeps its length and direction.",
+        "Maps of held-out scans at several epochs, the visits of a person joined by a line",
+        wide=True,
+    ),
     "training": FigureText(
         "The training",
         "Loss is divided by that of a model that knows nothing, so 1 is chance. A curve that stays near the dashed "

@@ -188,15 +188,38 @@ class Checkpoints:
         """
         return self._load(_BEST)
 
+    def kept(self) -> tuple[int, ...]:
+        """Steps of the states that stay and are there, in order, each once."""
+        present = set(self._run.names(_FOLDER))
+        return tuple(sorted({int(entry["step"]) for entry in self._named() if entry["name"] in present}))
+
+    def load_kept(self, step: int) -> State:
+        """The newest state of a step that `kept` names.
+
+        Raises:
+            RunError: as `load_latest`.
+            KeyError: no such step is kept.
+        """
+        for entry in self._named():
+            if entry["step"] == step:
+                return self._read(entry)
+        raise KeyError(step)
+
+    def _named(self) -> list[dict[str, Any]]:
+        """What latest.json names, newest first."""
+        pointer = self._pointer(_POINTER)
+        return [pointer, *pointer.get("earlier", [])] if pointer else []
+
     def _load(self, pointer_name: str) -> State | None:
         pointer = self._pointer(pointer_name)
-        if not pointer:
-            return None
+        return self._read(pointer) if pointer else None
+
+    def _read(self, pointer: Mapping[str, Any]) -> State:
         where = f"{self._run.uri}/{pointer['name']}"
         try:
             data = self._run.read(pointer["name"])
         except FileNotFoundError as error:
-            raise RunError(f"{where}: the latest checkpoint is missing; start a new run in another place") from error
+            raise RunError(f"{where}: this checkpoint is missing; start a new run in another place") from error
         found = hashlib.sha256(data).hexdigest()
         if found != pointer["sha256"]:
             raise RunError(

@@ -1,4 +1,4 @@
-"""What the training subjects alone decide: score statistics, and the objectives built with them."""
+"""What the training subjects alone decide: threshold, score statistics, and the objectives built with them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -9,11 +9,12 @@ from preprocess.errors import UsageError
 from preprocess.manifest import OutcomeSpec
 from preprocess.store import Store
 from trainer.data.cohort import Cohort, read_cohort, read_visits
+from trainer.data.pairs import tertile_threshold, visit_pairs
 from trainer.objectives.modality_terms import CrossModality, CrossSubject, FusionBce
 from trainer.objectives.severity_terms import MarginContrast, Preference
 from trainer.objectives.terms import InfoNce, Learner, Objective
 from trainer.objectives.view_terms import ChronoContrast, NtXent, RankNContrast, SupCon, SupReMix
-from trainer.recipe import DataRecipe
+from trainer.recipe import DataRecipe, TrainRecipe
 from trainer.recipe_terms import FusionBceTerm, LearnerTerm, PreferenceTerm, Term
 
 
@@ -53,6 +54,35 @@ def score_statistics(training: Cohort) -> ScoreStatistics | None:
     if len(known) < 2 or known.min() == known.max():
         return None
     return ScoreStatistics(float(known.mean()), float(known.std()), float(np.ptp(known)))
+
+
+def with_threshold(recipe: TrainRecipe, training: Cohort) -> TrainRecipe:
+    """The recipe with the threshold that head.threshold asks for in outcome.threshold; itself where that is `fixed`.
+
+    Everything after reads outcome.threshold: labels, objectives, evaluation and artefact. The same training subjects
+    give the same number, so a run that is resumed compares equal.
+
+    Args:
+        recipe: as the user wrote it, or as an earlier call returned it.
+        training: the training subjects' scans.
+
+    Raises:
+        UsageError: tertiles are asked for and no pair of consecutive visits changed.
+    """
+    if recipe.head.threshold == "fixed":
+        return recipe
+    pairs = visit_pairs(training, recipe.outcome, which="consecutive").labelled()
+    threshold = tertile_threshold(pairs.delta_P)
+    if threshold is None:
+        raise UsageError(
+            f"head.threshold is 'tertiles' and the {len(training.places_by_subject)} training subjects have "
+            f"{len(pairs)} pairs of consecutive visits with {recipe.outcome.name} at both, of which 0 changed; "
+            "check the tables, or set head.threshold = 'fixed'"
+        )
+    num_subjects = len({training.subject_ids[place] for place in pairs.earlier_P})
+    source = f"tertiles of {len(pairs)} training pairs of {num_subjects} subjects"
+    outcome = recipe.outcome.model_copy(update={"threshold": threshold, "source": source})
+    return recipe.model_copy(update={"outcome": outcome})
 
 
 def build_objectives(

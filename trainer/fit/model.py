@@ -10,8 +10,9 @@ from trainer.encoders import Encoder, Projector, ScoreHead, build_encoder
 from trainer.encoders.multimodal import ModalitySpec
 from trainer.encoders.registry import input_channels
 from trainer.encoders.visits import VisitEncoder, modality_spec
+from trainer.encoders.weights import load_weights
 from trainer.objectives.terms import BatchOutput
-from trainer.recipe import DataRecipe, EncoderRecipe
+from trainer.recipe import DataRecipe, EncoderRecipe, TrainRecipe
 
 
 def encoder_for(recipe: EncoderRecipe, data: DataRecipe, store: Store) -> Encoder | VisitEncoder:
@@ -31,7 +32,7 @@ def encoder_for(recipe: EncoderRecipe, data: DataRecipe, store: Store) -> Encode
 
 def build_visit_encoder(recipe: EncoderRecipe, modalities: Mapping[str, ModalitySpec]) -> VisitEncoder:
     """A new encoder of several modalities."""
-    return VisitEncoder(modalities, embedding_width=recipe.embedding_width, norm=recipe.norm)
+    return VisitEncoder(modalities, embedding_width=recipe.embedding_width, norm=recipe.norm, residual=recipe.residual)
 
 
 def width_of(encoder: Encoder | VisitEncoder) -> int:
@@ -117,3 +118,18 @@ class TrainingModel(nn.Module):
             present_BM=present_BM,
             fused_B=fused_B,
         )
+
+
+def new_model(recipe: TrainRecipe, store: Store) -> TrainingModel:
+    """The model that a run begins with: equal for equal seeds, and the process's random numbers stay where they are.
+
+    Raises:
+        StoreError: the store has no such modality.
+        UsageError: the encoder takes no such rows, or encoder.initial_weights do not fit it.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        model = TrainingModel(recipe.encoder, encoder=encoder_for(recipe.encoder, recipe.data, store))
+    if recipe.encoder.initial_weights:
+        load_weights(model.encoder, recipe.encoder.initial_weights)
+    return model

@@ -27,6 +27,7 @@ from trainer.fit.checkpoint import State, dump_state, load_state
 from trainer.recipe import TrainRecipe
 
 _RUN_NAME = "run.json"
+_CHECKPOINTS_NAME = "checkpoints"
 _MODEL_NAME = "model.pt"
 _RESULT_NAME = "result.json"
 
@@ -50,7 +51,7 @@ class Run:
         """Open the run there, or begin it.
 
         Raises:
-            RunError: the run there has another recipe or store.
+            RunError: the run there has another recipe, store or split.
         """
         record = {
             "recipe": recipe.model_dump(mode="json"),
@@ -64,7 +65,7 @@ class Run:
         if location.create(_RUN_NAME, json.dumps(record, indent=2).encode()):
             return cls(location, json.loads(json.dumps(record)))
         run = cls.open(location)
-        changed = list(_differences(run.recipe.model_dump(mode="json"), recipe.model_dump(mode="json")))
+        changed = list(differences(run.recipe.model_dump(mode="json"), recipe.model_dump(mode="json")))
         if changed:
             raise RunError(
                 f"{location.uri}: this run was started with another recipe ({', '.join(changed)}); "
@@ -76,6 +77,12 @@ class Run:
                     f"{location.uri}: this run was started on a store whose {key} is {run.record[key]}, "
                     f"{store.location.uri} has {record[key]}; use that store to go on, or another --run"
                 )
+        if run.split != split:
+            moved = sorted(split.of("test") ^ run.split.of("test")) or sorted(split.of("train") ^ run.split.of("train"))
+            raise RunError(
+                f"{location.uri}: this run was started with another split: {len(moved)} subjects are in other parts, "
+                f"first {moved[0]}; start a new run in another place"
+            )
         return run
 
     @classmethod
@@ -127,16 +134,27 @@ class Run:
             return None
         return result
 
+    def drop_weights(self) -> None:
+        """Delete checkpoints and model for good; recipe, split, history and result stay."""
+        self.location.delete(_MODEL_NAME)
+        self.location.delete(_CHECKPOINTS_NAME)
+
     def load_model(self) -> tuple[State, dict[str, Any]]:
         """The final model's state and the result.
 
         Raises:
-            RunError: the run is not finished, or its model is damaged.
+            RunError: the run is not finished, or its model is damaged or deleted.
         """
         result = self.result()
         if result is None:
             raise RunError(f"{self.location.uri}: the run is not finished; run the same interscan train command again")
-        data = self.location.read(_MODEL_NAME)
+        try:
+            data = self.location.read(_MODEL_NAME)
+        except FileNotFoundError as error:
+            raise RunError(
+                f"{self.location.uri}/{_MODEL_NAME}: not there; cross-validation deletes the weights of measured folds "
+                "unless it is told --keep-runs; train again in another place"
+            ) from error
         found = hashlib.sha256(data).hexdigest()
         if found != result["model_sha256"]:
             raise RunError(
@@ -146,11 +164,11 @@ class Run:
         return load_state(data, where=f"{self.location.uri}/{_MODEL_NAME}"), result
 
 
-def _differences(started: Any, wanted: Any, path: str = "") -> Iterator[str]:
+def differences(started: Any, wanted: Any, path: str = "") -> Iterator[str]:
     """Each setting that differs, with both values."""
     if isinstance(started, dict) and isinstance(wanted, dict) and started.keys() == wanted.keys():
         for key in started:
-            yield from _differences(started[key], wanted[key], f"{path}.{key}" if path else key)
+            yield from differences(started[key], wanted[key], f"{path}.{key}" if path else key)
     elif started != wanted:
         yield f"{path} was {started!r} and is {wanted!r}"
 

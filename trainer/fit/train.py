@@ -7,6 +7,7 @@ import copy
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,18 +25,24 @@ from trainer.data.pairs import rescan_pairs, visit_pairs
 from trainer.data.splits import Split, split_subjects
 from trainer.data.standards import fit_standard
 from trainer.encoders.visits import VisitEncoder
-from trainer.encoders.weights import load_weights
 from trainer.evaluate.similarity import same_subject_retrieval
 from trainer.fit.background import Background
 from trainer.fit.checkpoint import Checkpoints, dump_state, load_state
-from trainer.fit.context import ScoreStatistics, build_objectives, cohort_of, score_statistics, two_classes
+from trainer.fit.context import (
+    ScoreStatistics,
+    build_objectives,
+    cohort_of,
+    score_statistics,
+    two_classes,
+    with_threshold,
+)
 from trainer.fit.distributed import Group, joined
 from trainer.fit.embedding import embed_cohort, embed_visits
 from trainer.fit.fusion import FittedFusion, FusionExamples, fit_fusion, judge_fusion
 from trainer.fit.head import FittedHead, fit_head
 from trainer.fit.lease import Lease, LeasedLocation
 from trainer.fit.loop import Loop, validation_figures
-from trainer.fit.model import TrainingModel, encoder_for
+from trainer.fit.model import TrainingModel, new_model
 from trainer.fit.phases import Phase
 from trainer.fit.precision import Compute, choose_compute
 from trainer.fit.run import Run, git_revision
@@ -55,6 +62,8 @@ def train_run(
     *,
     progress: Callable[[int, int], None],
     supply: SupplyOptions | None = None,
+    split: Split | None = None,
+    stop: StopRequest | None = None,
 ) -> dict[str, Any]:
     """Train to the end, from the latest checkpoint if there is one.
 
@@ -64,6 +73,8 @@ def train_run(
         location: the run's folder.
         progress: called with steps done and steps in all.
         supply: memory and disk cache of this machine.
+        split: who trains, validates and is held out; drawn as the recipe's split says when not given.
+        stop: of a caller who listens to signals; when not given this does.
 
     Returns:
         The run's result: last epoch's figures, head, speed; the same in all processes.
@@ -74,7 +85,8 @@ def train_run(
     """
     refuse_contradictions(recipe, where=recipe.name)
     compute = choose_compute(recipe.device, recipe.precision)
-    with joined(compute.device) as group, listening(interruptible=group.world_size == 1) as stop:
+    with joined(compute.device) as group, ExitStack() as stack:
+        stop = stop or stack.enter_context(listening(interruptible=group.world_size == 1))
         if group.world_size > 1 and recipe.data.max_left_out > 0:
             raise UsageError(
                 f"data.max_left_out is {recipe.data.max_left_out} and {group.world_size} processes share each batch, "
@@ -85,7 +97,7 @@ def train_run(
                 f"data.modalities has {len(recipe.data.modalities)} names and {group.world_size} processes were "
                 "started; visits with several modalities train in one process: start it without torchrun"
             )
-        parts = _Parts.read(recipe, store, compute, group, supply or SupplyOptions())
+        parts = _Parts.read(recipe, store, compute, group, supply or SupplyOptions(), split)
         with parts.supply:
             if group.is_first:
                 return _lead(parts, location, stop, progress)
@@ -109,10 +121,16 @@ class _Parts:
 
     @classmethod
     def read(
-        cls, recipe: TrainRecipe, store: Store, compute: Compute, group: Group, options: SupplyOptions
+        cls,
+        recipe: TrainRecipe,
+        store: Store,
+        compute: Compute,
+        group: Group,
+        options: SupplyOptions,
+        split: Split | None,
     ) -> "_Parts":
         cohort = cohort_of(store, recipe.data, recipe.outcome.name)
-        split = split_subjects(
+        split = split or split_subjects(
             cohort.subject_ids,
             validation=recipe.split.validation,
             test=recipe.split.test,
@@ -121,7 +139,8 @@ class _Parts:
         )
         training, validation = (cohort.of_subjects(split.of(part)) for part in ("train", "validation"))
         _require_modalities(training, recipe.data.modalities)
-        model = _new_model(recipe, store)
+        recipe = with_threshold(recipe, training)
+        model = new_model(recipe, store)
         supply = Supply(
             store,
             recipe.data,
@@ -271,15 +290,6 @@ def _build_loop(parts: _Parts, checkpoints: Checkpoints) -> Loop:
         best=recipe.checkpoint.best,
         group=parts.group,
     )
-
-
-def _new_model(recipe: TrainRecipe, store: Store) -> TrainingModel:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        model = TrainingModel(recipe.encoder, encoder=encoder_for(recipe.encoder, recipe.data, store))
-    if recipe.encoder.initial_weights:
-        load_weights(model.encoder, recipe.encoder.initial_weights)
-    return model
 
 
 def _fit_progression(parts: _Parts) -> FittedHead | None:

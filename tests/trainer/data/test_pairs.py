@@ -1,5 +1,6 @@
 """Pairs are earlier first by day, rescans are never change, and labels follow direction and threshold of the score."""
 
+from fractions import Fraction
 from itertools import combinations
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from preprocess.manifest import OutcomeSpec
 from trainer.data.cohort import Cohort
-from trainer.data.pairs import NO_LABEL, progression_labels, rescan_pairs, visit_pairs
+from trainer.data.pairs import NO_LABEL, progression_labels, rescan_pairs, tertile_threshold, visit_pairs
 
 MMSE = OutcomeSpec(name="mmse", higher_is_better=True, threshold=2.0)
 CDR = OutcomeSpec(name="cdr", higher_is_better=False, threshold=0.5)
@@ -112,3 +113,46 @@ def test_labelled_drops_the_pairs_whose_score_is_unknown_on_either_side() -> Non
     cohort = cohort_of([("a", 0.0, NAN), ("a", 1.0, 20.0), ("a", 2.0, 20.0), ("a", 3.0, NAN)])
     kept = visit_pairs(cohort, MMSE, which="consecutive").labelled()
     assert (kept.earlier_P.tolist(), kept.later_P.tolist(), kept.labels_P.tolist()) == ([1], [2], [1])
+
+
+@given(st.lists(st.integers(1, 10**6), min_size=1, max_size=40, unique=True), st.lists(st.booleans(), min_size=40))
+def test_without_equal_changes_the_tertile_threshold_is_numpys_quantile_and_leaves_a_third_stable(
+    sizes: list[int], falls: list[bool]
+) -> None:
+    delta = np.array([-size if fall else size for size, fall in zip(sizes, falls, strict=False)], dtype=float)
+    threshold = tertile_threshold(np.append(delta, NAN))
+    assert threshold == np.quantile(np.abs(delta), 1 / 3, method="higher")
+    for higher_is_better in (True, False):
+        spec = OutcomeSpec(name="any", higher_is_better=higher_is_better, threshold=threshold)
+        labels = progression_labels(delta, spec)
+        assert abs((labels == 1).mean() - 1 / 3) <= 1 / (3 * len(sizes)) + 1e-12
+        # Symmetric: exchanging the scans of every pair exchanges improved (0) and declined (2).
+        assert progression_labels(-delta, spec).tolist() == (2 - labels).tolist()
+
+
+@given(st.lists(st.integers(-4, 4), min_size=1, max_size=30).filter(any))
+def test_with_equal_changes_no_other_observed_change_leaves_nearer_to_a_third_stable(changes: list[int]) -> None:
+    def distance(threshold: float) -> Fraction:
+        return abs(Fraction(sum(abs(one) < threshold for one in changes), len(changes)) - Fraction(1, 3))
+
+    observed = sorted({abs(one) for one in changes} - {0})
+    threshold = tertile_threshold(np.array(changes, dtype=float))
+    assert threshold == min(observed, key=distance)  # the first, so the smaller of two equally near
+    if 3 * changes.count(0) >= len(changes):
+        assert threshold == observed[0]
+
+
+def test_changes_that_differ_in_their_last_bits_only_are_one_change() -> None:
+    delta = np.array([0.1, 0.3 - 0.2, 0.2, 0.3 - 0.1, 0.9 - 0.7, 0.5, 0.7])
+    assert len(set(delta[:2])) == 2
+    assert len(set(delta[2:5])) == 3
+    threshold = tertile_threshold(delta)
+    assert threshold == min(delta[2:5])
+    assert progression_labels(delta, OutcomeSpec(name="any", higher_is_better=True, threshold=threshold)).tolist() == [
+        1, 1, 0, 0, 0, 0, 0
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", [[], [NAN], [0.0, 0.0, NAN]])
+def test_where_nothing_changed_there_is_no_tertile_threshold(changes: list[float]) -> None:
+    assert tertile_threshold(np.array(changes, dtype=float)) is None

@@ -1,11 +1,11 @@
 """Splits are by subject, disjoint, complete, of the stated sizes, and a function of subjects and seed alone."""
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from preprocess.errors import UsageError
-from trainer.data.splits import SPLITS, split_subjects
+from trainer.data.splits import SPLITS, split_around, split_subjects
 
 subjects = st.sets(st.text("abcdef0123456789", min_size=1, max_size=6), min_size=8, max_size=60)
 fractions = st.floats(0.01, 0.4)
@@ -62,3 +62,32 @@ def test_a_part_of_the_training_subjects_is_held_by_every_larger_part_and_leaves
     assert [len(part.train) for part in parts] == [6, 12, 24]
     assert set(parts[0].train) < set(parts[1].train) < set(parts[2].train)
     assert {(part.validation, part.test) for part in parts} == {(parts[2].validation, parts[2].test)}
+
+
+@given(
+    st.dictionaries(st.text("abcdef", min_size=1, max_size=5), st.sampled_from(["0", "1", None]), min_size=12),
+    st.floats(0.05, 0.5),
+    st.integers(0, 1000),
+)
+def test_around_a_fold_each_class_validates_by_its_share_and_who_has_none_trains(
+    classes: dict[str, str | None], validation: float, seed: int
+) -> None:
+    test = sorted(classes)[:3]
+    rest = {subject: name for subject, name in classes.items() if subject not in test}
+    counts = {name: sum(own == name for own in rest.values()) for name in ("0", "1")}
+    assume(max(counts.values()) > 1)
+    split = split_around(classes, test, validation=validation, seed=(seed, 0, 1))
+    assert split.test == tuple(test)
+    assert sorted(split.train + split.validation + split.test) == sorted(classes)
+    for name, count in counts.items():
+        found = sum(rest[subject] == name for subject in split.validation)
+        assert found == (0 if count < 2 else min(max(1, round(validation * count)), count - 1))
+    assert None not in {rest[subject] for subject in split.validation}
+    shuffled = dict(sorted(classes.items(), reverse=True))
+    assert split_around(shuffled, reversed(test), validation=validation, seed=(seed, 0, 1)) == split
+
+
+def test_a_fold_whose_rest_cannot_validate_is_refused() -> None:
+    classes = {"a": "0", "b": "1", "c": "0", "d": None}
+    with pytest.raises(UsageError, match=r"^3 subjects outside a fold of 1 leave 0 to validate and 3 to train on"):
+        split_around(classes, ["a"], validation=0.2, seed=(0,))

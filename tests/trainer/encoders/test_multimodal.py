@@ -60,9 +60,10 @@ def trained_a_little(specs: dict[str, ModalitySpec] = SPECS, norm: NormName = "b
 # Each kind
 
 
-def test_attention_is_that_of_torch_with_one_head_and_no_output_map():
+@pytest.mark.parametrize("residual", [False, True])
+def test_attention_is_that_of_torch_with_one_head_and_no_output_map(residual):
     torch.manual_seed(0)
-    encoder = MatrixEncoder(6, 5, 8)
+    encoder = MatrixEncoder(6, 5, 8, residual=residual)
     oracle = nn.MultiheadAttention(5, num_heads=1, batch_first=True)
     with torch.no_grad():
         oracle.in_proj_weight.copy_(encoder.query_key_value.weight)
@@ -71,8 +72,15 @@ def test_attention_is_that_of_torch_with_one_head_and_no_output_map():
         oracle.out_proj.bias.zero_()
     matrices = torch.randn(3, 6, 5) * 3
     attended, _ = oracle(matrices, matrices, matrices)
+    attended = attended + matrices if residual else attended
     expected = encoder.linear(torch.stack([encoder.token(rows) for rows in attended]).reshape(3, -1))
     torch.testing.assert_close(encoder(matrices, torch.ones(3, dtype=torch.bool)), expected)
+
+
+def test_a_residual_adds_no_parameter_and_reaches_every_matrix_encoder():
+    plain, residual = MultimodalEncoder(SPECS), MultimodalEncoder(SPECS, residual=True)
+    assert plain.state_dict().keys() == residual.state_dict().keys()
+    assert [encoder.residual for encoder in residual.modules() if isinstance(encoder, MatrixEncoder)] == [True, True]
 
 
 def test_volume_encoder_is_the_efficientnet_of_monai():

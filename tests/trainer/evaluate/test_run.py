@@ -1,5 +1,7 @@
 """What an evaluation states equals what numpy and scikit-learn make of the held-out embeddings, on any small cohort."""
 
+import base64
+import io
 import json
 from collections.abc import Callable
 from itertools import pairwise
@@ -9,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.stats import spearmanr
 from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss
 
@@ -19,7 +22,7 @@ from tests.support.cohorts import MODALITY, TinyScan, default_scans, tiny_recipe
 from tests.trainer.conftest import Finished
 from trainer.data.cohort import Cohort, read_cohort
 from trainer.evaluate.evaluation import Evaluation
-from trainer.evaluate.run import METRICS_NAME, REPORT_NAME, evaluate_run
+from trainer.evaluate.run import FOLDER, METRICS_NAME, REPORT_NAME, evaluate_run
 from trainer.fit.run import Run
 from trainer.fit.train import train_run
 from trainer.fit.trained import Trained, load_trained
@@ -238,6 +241,24 @@ def test_held_out_subjects_with_one_visit_each_are_evaluated(
     assert {"mae", "embedding_spread"} <= found.metrics.keys()
     assert not {"macro_f1", "retrieval_at_1", "within_distance"} & found.metrics.keys()
     assert any("no distances between visits" in caveat for caveat in found.caveats)
+
+
+def test_the_paths_by_epoch_are_drawn_of_two_kept_checkpoints_or_more_and_for_progression_only(
+    evaluated: Finished, tmp_path: Path, silent: Callable[[int, int], None]
+) -> None:
+    place = evaluated.run.location
+    png = place.read(f"{FOLDER}/epochs.png")
+    assert base64.b64encode(png) in place.read(REPORT_NAME)
+    with Image.open(io.BytesIO(png)) as image:
+        num_scans = len(read_cohort(evaluated.store, MODALITY, "mmse").of_subjects(evaluated.run.split.of("test")))
+        assert f"of {num_scans} scans of {len(evaluated.run.split.test)} held-out people" in image.info["Description"]
+    scans = default_scans(odd=False)
+    for name, changes in {"one": {"checkpoint": {"keep": 1}}, "score": {"target": "regression"}}.items():
+        store = write_store(tmp_path / name / "store", scans)
+        train_run(tiny_recipe(**changes), store, Location(tmp_path / name / "run"), progress=silent)
+        evaluate_run(Run.open(Location(tmp_path / name / "run")))
+        assert (tmp_path / name / "run" / FOLDER / "trajectories.png").exists()
+        assert not (tmp_path / name / "run" / FOLDER / "epochs.png").exists()
 
 
 @pytest.mark.bucket

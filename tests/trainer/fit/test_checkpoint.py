@@ -114,8 +114,25 @@ def test_a_checkpoint_that_is_gone_is_an_error_not_a_new_start(tmp_path: Path) -
     run = Location(tmp_path)
     checkpoints = Checkpoints(run, keep=2)
     run.delete(checkpoints.save(state_of(1), step=1))
-    with pytest.raises(RunError, match="the latest checkpoint is missing"):
+    with pytest.raises(RunError, match="this checkpoint is missing"):
         checkpoints.load_latest()
+
+
+def test_every_kept_state_is_named_by_its_step_and_loads_as_it_was_written(tmp_path: Path) -> None:
+    run = Location(tmp_path)
+    checkpoints = Checkpoints(run, keep=3)
+    assert checkpoints.kept() == ()
+    names = [checkpoints.save(state_of(step), step=step) for step in (1, 2, 3, 4)]
+    later = Checkpoints(run, keep=3)
+    assert later.kept() == (2, 3, 4)
+    for step in (2, 3, 4):
+        assert step_of(later.load_kept(step)) == {"step": step}
+    with pytest.raises(KeyError):
+        later.load_kept(1)
+    run.delete(names[2])
+    assert later.kept() == (2, 4)
+    with pytest.raises(RunError, match="this checkpoint is missing"):
+        later.load_kept(3)
 
 
 @pytest.mark.parametrize("plain", [True, False])

@@ -10,7 +10,7 @@ from tests.support.cohorts import MODALITY, TinyScan, write_store
 from tests.support.visits import ARRAYS, write_visits
 from trainer.data.cohort import Cohort, read_cohort
 from trainer.fit import context
-from trainer.fit.context import ScoreStatistics, build_objectives, score_statistics, two_classes
+from trainer.fit.context import ScoreStatistics, build_objectives, score_statistics, two_classes, with_threshold
 from trainer.objectives.modality_terms import FusionBce
 from trainer.objectives.terms import InfoNce, Learner
 from trainer.recipe import DataRecipe, TrainRecipe
@@ -85,3 +85,33 @@ def test_two_classes_are_the_only_two_scores_the_higher_one_positive() -> None:
     statistics = ScoreStatistics(2.0, 1.0, 2.0)
     (term,) = build_objectives([FusionBceTerm(name="fusion_bce")], statistics, outcome=MMSE, classes=(1.0, 3.0))
     assert term == FusionBce(weight=1.0, positive=3.0)
+
+
+def visits_of(folder: Path, scores: list[list[float | None]]) -> Cohort:
+    scans = [
+        TinyScan(f"s{subject}", f"v{visit}", 100.0 * visit, score)
+        for subject, visits in enumerate(scores)
+        for visit, score in enumerate(visits)
+    ]
+    return read_cohort(write_store(folder, scans), MODALITY, "mmse")
+
+
+def test_a_fixed_threshold_stays_and_tertiles_take_its_place_with_their_source(tmp_path: Path) -> None:
+    # Changes 1, 3 and 6; -4 and 9; none that is known; one visit.
+    cohort = visits_of(tmp_path, [[10.0, 11.0, 14.0, 8.0], [20.0, 16.0, 25.0], [5.0, None, 9.0], [30.0]])
+    fixed = TrainRecipe(name="any")
+    assert with_threshold(fixed, cohort) is fixed
+    tertiles = TrainRecipe(name="any", head={"threshold": "tertiles"})
+    found = with_threshold(tertiles, cohort)
+    # Of 1, 3, 4, 6, 9 the share below 4 is 2 / 5, and below 3 it is 1 / 5, which is farther from 1 / 3.
+    assert found.outcome.threshold == 4.0
+    assert found.outcome.source == "tertiles of 5 training pairs of 2 subjects"
+    assert found.outcome.name == fixed.outcome.name
+    assert with_threshold(found, cohort) == found
+    assert found.model_copy(update={"outcome": fixed.outcome}) == tertiles
+
+
+def test_tertiles_of_no_pairs_are_refused_in_one_line(tmp_path: Path) -> None:
+    tertiles = TrainRecipe(name="any", head={"threshold": "tertiles"})
+    with pytest.raises(UsageError, match="the 2 training subjects have 0 pairs of consecutive visits with mmse"):
+        with_threshold(tertiles, visits_of(tmp_path, [[5.0], [6.0, None]]))

@@ -58,6 +58,17 @@ def test_another_recipe_is_refused_with_both_values_of_each_setting(store: Store
     assert message.endswith("use that recipe to go on, or another --run")
 
 
+def test_another_split_is_refused_with_the_number_of_subjects_and_one_of_them(store: Store, place: Location) -> None:
+    Run.start(place, tiny_recipe(), store, SPLIT)
+    for other, said in (
+        (Split(train=("a", "d"), validation=("c",), test=("b",)), "2 subjects are in other parts, first b"),
+        (Split(train=("a", "c"), validation=("b",), test=("d",)), "2 subjects are in other parts, first b"),
+    ):
+        with pytest.raises(RunError, match=f"started with another split: {said}; start a new run"):
+            Run.start(place, tiny_recipe(), store, other)
+    assert Run.open(place).split == SPLIT
+
+
 def test_a_store_of_another_cohort_or_fingerprint_is_refused_with_both(store: Store, place: Location) -> None:
     Run.start(place, tiny_recipe(), store, SPLIT)
     other_cohort = write_store(Location(place.uri + "-b"), default_scans(num_subjects=9))
@@ -130,6 +141,21 @@ def test_a_run_is_finished_by_its_result_and_its_model_is_checked(store: Store, 
     place.write("model.pt", place.read("model.pt")[:-1] + b"x")
     with pytest.raises(RunError, match=rf"model.pt: SHA-256 \w{{12}} is not {result['model_sha256'][:12]}"):
         run.load_model()
+
+
+def test_dropped_weights_leave_everything_else_and_are_named_when_they_are_asked_for(
+    store: Store, place: Location
+) -> None:
+    run = Run.start(place, tiny_recipe(), store, SPLIT)
+    run.finish({"weights": torch.arange(3)}, {"steps": 6})
+    place.write("checkpoints/latest.json", b"{}")
+    place.write("log.jsonl", b"")
+    run.drop_weights()
+    assert place.names() == ["log.jsonl", "result.json", "run.json"]
+    assert run.result() is not None
+    with pytest.raises(RunError, match=r"model\.pt: not there; cross-validation deletes .* --keep-runs"):
+        Run.open(place).load_model()
+    run.drop_weights()
 
 
 def test_the_revision_is_one_line_with_a_commit_or_unknown() -> None:

@@ -17,9 +17,11 @@ from tests.support.cohorts import TIMING_FIELDS, without_timing
 from tests.support.visits import ARRAYS, TinyVisit, changed, default_visits, stored_of, visit_recipe, write_visits
 from tests.trainer.fit.test_train import flat
 from trainer.data.cohort import Cohort, read_visits
+from trainer.data.splits import Split
 from trainer.fit.embedding import embed_cohort, embed_visits
 from trainer.fit.precision import Compute
 from trainer.fit.run import Run
+from trainer.fit.stop import StopRequest
 from trainer.fit.supply import Supply
 from trainer.fit.tracking import read_history
 from trainer.fit.train import train_run
@@ -280,3 +282,32 @@ def test_the_model_file_of_one_modality_knows_nothing_of_fusion(joint: Run) -> N
     state, result = joint.load_model()
     assert set(state["fusion_head"]) == {"weight", "bias"}
     assert json.dumps(result["fusion_head"])
+
+
+def test_a_split_that_is_given_is_the_one_that_trains_and_a_listening_caller_stops_it(
+    store: Store, tmp_path: Path
+) -> None:
+    names = sorted(set(read_visits(store, tuple(ARRAYS), "impaired").subject_ids))
+    split = Split(train=tuple(names[8:]), validation=tuple(names[4:8]), test=tuple(names[:4]))
+    place = Location(tmp_path / "run")
+    stop = StopRequest()
+
+    def ask(done: int, total: int) -> None:
+        stop.wanted = done == 2
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted, match="stopped after step 2 of"):
+        train_run(visit_recipe(), store, place, progress=ask, split=split, stop=stop)
+    assert signal.getsignal(signal.SIGTERM) is before
+    with pytest.raises(RunError, match="started with another split"):
+        train_run(visit_recipe(), store, place, progress=silent)
+    train_run(visit_recipe(), store, place, progress=silent, split=split)
+    run = Run.open(place)
+    assert run.split == split
+    training = visits_of(store, run, "train")
+    assert len(training.places_by_subject) == len(names) - 8
+    # The standards are fitted on these subjects, and on no others.
+    here_N = training.present_NM[:, tuple(ARRAYS).index("clinical")]
+    rows = np.stack([store.read(int(row), "clinical") for row in training.rows_N[here_N]])
+    found = run.load_model()[0]["encoder"]["clinical_mean"].numpy().ravel()
+    np.testing.assert_allclose(found, rows.astype(np.float64).mean(axis=0), rtol=1e-5)

@@ -1,0 +1,324 @@
+"""Cross-validates a whole recipe: one run a fold, measured on the fold's test subjects, summed up by repeat.
+
+protocol.json                   recipe, store and number of folds; written first, and held against each later call
+runs/repeat-00-fold-00/         the fold's run with its split; weights are deleted after measuring unless asked for
+folds/repeat-00-fold-00.json    the fold's figures; a fold that has them is done
+cross_validation.json           the summary, written last
+
+Encoder, standardisation, heads, epochs and thresholds are all fitted or chosen inside the fold. What was done is never
+done again, and a fold that was cut off goes on from its checkpoint, so a second call ends where one call would have.
+"""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pydantic
+
+from preprocess.console import LOG
+from preprocess.errors import Interrupted, RunError, UsageError
+from preprocess.storage import Location
+from preprocess.store import Store
+from trainer.data.cohort import Cohort
+from trainer.evaluate.evaluation import Metric
+from trainer.evaluate.fold_plan import PlannedFold, plan_folds
+from trainer.evaluate.measure import measure_run
+from trainer.evaluate.protocol import FoldSize, RepeatedFigure, summed_up
+from trainer.fit.context import cohort_of
+from trainer.fit.distributed import world_of
+from trainer.fit.run import Run, differences, git_revision
+from trainer.fit.stop import StopRequest, listening
+from trainer.fit.supply import SupplyOptions
+from trainer.fit.train import train_run
+from trainer.recipe import TrainRecipe
+
+PROTOCOL_NAME = "protocol.json"
+SUMMARY_NAME = "cross_validation.json"
+
+HEADLINE = {
+    "progression": "macro_f1",
+    "regression": "probe_mae",
+    "severity": "severity_macro_f1",
+    "classification": "class_auc",
+}
+"""The figure of each target that the log shows while folds go by."""
+
+
+class FoldFigures(pydantic.BaseModel):
+    """What one fold found.
+
+    Attributes:
+        repeat: which repeat it belongs to, from 0.
+        fold: which fold of the repeat, from 0.
+        split_sha256: of the fold's split.
+        num_train: subjects with the outcome that trained or validated.
+        num_test: subjects that were tested; all have the outcome.
+        metrics: by name, without intervals, which few subjects of one fold could not carry.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    repeat: int
+    fold: int
+    split_sha256: str
+    num_train: int
+    num_test: int
+    metrics: dict[str, Metric]
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """The summary.
+
+    Attributes:
+        recipe: its name.
+        outcome: the score.
+        fingerprint: of the store.
+        index_sha256: of the store's index.
+        num_folds: of a repeat.
+        num_repeats: of all folds.
+        num_subjects: with the outcome, each tested once a repeat.
+        num_unscored: without the outcome, who only train.
+        num_train: training subjects of a fold with the outcome, on average; those that validate count.
+        num_test: test subjects of a fold, on average.
+        figures: by name, those that every fold has.
+        incomplete: how many folds have each of the others.
+    """
+
+    recipe: str
+    outcome: str
+    fingerprint: str
+    index_sha256: str
+    num_folds: int
+    num_repeats: int
+    num_subjects: int
+    num_unscored: int
+    num_train: float
+    num_test: float
+    figures: dict[str, RepeatedFigure]
+    incomplete: dict[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    def table(self) -> str:
+        """One line a figure, for a person."""
+        width = max([len(name) for name in self.figures], default=0)
+        lines = [
+            f"{self.recipe} on {self.outcome}: {self.num_folds} folds, repeats: {self.num_repeats}; "
+            f"{self.num_train:.1f} training and {self.num_test:.1f} test subjects a fold",
+            f"{'figure':{width}}  {'mean':>8}  {'95 % interval':>20}  {'sd of repeats':>13}  {'chance':>8}",
+        ]
+        for name, one in self.figures.items():
+            interval = "does not vary" if one.low is None else f"{one.low:.3f} to {one.high:.3f}"
+            lines.append(
+                f"{name:{width}}  {one.value:8.3f}  {interval:>20}  {_or_dash(one.sd):>13}  {_or_dash(one.chance):>8}"
+            )
+        lines.append("interval: corrected resampled t over all folds (Nadeau and Bengio 2003)")
+        if self.incomplete:
+            of = self.num_folds * self.num_repeats
+            told = ", ".join(f"{name} ({count} of {of} folds)" for name, count in self.incomplete.items())
+            lines.append(f"left out, since some folds cannot have it: {told}")
+        return "\n".join(lines)
+
+
+def cross_validate(
+    recipe: TrainRecipe,
+    store: Store,
+    location: Location,
+    *,
+    num_folds: int,
+    num_repeats: int,
+    progress: Callable[[int, int], None],
+    supply: SupplyOptions | None = None,
+    keep_runs: bool = False,
+) -> CrossValidation:
+    """Train and measure every fold that is not done yet, then sum up.
+
+    Args:
+        recipe: every setting; its seed decides folds and runs, split.test is not used, and split.validation is the
+            fraction of a fold's training subjects that validates.
+        store: what to train on.
+        location: folder of the cross-validation; the same again goes on, also with more repeats.
+        num_folds: of a repeat.
+        num_repeats: how many divisions into folds.
+        progress: called with folds done and folds in all.
+        supply: memory and disk cache of this machine.
+        keep_runs: whether a fold's weights stay after it was measured.
+
+    Returns:
+        The summary over the repeats asked for, as it is written.
+
+    Raises:
+        UsageError: the cohort cannot be divided so, or several processes were started.
+        RunError: the folder holds another cross-validation.
+        Interrupted: stopped on request, after a checkpoint or between two folds.
+        InterscanError: as `train_run`.
+    """
+    if world_of(dict(os.environ)) is not None:
+        raise UsageError(
+            f"WORLD_SIZE is {os.environ['WORLD_SIZE']} and folds are trained in one process; start it without torchrun"
+        )
+    cohort = cohort_of(store, recipe.data, recipe.outcome.name)
+    folds = plan_folds(
+        cohort,
+        outcome=recipe.outcome.name,
+        target=recipe.target,
+        num_folds=num_folds,
+        num_repeats=num_repeats,
+        validation=recipe.split.validation,
+        train=recipe.split.train,
+        seed=recipe.seed,
+    )
+    _begin(location, recipe, store, num_folds)
+    found = []
+    with listening() as stop:
+        for done, fold in enumerate(folds):
+            progress(done, len(folds))
+            figures = _read_figures(location, fold)
+            if figures is None:
+                if stop.wanted:
+                    raise Interrupted(
+                        f"stopped after {done} of {len(folds)} folds, their figures written; run the same command "
+                        "again to go on"
+                    )
+                figures = _follow_fold(recipe, store, cohort, location, fold, supply, stop, keep_runs)
+            found.append(figures)
+    progress(len(folds), len(folds))
+    figures_of, incomplete = summarise(found)
+    summary = CrossValidation(
+        recipe=recipe.name,
+        outcome=recipe.outcome.name,
+        fingerprint=store.manifest.fingerprint,
+        index_sha256=store.manifest.index_sha256,
+        num_folds=num_folds,
+        num_repeats=num_repeats,
+        num_subjects=len(cohort.scored().places_by_subject),
+        num_unscored=len(cohort.places_by_subject) - len(cohort.scored().places_by_subject),
+        num_train=float(np.mean([fold.size.num_train for fold in folds])),
+        num_test=float(np.mean([fold.size.num_test for fold in folds])),
+        figures=figures_of,
+        incomplete=incomplete,
+    )
+    location.write(SUMMARY_NAME, json.dumps(summary.to_dict(), indent=2, allow_nan=False).encode())
+    return summary
+
+
+def summarise(found: Sequence[FoldFigures]) -> tuple[dict[str, RepeatedFigure], dict[str, int]]:
+    """Figures that all folds have, summed up by repeat, and how many folds have each of the others.
+
+    Chance is the mean over folds, where all have one.
+
+    Args:
+        found: of every fold, at least two.
+    """
+    sizes = [FoldSize(one.repeat, one.num_train, one.num_test) for one in found]
+    figures: dict[str, RepeatedFigure] = {}
+    incomplete: dict[str, int] = {}
+    for name in dict.fromkeys(name for one in found for name in one.metrics):
+        metrics = [one.metrics[name] for one in found if name in one.metrics]
+        values = [metric.value for metric in metrics if metric.value is not None]
+        if len(values) < len(found):
+            incomplete[name] = len(values)
+            continue
+        chances = [metric.chance for metric in metrics if metric.chance is not None]
+        chance = float(np.mean(chances)) if len(chances) == len(found) else None
+        figures[name] = summed_up(values, sizes, chance=chance)
+    return figures, incomplete
+
+
+def _follow_fold(
+    recipe: TrainRecipe,
+    store: Store,
+    cohort: Cohort,
+    location: Location,
+    fold: PlannedFold,
+    supply: SupplyOptions | None,
+    stop: StopRequest,
+    keep_runs: bool,
+) -> FoldFigures:
+    """Train and measure one fold; its figures are written before its weights go."""
+    place = location.child(f"runs/{fold.name}")
+    own = recipe.model_copy(update={"seed": fold.seed})
+    train_run(own, store, place, progress=lambda *_: None, supply=supply, split=fold.split, stop=stop)
+    run = Run.open(place)
+    measured = measure_run(run, store, cohort, num_resamples=0)
+    figures = FoldFigures(
+        repeat=fold.repeat,
+        fold=fold.number,
+        split_sha256=fold.split_sha256,
+        num_train=fold.size.num_train,
+        num_test=fold.size.num_test,
+        metrics=measured.metrics,
+    )
+    location.write(_figures_name(fold), figures.model_dump_json(indent=2).encode())
+    if not keep_runs:
+        run.drop_weights()
+    shown = figures.metrics.get(HEADLINE[recipe.target])
+    if shown is not None and shown.value is not None:
+        LOG.info("%s: %s %.3f", fold.name, HEADLINE[recipe.target], shown.value)
+    return figures
+
+
+def _read_figures(location: Location, fold: PlannedFold) -> FoldFigures | None:
+    name = _figures_name(fold)
+    try:
+        figures = FoldFigures.model_validate_json(location.read(name))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except pydantic.ValidationError as error:
+        raise RunError(
+            f"{location.uri}/{name}: not what this version writes; delete it and the fold's run to train it again"
+        ) from error
+    if figures.split_sha256 != fold.split_sha256:
+        raise RunError(
+            f"{location.uri}/{name}: its split is {figures.split_sha256[:12]}, this version's is "
+            f"{fold.split_sha256[:12]}; go on with the version that began, or use another --out"
+        )
+    return figures
+
+
+def _begin(location: Location, recipe: TrainRecipe, store: Store, num_folds: int) -> None:
+    """Write down what is cross-validated, or hold it against what was begun there."""
+    record = {
+        "recipe": recipe.model_dump(mode="json"),
+        "store_uri": store.location.uri,
+        "fingerprint": store.manifest.fingerprint,
+        "index_sha256": store.manifest.index_sha256,
+        "num_folds": num_folds,
+        "git_revision": git_revision(),
+    }
+    if location.create(PROTOCOL_NAME, json.dumps(record, indent=2).encode()):
+        return
+    where = f"{location.uri}: this cross-validation was begun with another"
+    begun = json.loads(location.read(PROTOCOL_NAME))
+    try:
+        begun["recipe"] = TrainRecipe.model_validate(begun["recipe"]).model_dump(mode="json")
+    except pydantic.ValidationError as error:
+        raise RunError(f"{where} version; go on with that version, or use another --out") from error
+    changed = list(differences(begun["recipe"], record["recipe"]))
+    if changed:
+        raise RunError(f"{where} recipe ({', '.join(changed)}); use that recipe to go on, or another --out")
+    for key in ("fingerprint", "index_sha256"):
+        if begun[key] != record[key]:
+            raise RunError(
+                f"{where} store, whose {key} is {begun[key]}, {store.location.uri} has {record[key]}; use that store "
+                "to go on, or another --out"
+            )
+    if begun["num_folds"] != num_folds:
+        raise RunError(
+            f"{where} number of folds: it was {begun['num_folds']} and is {num_folds}; use that number to go on, or "
+            "another --out"
+        )
+
+
+def _figures_name(fold: PlannedFold) -> str:
+    return f"folds/{fold.name}.json"
+
+
+def _or_dash(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
