@@ -9,6 +9,8 @@ MSE, CONTRASTIVE, WEIGHTED, REGRESSED = (
     Arm(f"learner {variant}", "mse", (f"objective.0.variant={variant}",))
     for variant in ("mse", "contrastive", "weighted", "regressed")
 )
+_UNTRAINED = ("optim.epochs=1", "optim.learning_rate=1e-12")
+"""What random weights give by themselves: a floor above chance."""
 VISITS = (
     MSE,
     CONTRASTIVE,
@@ -20,6 +22,7 @@ VISITS = (
     Arm("supremix", "supremix", ("target=progression", "objective.0.bin_width=3")),
     Arm("rank", "rank"),
     Arm("chrono", "chrono"),
+    Arm("untrained", "mse", _UNTRAINED),
 )
 """Everything that can use one cohort of heads with scores and visits."""
 MMSE = (
@@ -27,7 +30,7 @@ MMSE = (
     "outcome.higher_is_better=true",
     "outcome.threshold=2.0",
 )
-AGE = ("outcome.name=age", "outcome.higher_is_better=false", "outcome.threshold=1.0", "target=regression")
+AGE = ("outcome.name=age", "outcome.higher_is_better=false", "outcome.threshold=1.0")
 GRADE = ("outcome.name=grade", "outcome.higher_is_better=false", "outcome.threshold=1.0", "target=severity")
 BUDGETS = (0.25, 0.5, 1.0)
 
@@ -76,6 +79,22 @@ class Case:
 
 _SMALL = ("augment.shift_voxels=1", "split.validation=0.15", "split.test=0.3")
 """Grid of 48^3 at 4 mm: one voxel is what two are at 2 mm."""
+_SEVERITY_OPTIM = (
+    "optim.name=adamw",
+    "optim.learning_rate=5e-4",
+    "optim.head_factor=1",
+    "optim.weight_decay=1e-4",
+    "optim.warmup_fraction=0",
+    "optim.epochs=16",
+    "data.batch_size=16",
+)
+_PUBLISHED_CONPRO = (
+    "phase.0.epochs=8",
+    "phase.1.epochs=8",
+    "phase.1.objective.0.beta=1",
+    "phase.1.objective.1.weight=1e-6",
+)
+_SHORT = ("phase.0.epochs=1", "phase.1.epochs=1")
 
 CASES = (
     Case(
@@ -98,13 +117,14 @@ CASES = (
     ),
     *(
         Case(
-            f"supremix_{round(100 * budget)}",
-            f"SupReMix beats regression and plain supervised contrast: age, {round(100 * budget)} % of the labels",
+            f"supremix_{target}_{round(100 * budget)}",
+            f"SupReMix beats regression and plain supervised contrast: {target}, {round(100 * budget)} % of the labels",
             "brain",
             (
                 Arm("mse", "mse"),
-                Arm("supcon", "supcon", ("objective.0.bin_width=5",)),
+                Arm("supcon", "supcon", (f"objective.0.bin_width={bin_width}",)),
                 Arm("supremix", "supremix"),
+                Arm("supremix, tau 0.5", "supremix", ("objective.0.temperature=0.5",)),
                 Arm("supremix without mixing", "supremix", ("objective.0.mix_positives=false",
                     "objective.0.mix_negatives=false", "objective.0.magnify=false")),
                 Arm("rank", "rank"),
@@ -112,20 +132,22 @@ CASES = (
             "mse",
             (Figure("mae", higher_is_better=False), Figure("mse", higher_is_better=False)),
             regression,
-            (*_SMALL, *AGE, "optim.epochs=20", f"split.train={budget}"),
+            (*_SMALL, *outcome, "target=regression", "optim.epochs=20", f"split.train={budget}"),
         )
-        for budget in BUDGETS
+        for target, outcome, bin_width, budgets in (("mmse", MMSE, 3, BUDGETS), ("age", AGE, 5, BUDGETS[-1:]))
+        for budget in budgets
     ),
     Case(
         "severity",
         "ConPrO beats SupCon-2, SupCon-n and SimCLR, and severity is ordered by the distance from normal",
         "severity",
         (
-            Arm("conpro", "conpro"),
-            Arm("conpro as published", "conpro", ("phase.1.objective.0.beta=1", "phase.1.objective.1.weight=1e-6")),
+            Arm("conpro", "conpro", ("phase.0.epochs=1", "phase.1.epochs=15"), quick=_SHORT),
+            Arm("conpro as published", "conpro", _PUBLISHED_CONPRO, quick=_SHORT),
             Arm("supcon-2", "supcon", ("objective.0.bin_width=0", "objective.0.normal=0")),
             Arm("supcon-n", "supcon", ("objective.0.bin_width=0",)),
             Arm("simclr", "simclr"),
+            Arm("untrained", "simclr", _UNTRAINED),
         ),
         "supcon-n",
         (
@@ -137,8 +159,7 @@ CASES = (
             Figure("minutes", higher_is_better=False),
         ),
         severity,
-        (*GRADE, "data.modality=fundus", "data.batch_size=32", "encoder.name=resnet18", "augment.shift_voxels=4",
-         "optim.epochs=16"),
+        (*GRADE, "data.modality=fundus", "encoder.name=resnet18", "augment.shift_voxels=8", *_SEVERITY_OPTIM),
     ),
     *(
         Case(
@@ -150,6 +171,8 @@ CASES = (
                 Arm("cmc", "joint", ('objective=[{name="cross_modality"}]',)),
                 Arm("css", "joint", ('objective=[{name="cross_subject"}]',)),
                 Arm("concatenation", "joint", ('objective=[{name="fusion_bce"}]',)),
+                Arm("cmc + css, residual", "joint", ("encoder.residual=true",)),
+                Arm("concatenation, residual", "joint", ('objective=[{name="fusion_bce"}]', "encoder.residual=true")),
             ),
             "concatenation",
             (Figure("auc", chance=0.5), Figure("balanced_accuracy", chance=0.5),

@@ -41,7 +41,7 @@ def _brain(folder: Path, quick: bool) -> None:
 
 def _severity(folder: Path, quick: bool) -> None:
     write_severity_cohort(folder / "raw", num_subjects=40 if quick else 120, seed=_SEED, balanced=True)
-    edge = 32 if quick else 64
+    edge = 32 if quick else 128
     recipe = VolumeRecipe(
         modalities=("fundus",), kinds={"fundus": "image"}, image=ImageRecipe(size=(edge, edge), channels=3)
     )

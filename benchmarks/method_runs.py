@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +41,17 @@ class Arm:
         name: for the table.
         recipe: name of a recipe that comes with interscan.
         settings: recipe values that differ.
+        quick: settings on top of its own for a run that only shows that it runs.
     """
 
     name: str
     recipe: str
     settings: tuple[str, ...] = ()
+    quick: tuple[str, ...] = ()
+
+    def shortened(self) -> "Arm":
+        """The arm as `--quick` runs it."""
+        return replace(self, settings=(*self.settings, *self.quick))
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,8 @@ def run_case(
     values: dict[str, dict[str, dict[int, float]]] = {figure.name: {} for figure in case.figures}
     pairs: dict[str, ScoredPairs] = {}
     for seed in range(options.seeds):
-        for arm in case.arms:
+        for whole in case.arms:
+            arm = whole.shortened() if options.quick else whole
             settings = (*case.settings, *(case.quick if options.quick else ()))
             is_drawn = arm.name in SCATTERED and seed == 0 and options.figures is not None
             kept = folder / "results" / f"{_digest(case, arm, seed, settings, store)}.json"

@@ -68,13 +68,16 @@ def test_learner_on_clips_goes_from_a_table_of_clips_to_its_figures(
     assert metrics["mae"] is not None
 
 
-def test_conpro_goes_from_pictures_to_the_order_of_severity(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("recipe", ["conpro", "conpro-reference"])
+def test_conpro_goes_from_pictures_to_the_order_of_severity(
+    recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     raw, store = tmp_path / "raw", tmp_path / "store"
     assert run(["synth", "severity", str(raw), "--subjects", "30", "--size-px", "48", "--balanced"]) == 0
     pictures = ["--modality", "fundus", "--set", "kinds.fundus=image", "--set", "image.size=[32,32]"]
     assert run(["preprocess", str(raw / "scans.csv"), str(store), *pictures, "--set", "image.channels=3"]) == 0
     short = ["--set", "phase.0.epochs=1", "--set", "phase.1.epochs=1"]
-    metrics = follow("conpro", store, tmp_path / "run", capsys, *short)
+    metrics = follow(recipe, store, tmp_path / "run", capsys, *short)
     assert {"severity_macro_f1", "severity_maee", "severity_tau_b", "severity_auc_abnormal"} <= metrics.keys()
     assert metrics["severity_maee"] >= 1
 
@@ -101,4 +104,4 @@ def test_joint_goes_from_matrices_to_two_classes_with_modalities_missing(
 
 
 def test_every_recipe_is_followed_by_a_test() -> None:
-    assert {*BRAIN, "learner-lus", "conpro", "joint"} == set(named_recipes())
+    assert {*BRAIN, "learner-lus", "conpro", "conpro-reference", "joint"} == set(named_recipes())

@@ -9,7 +9,7 @@ import pytest
 from preprocess.errors import UsageError
 from tests.support.cohorts import recipe_toml, tiny_recipe
 from trainer.recipe import TrainRecipe, higher_is_better, load_recipe, named_recipes
-from trainer.recipe_terms import InfoNceTerm, LearnerTerm
+from trainer.recipe_terms import InfoNceTerm, LearnerTerm, MarginContrastTerm, PreferenceTerm
 
 HEAD = 'name = "mine"\n'
 OBJECTIVE = '[[objective]]\nname = "info_nce"\n'
@@ -42,6 +42,20 @@ def test_the_reference_recipe_states_the_papers_settings() -> None:
     assert (recipe.optim.learning_rate, recipe.optim.weight_decay, recipe.optim.epochs) == (1e-4, 1e-4, 10)
     assert (recipe.data.batch_size, recipe.data.subjects_per_epoch) == (8, 0.25)
     assert recipe.objective == (InfoNceTerm(name="info_nce", temperature=0.07),)
+
+
+def test_conpro_as_published_states_the_papers_settings() -> None:
+    recipe = load_recipe("conpro-reference")
+    assert (recipe.encoder.name, recipe.encoder.embedding_width, recipe.encoder.projection_width) == (
+        "resnet50",
+        256,
+        256,
+    )
+    assert (recipe.optim.name, recipe.optim.learning_rate, recipe.optim.head_factor) == ("sgd", 1e-3, 10.0)
+    assert (recipe.data.batch_size, recipe.split.validation, recipe.split.test) == (16, 0.15, 0.15)
+    con, pro = recipe.phases
+    assert con.objective == (MarginContrastTerm(name="margin_contrast", margin=2.0),)
+    assert pro.objective == (PreferenceTerm(name="preference", beta=1.0),)
 
 
 def test_a_recipe_written_as_toml_is_read_as_it_was(tmp_path: Path) -> None:

@@ -355,7 +355,7 @@ class Loop:
                 entry[f"{objective.name}_over_chance"] = sums[objective.name] / chance
         if not self._group.is_first:
             return entry
-        for name in ("info_nce", "nt_xent"):
+        for name in ("info_nce", "nt_xent", "margin_contrast"):
             if entry.get(f"{name}_over_chance", 0.0) >= _COLLAPSE:
                 LOG.warning(
                     "epoch %d: %s is %.2f of its chance level: collapsed, or not begun to learn",

@@ -11,7 +11,10 @@ from trainer.objectives.terms import BatchOutput, Value
 
 @dataclass(frozen=True, slots=True)
 class MarginContrast:
-    """Contrast over all pairs of scans of different subjects; alike are two normal or two abnormal ones."""
+    """Contrast over all pairs of scans of different subjects; alike are two normal or two abnormal ones.
+
+    Chance is what an embedding gives that maps all scans to one point: margin x the share of pairs that are not alike.
+    """
 
     weight: float
     margin: float
@@ -25,13 +28,9 @@ class MarginContrast:
             return None
         projections_NP = output.projections_BKP.flatten(0, 1)
         is_normal_N = scores_N == self.normal
-        loss = margin_contrast(
-            projections_NP[first_P],
-            projections_NP[second_P],
-            is_normal_N[first_P] == is_normal_N[second_P],
-            margin=self.margin,
-        )
-        return Value(loss, 0.0)
+        same_P = is_normal_N[first_P] == is_normal_N[second_P]
+        loss = margin_contrast(projections_NP[first_P], projections_NP[second_P], same_P, margin=self.margin)
+        return Value(loss, self.margin * float((~same_P).float().mean()))
 
 
 @dataclass(frozen=True, slots=True)

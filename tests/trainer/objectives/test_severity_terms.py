@@ -1,5 +1,6 @@
 """ConPrO's terms pair the scans of a batch as docs/methods/conpro.md says; pairs of one subject are never formed."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -42,6 +43,19 @@ def test_all_scored_pairs_are_contrasted_and_two_abnormal_ones_are_alike() -> No
     projections = output.projections_BKP[:, 0]
     torch.testing.assert_close(value.loss, margin_contrast(projections[first], projections[second], same, margin=2.0))
     assert MarginContrast(1.0, margin=2.0, normal=0.0)(output_of([0.0, NAN])) is None
+
+
+@pytest.mark.parametrize(
+    ("scores", "share"), [([0.0, 3.0, 1.0, NAN, 0.0], 4 / 6), ([1.0, 2.0], 0.0), ([0.0, 2.0], 1.0)]
+)
+def test_chance_of_the_contrast_is_what_one_point_for_all_scans_gives(scores: list[float], share: float) -> None:
+    output = output_of(scores)
+    collapsed = replace(output, projections_BKP=torch.ones_like(output.projections_BKP))
+    for margin in (1.0, 2.0):
+        value = MarginContrast(1.0, margin=margin, normal=0.0)(collapsed)
+        assert value is not None
+        assert value.chance == pytest.approx(margin * share)
+        assert float(value.loss) == pytest.approx(value.chance, abs=1e-6)
 
 
 @pytest.mark.parametrize("higher_is_better", [False, True])
