@@ -97,7 +97,7 @@ def plan_folds(
             raise UsageError(f"target is 'classification' and {outcome} has {len(values)} values; it needs two")
         subjects = list(scored.subject_ids)
         labels = [_class_name(outcome, score) for score in scored.scores_N]
-        # A subject whose scans differ counts as its worst when the validation subjects are chosen.
+        # A subject whose scans differ counts as its highest when the validation subjects are chosen.
         known = {
             subject: _class_name(outcome, scored.scores_N[places].max())
             for subject, places in scored.places_by_subject.items()
