@@ -28,9 +28,21 @@ def test_arms_of_a_case_share_data_outcome_encoder_and_epochs():
         shared = {
             (recipe.outcome, recipe.encoder, recipe.epochs, recipe.split, recipe.data.modality)
             for recipe in (load_recipe(arm.recipe, (*case.settings, *arm.settings)) for arm in case.arms)
+            if recipe.optim.learning_rate
+            > 1e-9  # the untrained arm, which moves no weight, needs no more than one epoch
         }
         names = {(outcome.name, encoder.name, epochs, split) for outcome, encoder, epochs, split, _ in shared}
         assert len(names) == 1, case.name
+
+
+def test_the_untrained_arms_move_no_weight_that_float32_could_show():
+    arms = [(case, arm) for case in CASES for arm in case.arms if arm.name == "untrained"]
+    assert {case.name for case, _ in arms} == {"one_cohort", "severity"}
+    for case, arm in arms:
+        optim = load_recipe(arm.recipe, (*case.settings, *arm.settings)).optim
+        # An AdamW step is about as long as its learning rate; weights are about 0.01, whose float32 spacing is 1e-9.
+        assert (optim.name, optim.epochs) == ("adamw", 1)
+        assert optim.learning_rate <= 1e-12
 
 
 @pytest.mark.slow
