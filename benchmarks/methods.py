@@ -4,8 +4,8 @@ python benchmarks/methods.py [--quick] [--seeds 5] [--only one_cohort] [--cache 
 
 Every arm of a comparison trains on the same store, split, encoder and number of epochs; seeds change split, initial
 weights and order of batches, for all arms alike. Figures are of held-out subjects; intervals are over seeds, and
-differences are paired by seed. About three hours on one idle core; with --cache, a run that was cut off goes on where it
-stopped. `--quick` shows that it runs, no more.
+differences are paired by seed. About three hours on one idle core; with --cache, a run that was cut off goes on where
+it stopped. `--quick` shows that it runs, no more.
 """
 
 import argparse

@@ -42,7 +42,7 @@ def bench(
 
     `stream`: volumes a second from a bucket with 30 ms a request, beside raw reads and other readers: 3 to 8 minutes.
     `train`: the default encoder's training step against the published one, in ms a volume: about a minute.
-    `methods`: the published methods and baselines on synthetic cohorts, five seeds each: an hour and more.
+    `methods`: the published methods and baselines on synthetic cohorts, five seeds each: about three hours.
 
     Args:
         part: what is measured.
