@@ -9,7 +9,6 @@ agree on nothing but the parts, and what is missing is missing by chance.
 The same arguments give the same bytes (with one release of NumPy on one kind of processor).
 """
 
-import io
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -18,8 +17,6 @@ from functools import partial
 from pathlib import Path
 from statistics import NormalDist
 from typing import Literal
-
-import numpy as np
 
 from preprocess.sources.synthetic.connectome_draw import (
     CLINICAL_COLUMNS,
@@ -33,17 +30,18 @@ from preprocess.sources.synthetic.connectome_draw import (
     draw_structure,
 )
 from preprocess.sources.synthetic.table_cohort import (
-    SCAN_COLUMNS,
     TABLE,
     TRUTH,
     PlannedFile,
+    TableCohort,
     check_range,
+    cohort_tables,
     even_share,
+    npy_bytes,
     stream,
     table_text,
     write_cohort,
 )
-from preprocess.types import FloatArray
 
 _VERSION = 1
 """Raise it when the same arguments give other bytes."""
@@ -127,26 +125,14 @@ class PlannedPerson:
 
 
 @dataclass(frozen=True, slots=True)
-class ConnectomeSummary:
-    """What a call left on disk.
+class ConnectomeSummary(TableCohort):
+    """Persons with their measurements.
 
     Attributes:
-        root: the cohort.
-        table: its `scans.csv`, to be given to `preprocess`.
-        truth: its `truth.tsv`.
-        num_subjects: persons.
-        num_scans: files of all modalities.
-        num_written: files written by this call.
         num_impaired: persons of class 1.
         num_lacking: persons without a modality, by modality.
     """
 
-    root: Path
-    table: Path
-    truth: Path
-    num_subjects: int
-    num_scans: int
-    num_written: int
     num_impaired: int
     num_lacking: dict[Modality, int]
 
@@ -280,16 +266,10 @@ def _content(people: Population, person: PlannedPerson, modality: Modality, seed
         scores = [f"{score:g}" for score in draw_scores(shown.clinical_c, rng)]
         return table_text(CLINICAL_COLUMNS, [scores], delimiter=",").encode()
     if modality == "SC":
-        return _npy(draw_structure(people, shown.sc_a, machine, rng))
+        return npy_bytes(draw_structure(people, shown.sc_a, machine, rng))
     if modality == "FC":
-        return _npy(draw_function(people, shown.fc_a, shown.fc_c, machine, rng))
-    return _npy(draw_features(people, shown.radiomics_b, machine, rng))
-
-
-def _npy(values: FloatArray) -> bytes:
-    content = io.BytesIO()
-    np.save(content, values, allow_pickle=False)
-    return content.getvalue()
+        return npy_bytes(draw_function(people, shown.fc_a, shown.fc_c, machine, rng))
+    return npy_bytes(draw_features(people, shown.radiomics_b, machine, rng))
 
 
 def _tables(plan: Sequence[PlannedPerson]) -> tuple[str, str]:
@@ -307,7 +287,4 @@ def _tables(plan: Sequence[PlannedPerson]) -> tuple[str, str]:
         *("subject_id", "impaired", "scanner", "lacks", "risk", "part_a", "part_b", "part_c"),
         *("sc_a", "fc_a", "fc_c", "radiomics_b", "t2_b", "clinical_c"),
     )
-    return (
-        table_text((*SCAN_COLUMNS, "impaired"), scans, delimiter=","),
-        table_text(truth_columns, truth, delimiter="\t"),
-    )
+    return cohort_tables("impaired", scans, truth_columns, truth)

@@ -9,7 +9,6 @@ there are no ribs, effusions, pneumothorax, dynamic air bronchograms or lung pul
 The same arguments give the same bytes (with one release of NumPy and SciPy on one kind of processor).
 """
 
-import io
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -22,14 +21,15 @@ import numpy as np
 from preprocess.sources.synthetic.brain_plan import TRAJECTORIES, Trajectory
 from preprocess.sources.synthetic.lung_render import PROBES, ChestWall, Setting, draw_clip
 from preprocess.sources.synthetic.table_cohort import (
-    SCAN_COLUMNS,
     TABLE,
     TRUTH,
     PlannedFile,
+    TableCohort,
     check_range,
+    cohort_tables,
     even_share,
+    npy_bytes,
     stream,
-    table_text,
     write_cohort,
 )
 
@@ -139,25 +139,13 @@ class PlannedPatient:
 
 
 @dataclass(frozen=True, slots=True)
-class LungSummary:
-    """What a call left on disk.
+class LungSummary(TableCohort):
+    """Patients with their clips.
 
     Attributes:
-        root: the cohort.
-        table: its `scans.csv`, to be given to `preprocess`.
-        truth: its `truth.tsv`.
-        num_subjects: patients.
-        num_scans: clips.
-        num_written: clips written by this call.
         num_by_trajectory: patients per trajectory.
     """
 
-    root: Path
-    table: Path
-    truth: Path
-    num_subjects: int
-    num_scans: int
-    num_written: int
     num_by_trajectory: dict[Trajectory, int]
 
 
@@ -296,9 +284,7 @@ def _clip_bytes(
         num_frames=num_frames,
         size_px=size_px,
     )
-    content = io.BytesIO()
-    np.save(content, frames_THW, allow_pickle=False)
-    return content.getvalue()
+    return npy_bytes(frames_THW)
 
 
 def _tables(shots: Sequence[tuple[PlannedPatient, PlannedDay, PlannedClip]]) -> tuple[str, str]:
@@ -315,7 +301,4 @@ def _tables(shots: Sequence[tuple[PlannedPatient, PlannedDay, PlannedClip]]) -> 
         *("subject_id", "session_id", "run", "day", "trajectory", "zone"),
         *("sf_true", "sf_ratio", "zone_loss", "num_b_lines", "depth_mm", "gain_db", "pleura_mm"),
     )
-    return (
-        table_text((*SCAN_COLUMNS, "sf_ratio"), scans, delimiter=","),
-        table_text(truth_columns, truth, delimiter="\t"),
-    )
+    return cohort_tables("sf_ratio", scans, truth_columns, truth)

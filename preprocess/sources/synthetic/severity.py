@@ -22,14 +22,14 @@ from typing import Literal
 from preprocess.sources.synthetic.severity_lesions import Lesions, draw_lesions
 from preprocess.sources.synthetic.severity_render import CAMERAS, Person, draw_fundus, png
 from preprocess.sources.synthetic.table_cohort import (
-    SCAN_COLUMNS,
     TABLE,
     TRUTH,
     PlannedFile,
+    TableCohort,
     check_range,
+    cohort_tables,
     even_share,
     stream,
-    table_text,
     write_cohort,
 )
 
@@ -119,25 +119,13 @@ class PlannedPerson:
 
 
 @dataclass(frozen=True, slots=True)
-class SeveritySummary:
-    """What a call left on disk.
+class SeveritySummary(TableCohort):
+    """People with the pictures of their eyes.
 
     Attributes:
-        root: the cohort.
-        table: its `scans.csv`, to be given to `preprocess`.
-        truth: its `truth.tsv`.
-        num_subjects: people.
-        num_scans: pictures.
-        num_written: pictures written by this call.
         num_by_grade: eyes per grade, 0 to 4.
     """
 
-    root: Path
-    table: Path
-    truth: Path
-    num_subjects: int
-    num_scans: int
-    num_written: int
     num_by_grade: tuple[int, ...]
 
 
@@ -276,7 +264,4 @@ def _tables(shots: Sequence[tuple[PlannedPerson, PlannedEye, PlannedImage]]) -> 
         *("subject_id", "session_id", "run", "eye", "grade", "severity", "lesion_area"),
         *("num_microaneurysms", "num_haemorrhages", "num_exudates", "num_tufts", "pigment", "num_drusen"),
     )
-    return (
-        table_text((*SCAN_COLUMNS, "grade"), scans, delimiter=","),
-        table_text(truth_columns, truth, delimiter="\t"),
-    )
+    return cohort_tables("grade", scans, truth_columns, truth)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from preprocess.errors import UsageError
 
@@ -39,6 +40,27 @@ class PlannedFile:
 
     path: str
     content: Callable[[], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class TableCohort:
+    """What a call left on disk; each cohort adds counts of its own.
+
+    Attributes:
+        root: the cohort.
+        table: its `scans.csv`, to be given to `preprocess`.
+        truth: its `truth.tsv`, for evaluation alone.
+        num_subjects: people.
+        num_scans: files of scans.
+        num_written: files of scans written by this call.
+    """
+
+    root: Path
+    table: Path
+    truth: Path
+    num_subjects: int
+    num_scans: int
+    num_written: int
 
 
 def stream(seed: int, *key: str | int) -> np.random.Generator:
@@ -85,6 +107,28 @@ def table_text(columns: Sequence[str], rows: Sequence[Sequence[object]], *, deli
     writer.writerow(columns)
     writer.writerows(rows)
     return text.getvalue()
+
+
+def cohort_tables(
+    outcome: str, scans: Sequence[Sequence[object]], truth_columns: Sequence[str], truth: Sequence[Sequence[object]]
+) -> tuple[str, str]:
+    """Text of `scans.csv` and of `truth.tsv`.
+
+    Args:
+        outcome: name of the column behind `SCAN_COLUMNS`.
+        scans: a row a scan.
+        truth_columns: of the other table.
+        truth: its rows.
+    """
+    listed = table_text((*SCAN_COLUMNS, outcome), scans, delimiter=",")
+    return listed, table_text(truth_columns, truth, delimiter="\t")
+
+
+def npy_bytes(values: npt.NDArray[np.generic]) -> bytes:
+    """An array as a `.npy` file."""
+    content = io.BytesIO()
+    np.save(content, values, allow_pickle=False)
+    return content.getvalue()
 
 
 def write_cohort(
