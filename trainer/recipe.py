@@ -13,6 +13,7 @@ from trainer.recipe_terms import ChronoContrastTerm, InfoNceTerm, Term
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+Target = Literal["progression", "regression", "severity", "classification"]
 
 
 class SplitRecipe(Recipe):
@@ -191,7 +192,7 @@ class TrainRecipe(Recipe):
     encoder: EncoderRecipe = EncoderRecipe()
     objective: tuple[Term, ...] = ()
     phase: tuple[PhaseRecipe, ...] = ()
-    target: Literal["progression", "regression", "severity", "classification"] = "progression"
+    target: Target = "progression"
     augment: AugmentRecipe = AugmentRecipe()
     optim: OptimRecipe = OptimRecipe()
     head: HeadRecipe = HeadRecipe()

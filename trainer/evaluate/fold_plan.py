@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -16,8 +15,7 @@ from trainer.data.cohort import Cohort
 from trainer.data.splits import Split, split_around
 from trainer.evaluate.folds import patient_folds
 from trainer.evaluate.protocol import FoldSize
-
-Target = Literal["progression", "regression", "severity", "classification"]
+from trainer.recipe import Target
 
 MAX_BINS = 5
 """Bins of a continuous score. In fifths, a fold of 20 subjects holds 4 of each, so that its mean score hardly moves;

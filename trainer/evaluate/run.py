@@ -130,8 +130,11 @@ def _epoch_figures(held_out: HeldOut, run: Run, store: Store) -> dict[str, bytes
     has_paths = len(held_out.pairs) > 0 and len(held_out.cohort.places_by_subject) > 1
     if run.recipe.target != "progression" or not has_paths or sum(epoch > 0 for epoch in epochs) < 2:
         return {}
-    cohort = held_out.cohort
-    embeddings = embed_epochs(run, store, cohort, spread(epochs, EPOCHS_DRAWN))
+    cohort, last = held_out.cohort, run.recipe.epochs
+    shown = spread(epochs, EPOCHS_DRAWN)
+    embeddings = embed_epochs(run, store, cohort, [epoch for epoch in shown if epoch != last])
+    if last in shown:  # the finished model's, which are there already
+        embeddings[last] = held_out.embeddings_NE
     return {"epochs": epoch_trajectories(embeddings, cohort.subject_ids, cohort.days_N, seed=run.recipe.seed)}
 
 

@@ -65,7 +65,7 @@ def embed_cohort(
         reader = reader[modality]
     was_training = encoder.training
     encoder.eval()
-    scale = unit_scale(store.manifest.recipe.dtype)
+    scale = unit_scale(store.manifest.recipe.dtype_of(modality))
     batches = [cohort.rows_N[start : start + _BATCH] for start in range(0, len(cohort), _BATCH)]
     parts = []
     with VolumeStream(store, modality, batches, pin_memory=compute.pin_memory, reader=reader, reuse=True) as stream:

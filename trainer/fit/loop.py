@@ -114,7 +114,7 @@ class Loop:
         self._validate = validate
         self._best = best
         self._group = group
-        self._scale = unit_scale(store.manifest.recipe.dtype)
+        self._scale = unit_scale(store.manifest.recipe.dtype_of(data.modality))
         self._optimiser = build_optimiser(
             model,
             learning_rate=optim.learning_rate,
