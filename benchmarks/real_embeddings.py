@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from benchmarks.method_runs import EXACT, Arm, train_arm
 from benchmarks.real_cohorts import RealImages
@@ -18,7 +17,7 @@ from trainer.data.splits import SPLITS, split_subjects
 from trainer.evaluate.probes import Examples
 from trainer.fit.context import cohort_of
 from trainer.fit.embedding import embed_cohort
-from trainer.fit.model import encoder_for
+from trainer.fit.model import new_model
 from trainer.recipe import TrainRecipe, load_recipe
 
 
@@ -99,8 +98,7 @@ def _trained(arm: Arm, store: Store, real: RealImages, seed: int, common: tuple[
 def _untrained(
     recipe: TrainRecipe, store: Store, real: RealImages, cohorts: dict[str, Cohort]
 ) -> dict[str, np.ndarray]:
-    torch.manual_seed(recipe.seed)
-    encoder = encoder_for(recipe.encoder, recipe.data, store).eval()
+    encoder = new_model(recipe, store).encoder.eval()
     embeddings = {
         name: embed_cohort(encoder, store, recipe.data.modality, part, EXACT) for name, part in cohorts.items()
     }
