@@ -49,6 +49,7 @@ class Scan:
         site: acquisition site, empty when unknown.
         scanner: scanner name, empty when unknown.
         outcomes: scores of that visit by name, for example `{"mmse": 27.0}`; absent scores are left out.
+        cohort: name of the data set within which `subject_id` is unique; empty when it has none.
     """
 
     subject_id: str
@@ -60,6 +61,7 @@ class Scan:
     site: str = ""
     scanner: str = ""
     outcomes: dict[str, float] = field(default_factory=dict)
+    cohort: str = ""
 
     @property
     def visit(self) -> tuple[str, str, str]:

@@ -15,12 +15,16 @@ class Listing:
         scans: each scan with its name relative to the root and its size in bytes (0 where it is missing).
         other_modalities: kinds of scan that are there but were not asked for.
         notes: one line for each table cell or file that could not be used, with value and remedy.
+        cohort: the data set's own name, empty where it gives none.
+        names: every file of the source (of a table: every path it names), whether listed as a scan or not.
     """
 
     root: Location
     scans: list[tuple[Scan, str, int]] = field(default_factory=list)
     other_modalities: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
+    cohort: str = ""
+    names: frozenset[str] = frozenset()
 
 
 def file_sizes(source: Location) -> dict[str, int]:
