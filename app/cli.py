@@ -1,5 +1,6 @@
 """The verbs serve, predict and embed; what is heavy is imported when a verb runs."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -73,7 +74,9 @@ def serve(
     # The service logs its own requests; uvicorn's log would quote errors, which may quote a scan's header.
     quiet = {"version": 1, "disable_existing_loggers": False, "loggers": {"uvicorn": {"level": "CRITICAL"}}}
     config = uvicorn.Config(create_app(settings), log_config=quiet, access_log=False, server_header=False)
-    with listener:
+    # uvicorn finishes the requests under way, then sends itself the signal again that asked it to stop. That is how a
+    # service ends, not how one is cut off.
+    with listener, contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listener])
     return EXIT_DONE
 

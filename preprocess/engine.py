@@ -6,16 +6,15 @@ them to the same bytes. Processes are spawned: gcsfs and torch do not survive a 
 
 import hashlib
 import json
-import multiprocessing
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import as_completed
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
 import torch
 
-from preprocess.errors import ScanError, StorageError, StoreError, UsageError
+from preprocess.errors import ScanError, StoreError, UsageError
 from preprocess.forms import ArrayForm, find_forms
 from preprocess.index import IndexRecord
 from preprocess.kinds import Prepared, prepare_scan
@@ -27,6 +26,7 @@ from preprocess.sources import Listing, list_scans
 from preprocess.storage import Location, Options
 from preprocess.store import Store, content_digest, read_manifest
 from preprocess.types import Finding, Scan
+from preprocess.workers import WorkerPool
 from preprocess.writer import Rows, commit, open_rows, prepare_arrays, roll_forward, write_row
 
 
@@ -147,10 +147,12 @@ def run_plan(
     waiting = [number for number in range(len(plan.tasks)) if _record_name(records_folder, number) not in done]
     total = sum(len(task) for task in plan.tasks)
     finished = total - sum(len(plan.tasks[number]) for number in waiting)
-    for number in _run_tasks(work, plan, waiting, _num_workers(workers, store, listing.root, len(waiting))):
-        finished += len(plan.tasks[number])
-        if progress is not None:
-            progress(finished, total)
+    num_workers = _num_workers(workers, store, listing.root, len(waiting))
+    with closing(_run_tasks(work, plan, waiting, num_workers)) as numbers:
+        for number in numbers:
+            finished += len(plan.tasks[number])
+            if progress is not None:
+                progress(finished, total)
     records = [*plan.kept, *_gather(store, records_folder, len(plan.tasks))]
     return commit(store, recipe, records)
 
@@ -163,26 +165,21 @@ def _num_workers(workers: int | None, store: Location, source: Location, num_tas
     return 0 if num_tasks <= 1 else min(wanted, num_tasks)
 
 
-def _run_tasks(work: Work, plan: Plan, waiting: Sequence[int], workers: int) -> Iterator[int]:
+def _run_tasks(work: Work, plan: Plan, waiting: Sequence[int], workers: int) -> Generator[int, None, None]:
     if workers == 0:
         for number in waiting:
             yield run_task(work, plan.tasks[number], number)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
-        futures = [pool.submit(run_task, work, plan.tasks[number], number) for number in waiting]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BrokenProcessPool as error:
-            message = "a worker process was killed (out of memory?); run the same command again with fewer --workers"
-            raise StorageError(f"{work.store_uri}: {message}") from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    with WorkerPool(workers, where=work.store_uri) as pool:
+        futures = [pool.submit(_run_task_alone, work, plan.tasks[number], number) for number in waiting]
+        for future in as_completed(futures):
+            yield future.result()
 
 
-def _start_worker() -> None:
+def _run_task_alone(work: Work, claims: Iterable[Claim], number: int) -> int:
+    """A task in a worker, which shares the cores with the others."""
     torch.set_num_threads(1)
+    return run_task(work, claims, number)
 
 
 def run_task(work: Work, claims: Iterable[Claim], number: int) -> int:

@@ -14,10 +14,8 @@ processor).
 """
 
 import gzip
-import multiprocessing
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,6 +37,7 @@ from preprocess.sources.synthetic.brain_plan import (
 from preprocess.sources.synthetic.phantom import Anatomy, aged, true_ventricle_mm3
 from preprocess.sources.synthetic.scanner import acquire, grid_of
 from preprocess.sources.synthetic.table_cohort import claim, put
+from preprocess.workers import WorkerPool
 
 """Written first: names the parameters, so that a later call can tell its own unfinished cohort from anything else."""
 
@@ -154,7 +153,7 @@ def write_brain_cohort(
     names = texts({(a.subject_id, b.session_id): 0.0 for a, b in visits})
     if num_missing or not all((out / name).exists() for name in names):
         volumes_mm3: dict[tuple[str, str], float] = {}
-        for (subject, session), volume_mm3 in zip(visits, _run(jobs, num_missing, workers), strict=True):
+        for (subject, session), volume_mm3 in zip(visits, _run(out, jobs, num_missing, workers), strict=True):
             volumes_mm3[subject.subject_id, session.session_id] = volume_mm3
             if progress is not None:
                 progress(len(volumes_mm3), len(jobs))
@@ -177,14 +176,14 @@ def _summary(out: Path, plan: Sequence[PlannedSubject], num_written: int) -> Coh
     )
 
 
-def _run(jobs: Sequence[_Job], num_missing: int, workers: int | None) -> Iterator[float]:
+def _run(out: Path, jobs: Sequence[_Job], num_missing: int, workers: int | None) -> Iterator[float]:
     """True ventricle volumes in the order of the jobs, each picture being on disk when its volume is answered."""
     processes = num_cores() if workers is None else workers
     processes = min(processes, num_missing)
     if processes <= 1:
         yield from map(_make, jobs)
         return
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with WorkerPool(processes, where=str(out)) as pool:
         yield from pool.map(_make, jobs)
 
 
