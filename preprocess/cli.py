@@ -129,7 +129,6 @@ def preprocess(
     from preprocess.sources import list_scans
     from preprocess.storage import Location
     from preprocess.store import Store
-    from preprocess.writer import roll_forward
 
     data = read_toml(recipe) if recipe is not None else {}
     if modality:
@@ -139,10 +138,8 @@ def preprocess(
     listing = list_scans(source, volumes.modalities, kinds=volumes.kinds)
     for note in listing.notes:
         LOG.warning("%s", note)
-    if not dry_run:
-        roll_forward(place)
-    plan = engine.plan_run(listing, place, volumes)
     if dry_run:
+        plan = engine.plan_run(listing, place, volumes)
         claims = [claim for task in plan.tasks for claim in task]
         result = {
             "dry_run": True,
@@ -160,7 +157,7 @@ def preprocess(
         emit(result, "\n".join(lines), as_json=json)
         return EXIT_DONE
     with progress("preprocess") as advance:
-        manifest = engine.run_plan(plan, listing, place, volumes, workers=workers, progress=advance)
+        manifest = engine.update(listing, place, volumes, workers=workers, progress=advance)
     left_out = [record for record in Store.open(place).records if not record.present]
     reasons = [finding.message for record in left_out for finding in record.findings if finding.leaves_out]
     result = {

@@ -18,6 +18,7 @@ from preprocess.errors import ScanError, StoreError, UsageError
 from preprocess.forms import ArrayForm, find_forms
 from preprocess.index import IndexRecord
 from preprocess.kinds import Prepared, prepare_scan
+from preprocess.lease import STORE, held
 from preprocess.machine import num_cores
 from preprocess.plan import Claim, Plan, make_plan
 from preprocess.recipe import VolumeRecipe
@@ -59,7 +60,7 @@ def preprocess(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> StoreManifest:
-    """Bring a store up to date with a source: list, plan, run; what is already stored stays.
+    """Bring a store up to date with a source; what is already stored stays.
 
     Args:
         source_uri: BIDS folder, plain folder of files of one modality, or CSV/TSV table; path or URL.
@@ -69,13 +70,44 @@ def preprocess(
         progress: called with scans done and scans in all.
 
     Raises:
+        InterscanError: as `update`.
+    """
+    listing = list_scans(source_uri, recipe.modalities, kinds=recipe.kinds)
+    return update(listing, Location(store_uri), recipe, workers=workers, progress=progress)
+
+
+def update(
+    listing: Listing,
+    store: Location,
+    recipe: VolumeRecipe,
+    *,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> StoreManifest:
+    """Bring a store up to date with a listing, while no other process writes to it.
+
+    Args:
+        listing: the source's scans.
+        store: where the store is or shall be.
+        recipe: how a scan becomes a row.
+        workers: processes; 0 works in this one, None takes one per core.
+        progress: called with scans done and scans in all.
+
+    Raises:
+        StoreError: another process writes to the store, or took it over before this one was done.
         InterscanError: as `plan_run` and `run_plan`.
     """
-    store = Location(store_uri)
-    roll_forward(store)
-    listing = list_scans(source_uri, recipe.modalities, kinds=recipe.kinds)
-    plan = plan_run(listing, store, recipe)
-    return run_plan(plan, listing, store, recipe, workers=workers, progress=progress)
+    # From before the plan, which gives out rows, to after the commit, which makes them true.
+    with held(store, STORE) as leased:
+
+        def report(done: int, total: int) -> None:
+            leased.require()
+            if progress is not None:
+                progress(done, total)
+
+        roll_forward(leased)
+        plan = plan_run(listing, leased, recipe)
+        return run_plan(plan, listing, leased, recipe, workers=workers, progress=report)
 
 
 def plan_run(listing: Listing, store: Location, recipe: VolumeRecipe) -> Plan:

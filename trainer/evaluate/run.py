@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from preprocess.lease import RUN, held
 from preprocess.store import Store
 from trainer.data.cohort import Cohort
 from trainer.data.pairs import Pairs, visit_pairs
@@ -38,9 +39,14 @@ def evaluate_run(run: Run, *, store_uri: str | None = None) -> Evaluation:
         What was found.
 
     Raises:
-        RunError: the run is not finished.
+        RunError: the run is not finished, or another process writes to it.
         StoreError: the store is another one, or has no scan of the held-out subjects.
     """
+    with held(run.location, RUN, does="evaluates") as leased:
+        return _evaluate(Run(leased, run.record), store_uri)
+
+
+def _evaluate(run: Run, store_uri: str | None) -> Evaluation:
     store = run.open_store(store_uri)
     recipe = run.recipe
     cohort = cohort_of(store, recipe.data, recipe.outcome.name)

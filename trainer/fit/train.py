@@ -17,6 +17,7 @@ from torch import nn
 
 from preprocess.console import LOG
 from preprocess.errors import UsageError
+from preprocess.lease import RUN, Lease, LeasedLocation
 from preprocess.storage import Location
 from preprocess.store import Store
 from trainer.data.augment import Augment
@@ -40,7 +41,6 @@ from trainer.fit.distributed import Group, joined
 from trainer.fit.embedding import embed_cohort, embed_visits
 from trainer.fit.fusion import FittedFusion, FusionExamples, fit_fusion, judge_fusion
 from trainer.fit.head import FittedHead, fit_head
-from trainer.fit.lease import Lease, LeasedLocation
 from trainer.fit.loop import Loop, validation_figures
 from trainer.fit.model import TrainingModel, new_model
 from trainer.fit.phases import Phase
@@ -165,7 +165,7 @@ class _Parts:
 def _lead(parts: _Parts, location: Location, stop: StopRequest, progress: Callable[[int, int], None]) -> dict[str, Any]:
     """Train in the first process, which alone writes."""
     recipe, group = parts.recipe, parts.group
-    lease = Lease(location)
+    lease = Lease(location, RUN, does="trains")
     background = Background(lease.beat, pulse_s=lease.beat_s)
     leased = LeasedLocation(location, lease)
     origin = {

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from preprocess.errors import RunError, StorageError
+from preprocess.lease import LEASE_NAME, Lease, LeasedLocation
 from preprocess.storage import Location
 from tests.support.troubled import TroubledLocation
-from trainer.fit.lease import LEASE_NAME, Lease, LeasedLocation
 
 
 @pytest.fixture
