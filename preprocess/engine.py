@@ -14,6 +14,7 @@ from functools import cache, partial
 
 import torch
 
+from preprocess.console import LOG
 from preprocess.errors import ScanError, StoreError, UsageError
 from preprocess.forms import ArrayForm, find_forms
 from preprocess.index import IndexRecord
@@ -26,6 +27,7 @@ from preprocess.schema import WORK_FOLDER, StoreManifest
 from preprocess.sources import Listing, list_scans
 from preprocess.storage import Location, Options
 from preprocess.store import Store, content_digest, read_manifest
+from preprocess.surroundings import readable
 from preprocess.types import Finding, Scan
 from preprocess.workers import WorkerPool
 from preprocess.writer import Rows, commit, open_rows, prepare_arrays, roll_forward, write_row
@@ -132,9 +134,35 @@ def plan_run(listing: Listing, store: Location, recipe: VolumeRecipe) -> Plan:
             )
         stored = opened.records
         retry_left_out = opened.manifest.recipe.quality != recipe.quality
-    plan = make_plan(listing.scans, stored, recipe.fingerprint(), retry_left_out=retry_left_out)
+    plan = make_plan(_with_readable_names(listing), stored, recipe.fingerprint(), retry_left_out=retry_left_out)
     scans = [claim.scan for task in plan.tasks for claim in task]
     return replace(plan, forms=find_forms(scans, store, recipe, partial(_read_source, listing.root)))
+
+
+def _with_readable_names(listing: Listing) -> list[tuple[Scan, str, int]]:
+    r"""The scans with names that an index can hold: bytes that are no UTF-8 become `\xfc`; files keep their paths."""
+    scans = []
+    odd = []
+    for scan, source_name, num_bytes in listing.scans:
+        named = replace(
+            scan,
+            cohort=readable(scan.cohort),
+            subject_id=readable(scan.subject_id),
+            session_id=readable(scan.session_id),
+            run=readable(scan.run),
+            site=readable(scan.site),
+            scanner=readable(scan.scanner),
+        )
+        if named != scan or readable(source_name) != source_name:
+            odd.append(readable(source_name))
+        scans.append((named, readable(source_name), num_bytes))
+    if odd:
+        LOG.warning(
+            "%d scans have names with bytes that are no UTF-8, first %s; such bytes are stored as they are shown here",
+            len(odd),
+            odd[0],
+        )
+    return scans
 
 
 def run_plan(
@@ -250,7 +278,7 @@ def _read_source(source: Location, scan: Scan) -> bytes:
         return Location(scan.uri, source.options if "://" in scan.uri else None).read()
     except FileNotFoundError as error:
         raise ScanError(
-            Finding("missing", f"{scan.name}: {scan.uri} is listed but not there; copy the file")
+            Finding("missing", f"{scan.name}: {readable(scan.uri)} is listed but not there; copy the file")
         ) from error
 
 
@@ -272,7 +300,7 @@ def _record(claim: Claim, data: bytes, prepared: Prepared) -> IndexRecord:
         source_sha256=hashlib.sha256(data).hexdigest() if data else "",
         source_bytes=len(data),
         content_sha256=content_digest(prepared.values) if prepared.values is not None else "",
-        findings=prepared.findings,
+        findings=tuple(replace(finding, message=readable(finding.message)) for finding in prepared.findings),
         outcomes=dict(scan.outcomes),
     )
 
