@@ -21,7 +21,7 @@ from preprocess.console import (
     complain,
     configure_logging,
 )
-from preprocess.surroundings import open_streams, readable, settle
+from preprocess.surroundings import complaint_of_name, open_streams, settle
 from preprocess.system_errors import describe
 
 VERBS = {
@@ -116,11 +116,9 @@ def _refuse_odd_bytes(verb: str, arguments: Sequence[str]) -> None:
     from preprocess.errors import UsageError
 
     for argument in () if verb in _READING_ANY_PATH else arguments:
-        if readable(argument) != argument:
-            raise UsageError(
-                f"{readable(argument)}: holds bytes that are no UTF-8; rename the folder, or reach it through a link "
-                "whose name is UTF-8"
-            )
+        complaint = complaint_of_name(argument)
+        if complaint:
+            raise UsageError(complaint)
 
 
 def _say_interrupted(verb: str) -> int:

@@ -23,7 +23,7 @@ from preprocess.console import LOG
 from preprocess.errors import ArtefactError, InterscanError, RunError, StorageError, StoreError
 from preprocess.holder import Holder
 from preprocess.storage import Location
-from preprocess.surroundings import readable
+from preprocess.surroundings import complaint_of_name
 
 LEASE_NAME = "writer.json"
 _ATTEMPTS = 8
@@ -102,11 +102,9 @@ class Lease:
             InterscanError: another process holds it; of the place's own class.
             StorageError: the place's name is no UTF-8, or the file system refuses.
         """
-        if readable(self._folder.uri) != self._folder.uri:
-            raise StorageError(
-                f"{readable(self._folder.uri)}: holds bytes that are no UTF-8; rename the folder, or reach it through "
-                "a link whose name is UTF-8"
-            )
+        complaint = complaint_of_name(self._folder.uri)
+        if complaint:
+            raise StorageError(complaint)
         self._made_folder = self._folder.is_local and not Path(self._folder.path).exists()
         for _ in range(_ATTEMPTS):
             asked = time.monotonic()

@@ -64,6 +64,18 @@ def readable(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") if _is_odd(text) else text
 
 
+def complaint_of_name(text: str) -> str:
+    """Why a path cannot be written down anywhere, as one line with the remedy; empty for one that can."""
+    if not _is_odd(text):
+        return ""
+    if sys.getfilesystemencoding().lower() not in ("utf-8", "utf8"):
+        return f"{readable(text)}: the locale names ASCII files only; set PYTHONUTF8=1, or LC_ALL=C.UTF-8"
+    return (
+        f"{readable(text)}: holds bytes that are no UTF-8; rename the folder, or reach it through a link whose name is "
+        "UTF-8"
+    )
+
+
 def _is_odd(text: str) -> bool:
     return any("\ud800" <= character <= "\udfff" for character in text)
 
