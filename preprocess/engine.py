@@ -4,7 +4,6 @@ A task's record is written after its rows, so a run that was killed repeats at m
 them to the same bytes. Processes are spawned: gcsfs and torch do not survive a fork.
 """
 
-import hashlib
 import json
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,12 +14,15 @@ from functools import cache, partial
 
 import torch
 
+from preprocess.equal_content import with_findings
 from preprocess.errors import ScanError, StorageError, StoreError, UsageError
 from preprocess.forms import ArrayForm, find_forms
 from preprocess.index import IndexRecord
 from preprocess.kinds import Prepared, prepare_scan
 from preprocess.machine import num_cores
-from preprocess.plan import Claim, Plan, make_plan
+from preprocess.people import Source, alike_ids, gone_from, refuse_another_name, refuse_other_people
+from preprocess.plan import AS_STORED, Claim, Plan, make_plan
+from preprocess.recheck import digest_of, judge, reread, source_digest
 from preprocess.recipe import VolumeRecipe
 from preprocess.schema import WORK_FOLDER, StoreManifest
 from preprocess.sources import Listing, list_scans
@@ -79,18 +81,20 @@ def preprocess(
 
 
 def plan_run(listing: Listing, store: Location, recipe: VolumeRecipe) -> Plan:
-    """Decide what a run would do; writes nothing, and reads files only for the form of array modalities.
+    """Decide what a run would do; writes nothing, and reads only files of stored scans and of array modalities.
 
     Raises:
-        UsageError: the source holds no scan of the recipe's modalities.
+        UsageError: the source holds no scan of the recipe's modalities, or its subjects are not those that the store
+            has under their ids.
         StoreError: the store is of another recipe, or a stored scan has changed at its source.
     """
     if not listing.scans:
         wanted = ", ".join(recipe.modalities)
-        seen = ", ".join(sorted(listing.other_modalities)) or "none"
-        raise UsageError(f"{listing.root.uri}: no {wanted} scan found (other kinds there: {seen}); see --modality")
+        others = ", ".join(sorted(listing.other_modalities)) or "none"
+        raise UsageError(f"{listing.root.uri}: no {wanted} scan found (other kinds there: {others}); see --modality")
     stored: Sequence[IndexRecord] = ()
-    retry_left_out = False
+    seen = AS_STORED
+    read = partial(_read_source, listing.root)
     if read_manifest(store) is not None:
         opened = Store.open(store)
         if opened.manifest.fingerprint != recipe.fingerprint():
@@ -99,10 +103,22 @@ def plan_run(listing: Listing, store: Location, recipe: VolumeRecipe) -> Plan:
                 f"{recipe.fingerprint()}; use the recipe in its store.json, or another place for the store"
             )
         stored = opened.records
-        retry_left_out = opened.manifest.recipe.quality != recipe.quality
-    plan = make_plan(listing.scans, stored, recipe.fingerprint(), retry_left_out=retry_left_out)
+        seen = reread(listing.scans, stored, read, partial(judge, store=store, recipe=recipe))
+    plan = make_plan(listing.scans, stored, recipe.fingerprint(), reread=seen)
+    source = Source(
+        uri=listing.root.uri,
+        cohort=listing.cohort,
+        is_claimed=listing.cohort_given,
+        names=listing.names | {name for _, name, _ in listing.scans},
+    )
+    digest = partial(source_digest, listing.root)
+    refuse_another_name(source, listing.scans, stored, digest)
+    refuse_other_people(source, listing.scans, stored, seen.changed, digest)
+    gone, note = gone_from(source, listing.scans, stored)
+    mine = [record for record in stored if record.cohort == listing.cohort]
+    notes = (*alike_ids([*(scan for scan, _, _ in listing.scans), *mine]), *([note] if note else ()))
     scans = [claim.scan for task in plan.tasks for claim in task]
-    return replace(plan, forms=find_forms(scans, store, recipe, partial(_read_source, listing.root)))
+    return replace(plan, forms=find_forms(scans, store, recipe, read), gone=gone, notes=notes)
 
 
 def run_plan(
@@ -134,7 +150,7 @@ def run_plan(
     if workers is not None and workers < 0:
         raise UsageError(f"--workers {workers}: give 0 (work in this process) or more")
     manifest = read_manifest(store)
-    if manifest is not None and not plan.tasks and list(plan.kept) == Store.open(store).records:
+    if manifest is not None and not plan.tasks and _is_stored(plan.kept, store, manifest):
         store.delete(WORK_FOLDER)  # what a run leaves that was cut off while it tidied up
         return manifest
     modalities = sorted(
@@ -143,8 +159,8 @@ def run_plan(
     prepare_arrays(store, recipe, modalities, plan.num_rows, forms=plan.forms)
     records_folder = f"{WORK_FOLDER}/{plan.digest}"
     work = Work(store.uri, store.options, listing.root.uri, listing.root.options, recipe, records_folder)
-    done = set(store.names(records_folder))
-    waiting = [number for number in range(len(plan.tasks)) if _record_name(records_folder, number) not in done]
+    done = _finished(store, records_folder, plan, partial(_read_source, listing.root))
+    waiting = [number for number in range(len(plan.tasks)) if number not in done]
     total = sum(len(task) for task in plan.tasks)
     finished = total - sum(len(plan.tasks[number]) for number in waiting)
     for number in _run_tasks(work, plan, waiting, _num_workers(workers, store, listing.root, len(waiting))):
@@ -153,6 +169,38 @@ def run_plan(
             progress(finished, total)
     records = [*plan.kept, *_gather(store, records_folder, len(plan.tasks))]
     return commit(store, recipe, records)
+
+
+def _is_stored(records: Sequence[IndexRecord], store: Location, manifest: StoreManifest) -> bool:
+    return with_findings(records, manifest.arrays) == Store.open(store).records
+
+
+def _finished(store: Location, records_folder: str, plan: Plan, read: Callable[[Scan], bytes]) -> set[int]:
+    """Tasks whose record an earlier run left, but for those of which a file has changed since."""
+    left = set(store.names(records_folder))
+    finished = set()
+    for number, claims in enumerate(plan.tasks):
+        name = _record_name(records_folder, number)
+        if name in left and _still_holds(store.read(name), claims, read):
+            finished.add(number)
+    return finished
+
+
+def _still_holds(text: bytes, claims: Sequence[Claim], read: Callable[[Scan], bytes]) -> bool:
+    try:
+        records = [IndexRecord.from_dict(values) for values in json.loads(text)]
+    except (ValueError, TypeError, KeyError):
+        return False  # of another version, or damaged: the task is done again
+    return [(one.row, one.source_sha256) for one in records] == [
+        (claim.row, digest_of(_read_or_nothing(claim.scan, read))) for claim in claims
+    ]
+
+
+def _read_or_nothing(scan: Scan, read: Callable[[Scan], bytes]) -> bytes:
+    try:
+        return read(scan)
+    except ScanError:
+        return b""
 
 
 def _num_workers(workers: int | None, store: Location, source: Location, num_tasks: int) -> int:
@@ -240,11 +288,12 @@ def _record(claim: Claim, data: bytes, prepared: Prepared) -> IndexRecord:
         spacing_mm=prepared.spacing_mm,
         affine=prepared.affine,
         source_uri=claim.source_name,
-        source_sha256=hashlib.sha256(data).hexdigest() if data else "",
+        source_sha256=digest_of(data),
         source_bytes=len(data),
         content_sha256=content_digest(prepared.values) if prepared.values is not None else "",
         findings=prepared.findings,
         outcomes=dict(scan.outcomes),
+        cohort=scan.cohort,
     )
 
 

@@ -69,7 +69,9 @@ def with_findings(records: Sequence[IndexRecord], shapes: Shapes) -> list[IndexR
     for group in equal_scans(plain.values(), shapes):
         for record in group:
             others = listed([name(other) for other in group if other is not record])
-            message = f"{name(record)}: equal content with {others}; used once in training; delete or correct the copies"
+            message = (
+                f"{name(record)}: equal content with {others}; used once in training; delete or correct the copies"
+            )
             findings = (*record.findings, Finding(EQUAL_CONTENT, message, leaves_out=False))
             plain[_place(record)] = replace(record, findings=findings)
     return [plain[_place(record)] for record in records]

@@ -20,7 +20,7 @@ WORK_FOLDER = ".work"
 OUTCOME_PREFIX = "outcome."
 COHORT_COLUMN = "cohort"
 """Stores of version 1 lack it; their scans are of one cohort without a name."""
-SCHEMA_VERSION = 2
+SCHEMA_VERSION: Literal[2] = 2
 """2 added `cohort`: a reader that does not know it would take two people of one id for one."""
 
 _FINDING = pa.struct([("code", pa.string()), ("message", pa.string()), ("leaves_out", pa.bool_())])
@@ -45,8 +45,8 @@ INDEX_COLUMNS: list[tuple[str, pa.DataType]] = [
 ]
 """`spacing_mm` is the scan's own voxel size, `affine` (16 numbers, row by row) takes the stored grid to the scan's RAS+
 millimetres (both are empty for clips, images and arrays), `source_uri` is relative to the source's folder,
-`content_sha256` is of the decoded voxels, and a subject is one person within its `cohort` (empty where the data set has no
-name). Scores follow as `outcome.<name>`, null where unknown."""
+`content_sha256` is of the decoded voxels, and a subject is one person within its `cohort` (empty where the data set has
+no name). Scores follow as `outcome.<name>`, null where unknown."""
 
 
 class StoreManifest(BaseModel):

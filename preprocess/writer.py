@@ -118,7 +118,10 @@ def write_row(array: Rows, uri: str, row: int, values: np.ndarray) -> None:
 
 
 def commit(location: Location, recipe: VolumeRecipe, records: Sequence[IndexRecord]) -> StoreManifest:
-    """Make the rows a store, scans of equal content named: stage store.json, put the index, put store.json, drop the work folder."""
+    """Make the rows a store: stage store.json, put the index, put store.json, drop the work folder.
+
+    Scans of equal content are named in their findings, over all rows: see `preprocess.equal_content`.
+    """
     _sweep(location)
     num_rows = 1 + max(record.row for record in records)
     shapes = {name: (num_rows, *shape) for name, shape in _row_shapes(location, recipe, records).items()}
