@@ -123,8 +123,8 @@ def embed(
 ) -> int:
     """Embed every scan of a store with an artefact, into one Parquet file.
 
-    The columns are cohort, subject_id, session_id, run, day, row, embedding and the store's outcome scores; with an artefact of
-    kind severity also severity, the distance from normal, 0 to 2.
+    The columns are cohort, subject_id, session_id, run, day, row, embedding and the store's outcome scores; with an
+    artefact of kind severity also severity, the distance from normal, 0 to 2.
 
     Args:
         artefact: Artefact folder, local or gs://, s3://.

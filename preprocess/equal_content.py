@@ -84,7 +84,16 @@ def summary(groups: Groups) -> str:
     num_scans = sum(map(len, groups))
     num_persons = len({record.person for group in groups for record in group})
     people = "1 person" if num_persons == 1 else f"{num_persons} persons"
-    return f"{num_scans} scans of {people} have equal content in {len(groups)} groups"
+    return f"{num_scans} scans of {people} have equal content ({len(groups)} different)"
+
+
+def equal_lines(groups: Groups, *, shown: int = 20) -> list[str]:
+    """What a person reads of them: a line for each of the first groups, then one that counts them all."""
+    name = naming([record for group in groups for record in group])
+    lines = [f"equal content: {listed([name(record) for record in group])}" for group in groups[:shown]]
+    if len(groups) > shown:
+        lines.append(f"and {len(groups) - shown} more groups of equal content")
+    return [*lines, summary(groups)] if groups else []
 
 
 def _without_warning(record: IndexRecord) -> IndexRecord:

@@ -95,7 +95,7 @@ def test_a_stored_scan_that_changed_at_its_source_is_refused() -> None:
     first = [scan("a", "s1", 0), scan("b", "s1", 0)]
     stored = stored_of(make_plan(first, [], "f"))
     reread = Reread(changed=frozenset({identity_of(stored[0])}))
-    with pytest.raises(StoreError, match="^a_s1_T1w: the source has other content now .* new store, or, .*--cohort$"):
+    with pytest.raises(StoreError, match=r"^a_s1_T1w: the source has other content now .* new store, or, .*--cohort$"):
         make_plan(first, stored, "f", reread=reread)
 
 

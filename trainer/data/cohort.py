@@ -87,7 +87,7 @@ class Cohort:
     @cached_property
     def labels(self) -> tuple[str, ...]:
         """What figures call each scan's person: the subject alone where all are of one cohort."""
-        several = len({person.rpartition("/")[0] for person in self.subject_ids}) > 1
+        several = len({person.removesuffix(subject_of(person)) for person in self.subject_ids}) > 1
         return self.subject_ids if several else tuple(map(subject_of, self.subject_ids))
 
     @cached_property

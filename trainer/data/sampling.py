@@ -1,8 +1,8 @@
 """The batches of an epoch: a pure function of the cohort, the seed and the epoch.
 
 A batch holds each subject at most once, since two scans of one subject in a batch are false negatives. Of subjects that
-share scans of equal content an epoch draws one, for they may be one person. Subjects are
-divided evenly over the batches of a round, so that no batch is a small remainder and no scan is planned twice.
+share scans of equal content an epoch draws one, for they may be one person. Subjects are divided evenly over the
+batches of a round, so that no batch is a small remainder and no scan is planned twice.
 """
 
 from typing import Literal

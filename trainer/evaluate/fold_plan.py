@@ -1,7 +1,8 @@
 """Plans a cross-validation: who is tested, who validates and who trains in every fold, from subjects and scores alone.
 
 Every subject with a score is tested once a repeat. Subjects without one only ever train.
-Subjects that share scans of equal content are tested together, and then none of them trains. Nothing is read or written.
+Subjects that share scans of equal content are tested together, and then none of them trains. Nothing is read or
+written.
 """
 
 import hashlib
