@@ -67,9 +67,9 @@ def test_who_stays_together_is_on_one_side_and_nobody_is_lost(
     assert sorted([*split.train, *split.validation, *split.test]) == sorted(ids)
     assert all(parts)
     assert all(sum(bool(group & part) for part in parts) == 1 for group in together)
-    smallest = min([len(group) for group in together] + [1] * (num_units > len(together)))
+    largest = max(map(len, together), default=1)
     for part, fraction in ((split.validation, validation), (split.test, test)):
-        assert len(part) <= max(1, round(fraction * len(ids)), smallest)
+        assert len(part) <= max(1, round(fraction * len(ids)), largest)
     held = split_around(dict.fromkeys(ids, "x"), [min(ids)], validation=0.3, seed=(seed,), together=together)
     beside = next((group for group in together if min(ids) in group), frozenset({min(ids)}))
     assert set(held.train) | set(held.validation) == ids - beside
@@ -77,7 +77,7 @@ def test_who_stays_together_is_on_one_side_and_nobody_is_lost(
 
 
 def test_persons_who_all_share_content_with_each_other_cannot_be_split() -> None:
-    with pytest.raises(UsageError, match="5 subjects cannot be split .* and 2 groups of them share none with each"):
+    with pytest.raises(UsageError, match=r"5 subjects cannot be split .* and 2 groups of them share none with each"):
         split_subjects("abcde", validation=0.2, test=0.2, seed=0, together=[frozenset("abcd")])
 
 
