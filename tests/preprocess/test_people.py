@@ -138,7 +138,7 @@ def test_the_same_files_under_another_name_are_refused(first: str, second: str, 
     raw = cohort_at(tmp_path / "a", 1)
     enter(listed(raw, first), tmp_path / "s")
     with pytest.raises(
-        UsageError, match=rf"sub-00_ses-01_T1w is in the store already, {stored_as}.*--cohort '{first}'"
+        UsageError, match=rf"sub-00_ses-01_T1w, .* and 3 more: in the store already, {stored_as}.*--cohort '{first}'"
     ):
         enter(listed(raw, second, given=True), tmp_path / "s")
 
