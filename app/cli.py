@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _ONE_MIB = 2**20
 _MAX_READERS = 16
 """A bucket answers in about 50 ms: one reader would wait most of the time."""
-_KEPT_COLUMNS = ("subject_id", "session_id", "run", "day", "row")
+_KEPT_COLUMNS = ("cohort", "subject_id", "session_id", "run", "day", "row")
 
 
 def serve(
@@ -145,8 +145,8 @@ def embed(
 ) -> int:
     """Embed every scan of a store with an artefact, into one Parquet file.
 
-    The columns are subject_id, session_id, run, day, row, embedding and the store's outcome scores; with an artefact of
-    kind severity also severity, the distance from normal, 0 to 2.
+    The columns are cohort, subject_id, session_id, run, day, row, embedding and the store's outcome scores; with an
+    artefact of kind severity also severity, the distance from normal, 0 to 2.
 
     Args:
         artefact: Artefact folder, local or gs://, s3://.

@@ -53,6 +53,8 @@ def demo(
         seed: of cohort and training.
         json: print the result as one JSON object on stdout.
     """
+    from preprocess.index import subject_of
+
     started = time.perf_counter()
     out = out.resolve()
     cohort = out / "cohort"
@@ -68,7 +70,7 @@ def demo(
         evaluated = _evaluate(run)
     with _step(5, "export, with parity proven"):
         artefact = _export(run, out / "artefact")
-    pairs = choose_pairs(cohort / "truth.tsv", run.split.of("test"))
+    pairs = choose_pairs(cohort / "truth.tsv", frozenset(map(subject_of, run.split.of("test"))))
     with _step(6, "service"), _serving(artefact, allow_prefix=cohort) as address:
         _log_step(7, "two held-out pairs, over HTTP")
         answers = {name: _ask(address, cohort, pair) for name, pair in pairs.items()}

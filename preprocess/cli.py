@@ -125,6 +125,7 @@ def preprocess(
         json: print the result as one JSON object on stdout.
     """
     import preprocess.engine as engine
+    from preprocess.equal_content import equal_lines, equal_scans
     from preprocess.recipe import VolumeRecipe, override, parse, read_toml
     from preprocess.sources import list_scans
     from preprocess.storage import Location
@@ -146,6 +147,7 @@ def preprocess(
             "found": len(listing.scans),
             "to_do": len(claims),
             "kept_from_before": len(plan.kept),
+            "gone_from_source": [record.full_name for record in plan.gone],
             "rows": plan.num_rows,
             "fingerprint": volumes.fingerprint(),
             "scans": [{"row": claim.row, "scan": claim.scan.name, "source": claim.source_name} for claim in claims],
@@ -157,8 +159,10 @@ def preprocess(
         emit(result, "\n".join(lines), as_json=json)
         return EXIT_DONE
     with progress("preprocess") as advance:
-        manifest = engine.update(listing, place, volumes, workers=workers, progress=advance)
-    left_out = [record for record in Store.open(place).records if not record.present]
+        plan, manifest = engine.update(listing, place, volumes, workers=workers, progress=advance)
+    records = Store.open(place).records
+    equal = equal_scans(records, manifest.arrays)
+    left_out = [record for record in records if not record.present]
     reasons = [finding.message for record in left_out for finding in record.findings if finding.leaves_out]
     result = {
         "store": place.uri,
@@ -166,12 +170,15 @@ def preprocess(
         "kept": manifest.num_kept,
         "left_out": manifest.num_left_out,
         "findings": reasons,
+        "gone_from_source": [record.full_name for record in plan.gone],
+        "equal_content": [[record.full_name for record in group] for group in equal],
         "rows": manifest.num_rows,
         "fingerprint": manifest.fingerprint,
     }
     counts = f"{manifest.num_kept} kept + {manifest.num_left_out} left out = {manifest.num_found} found"
     lines = [
         *(f"left out: {reason}" for reason in reasons),
+        *equal_lines(equal),
         f"{counts}; store {place.uri}, fingerprint {manifest.fingerprint}",
     ]
     emit(result, "\n".join(lines), as_json=json)
@@ -187,6 +194,7 @@ def verify(store: str, *, json: JsonFlag = False) -> int:
     """
     from dataclasses import asdict
 
+    from preprocess.equal_content import equal_scans, summary
     from preprocess.errors import StoreError
     from preprocess.store import Store, verify_rows
 
@@ -199,13 +207,16 @@ def verify(store: str, *, json: JsonFlag = False) -> int:
             if fault is not None:
                 faults.append(fault)
     whole = num_rows - len(faults)
+    equal = equal_scans(opened.records, opened.manifest.arrays)
     lines = [f"{fault.name}: {fault.reason}" for fault in faults]
+    lines += [summary(equal)] if equal else []
     lines.append(f"{whole} of {num_rows} volumes whole, {len(faults)} damaged or missing")
     result = {
         "store": opened.location.uri,
         "rows": num_rows,
         "whole": whole,
         "faults": [asdict(fault) for fault in faults],
+        "equal_content": [[record.full_name for record in group] for group in equal],
     }
     emit(result, "\n".join(lines), as_json=json)
     return StoreError.exit_code if faults else EXIT_DONE

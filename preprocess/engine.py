@@ -4,7 +4,6 @@ A task's record is written after its rows, so a run that was killed repeats at m
 them to the same bytes. Processes are spawned: gcsfs and torch do not survive a fork.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import as_completed
@@ -15,13 +14,16 @@ from functools import cache, partial
 import torch
 
 from preprocess.console import LOG
+from preprocess.equal_content import with_findings
 from preprocess.errors import ScanError, StoreError, UsageError
 from preprocess.forms import ArrayForm, find_forms
 from preprocess.index import IndexRecord
 from preprocess.kinds import Prepared, prepare_scan
 from preprocess.lease import STORE, held
 from preprocess.machine import num_cores
-from preprocess.plan import Claim, Plan, make_plan
+from preprocess.people import Source, alike_ids, gone_from, refuse_another_name, refuse_other_people
+from preprocess.plan import AS_STORED, Claim, Plan, make_plan
+from preprocess.recheck import digest_of, judge, reread, source_digest
 from preprocess.recipe import VolumeRecipe
 from preprocess.schema import WORK_FOLDER, StoreManifest
 from preprocess.sources import Listing, list_scans
@@ -75,7 +77,8 @@ def preprocess(
         InterscanError: as `update`.
     """
     listing = list_scans(source_uri, recipe.modalities, kinds=recipe.kinds)
-    return update(listing, Location(store_uri), recipe, workers=workers, progress=progress)
+    _, manifest = update(listing, Location(store_uri), recipe, workers=workers, progress=progress)
+    return manifest
 
 
 def update(
@@ -85,7 +88,7 @@ def update(
     *,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> StoreManifest:
+) -> tuple[Plan, StoreManifest]:
     """Bring a store up to date with a listing, while no other process writes to it.
 
     Args:
@@ -94,6 +97,9 @@ def update(
         recipe: how a scan becomes a row.
         workers: processes; 0 works in this one, None takes one per core.
         progress: called with scans done and scans in all.
+
+    Returns:
+        What was to be done, and the manifest of the store now.
 
     Raises:
         StoreError: another process writes to the store, or took it over before this one was done.
@@ -109,22 +115,25 @@ def update(
 
         roll_forward(leased)
         plan = plan_run(listing, leased, recipe)
-        return run_plan(plan, listing, leased, recipe, workers=workers, progress=report)
+        return plan, run_plan(plan, listing, leased, recipe, workers=workers, progress=report)
 
 
 def plan_run(listing: Listing, store: Location, recipe: VolumeRecipe) -> Plan:
-    """Decide what a run would do; writes nothing, and reads files only for the form of array modalities.
+    """Decide what a run would do; writes nothing, and reads only files of stored scans and of array modalities.
 
     Raises:
-        UsageError: the source holds no scan of the recipe's modalities.
+        UsageError: the source holds no scan of the recipe's modalities, or its subjects are not those that the store
+            has under their ids.
         StoreError: the store is of another recipe, or a stored scan has changed at its source.
     """
     if not listing.scans:
         wanted = ", ".join(recipe.modalities)
-        seen = ", ".join(sorted(listing.other_modalities)) or "none"
-        raise UsageError(f"{listing.root.uri}: no {wanted} scan found (other kinds there: {seen}); see --modality")
+        others = ", ".join(sorted(listing.other_modalities)) or "none"
+        raise UsageError(f"{listing.root.uri}: no {wanted} scan found (other kinds there: {others}); see --modality")
+    scans = _with_readable_names(listing)
     stored: Sequence[IndexRecord] = ()
-    retry_left_out = False
+    seen = AS_STORED
+    read = partial(_read_source, listing.root)
     if read_manifest(store) is not None:
         opened = Store.open(store)
         if opened.manifest.fingerprint != recipe.fingerprint():
@@ -133,10 +142,24 @@ def plan_run(listing: Listing, store: Location, recipe: VolumeRecipe) -> Plan:
                 f"{recipe.fingerprint()}; use the recipe in its store.json, or another place for the store"
             )
         stored = opened.records
-        retry_left_out = opened.manifest.recipe.quality != recipe.quality
-    plan = make_plan(_with_readable_names(listing), stored, recipe.fingerprint(), retry_left_out=retry_left_out)
-    scans = [claim.scan for task in plan.tasks for claim in task]
-    return replace(plan, forms=find_forms(scans, store, recipe, partial(_read_source, listing.root)))
+        seen = reread(scans, stored, read, partial(judge, store=store, recipe=recipe))
+    plan = make_plan(scans, stored, recipe.fingerprint(), reread=seen)
+    source = Source(
+        uri=listing.root.uri,
+        cohort=listing.cohort,
+        is_claimed=listing.cohort_given,
+        names=listing.names | {name for _, name, _ in scans},
+    )
+    digest = partial(source_digest, listing.root)
+    refuse_another_name(source, scans, stored, digest)
+    refuse_other_people(source, scans, stored, seen.changed, digest)
+    gone, note = gone_from(source, scans, stored)
+    mine = [record for record in stored if record.cohort == listing.cohort]
+    notes = (*alike_ids([*(scan for scan, _, _ in scans), *mine]), *([note] if note else ()))
+    for remark in notes:
+        LOG.warning("%s", remark)
+    to_read = [claim.scan for task in plan.tasks for claim in task]
+    return replace(plan, forms=find_forms(to_read, store, recipe, read), gone=gone, notes=notes)
 
 
 def _with_readable_names(listing: Listing) -> list[tuple[Scan, str, int]]:
@@ -194,7 +217,7 @@ def run_plan(
     if workers is not None and workers < 0:
         raise UsageError(f"--workers {workers}: give 0 (work in this process) or more")
     manifest = read_manifest(store)
-    if manifest is not None and not plan.tasks and list(plan.kept) == Store.open(store).records:
+    if manifest is not None and not plan.tasks and _is_stored(plan.kept, store, manifest):
         store.delete(WORK_FOLDER)  # what a run leaves that was cut off while it tidied up
         return manifest
     modalities = sorted(
@@ -203,8 +226,8 @@ def run_plan(
     prepare_arrays(store, recipe, modalities, plan.num_rows, forms=plan.forms)
     records_folder = f"{WORK_FOLDER}/{plan.digest}"
     work = Work(store.uri, store.options, listing.root.uri, listing.root.options, recipe, records_folder)
-    done = set(store.names(records_folder))
-    waiting = [number for number in range(len(plan.tasks)) if _record_name(records_folder, number) not in done]
+    done = _finished(store, records_folder, plan, partial(_read_source, listing.root))
+    waiting = [number for number in range(len(plan.tasks)) if number not in done]
     total = sum(len(task) for task in plan.tasks)
     finished = total - sum(len(plan.tasks[number]) for number in waiting)
     num_workers = _num_workers(workers, store, listing.root, len(waiting))
@@ -215,6 +238,38 @@ def run_plan(
                 progress(finished, total)
     records = [*plan.kept, *_gather(store, records_folder, len(plan.tasks))]
     return commit(store, recipe, records)
+
+
+def _is_stored(records: Sequence[IndexRecord], store: Location, manifest: StoreManifest) -> bool:
+    return with_findings(records, manifest.arrays) == Store.open(store).records
+
+
+def _finished(store: Location, records_folder: str, plan: Plan, read: Callable[[Scan], bytes]) -> set[int]:
+    """Tasks whose record an earlier run left, but for those of which a file has changed since."""
+    left = set(store.names(records_folder))
+    finished = set()
+    for number, claims in enumerate(plan.tasks):
+        name = _record_name(records_folder, number)
+        if name in left and _still_holds(store.read(name), claims, read):
+            finished.add(number)
+    return finished
+
+
+def _still_holds(text: bytes, claims: Sequence[Claim], read: Callable[[Scan], bytes]) -> bool:
+    try:
+        records = [IndexRecord.from_dict(values) for values in json.loads(text)]
+    except (ValueError, TypeError, KeyError):
+        return False  # of another version, or damaged: the task is done again
+    return [(one.row, one.source_sha256) for one in records] == [
+        (claim.row, digest_of(_read_or_nothing(claim.scan, read))) for claim in claims
+    ]
+
+
+def _read_or_nothing(scan: Scan, read: Callable[[Scan], bytes]) -> bytes:
+    try:
+        return read(scan)
+    except ScanError:
+        return b""
 
 
 def _num_workers(workers: int | None, store: Location, source: Location, num_tasks: int) -> int:
@@ -297,11 +352,12 @@ def _record(claim: Claim, data: bytes, prepared: Prepared) -> IndexRecord:
         spacing_mm=prepared.spacing_mm,
         affine=prepared.affine,
         source_uri=claim.source_name,
-        source_sha256=hashlib.sha256(data).hexdigest() if data else "",
+        source_sha256=digest_of(data),
         source_bytes=len(data),
         content_sha256=content_digest(prepared.values) if prepared.values is not None else "",
         findings=tuple(replace(finding, message=readable(finding.message)) for finding in prepared.findings),
         outcomes=dict(scan.outcomes),
+        cohort=scan.cohort,
     )
 
 

@@ -18,6 +18,10 @@ ARRAYS_FOLDER = "volumes.zarr"
 WORK_FOLDER = ".work"
 """Records of a run under way; gone once the store is complete."""
 OUTCOME_PREFIX = "outcome."
+COHORT_COLUMN = "cohort"
+"""Stores of version 1 lack it; their scans are of one cohort without a name."""
+SCHEMA_VERSION: Literal[2] = 2
+"""2 added `cohort`: a reader that does not know it would take two people of one id for one."""
 
 _FINDING = pa.struct([("code", pa.string()), ("message", pa.string()), ("leaves_out", pa.bool_())])
 INDEX_COLUMNS: list[tuple[str, pa.DataType]] = [
@@ -37,16 +41,19 @@ INDEX_COLUMNS: list[tuple[str, pa.DataType]] = [
     ("source_bytes", pa.int64()),
     ("content_sha256", pa.string()),
     ("findings", pa.list_(_FINDING)),
+    (COHORT_COLUMN, pa.string()),
 ]
 """`spacing_mm` is the scan's own voxel size, `affine` (16 numbers, row by row) takes the stored grid to the scan's RAS+
 millimetres (both are empty for clips, images and arrays), `source_uri` is relative to the source's folder,
-`content_sha256` is of the decoded voxels. Scores follow as `outcome.<name>`, null where unknown."""
+`content_sha256` is of the decoded voxels, and a subject is one person within its `cohort` (empty where the data set has
+no name). Scores follow as `outcome.<name>`, null where unknown."""
 
 
 class StoreManifest(BaseModel):
     """store.json. Holds nothing that depends on when or where it was made, so that equal runs give equal bytes.
 
     Attributes:
+        schema_version: 1 for a store without names of cohorts, which stays readable.
         fingerprint: of the recipe that decided the voxels.
         num_rows: length of every array's first axis.
         arrays: shape of each modality's array; one of vectors or matrices of which no file was readable has none.
@@ -59,7 +66,7 @@ class StoreManifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = SCHEMA_VERSION
     recipe: VolumeRecipe
     fingerprint: str
     num_rows: int

@@ -15,6 +15,7 @@ from zarr.abc.store import Store as ZarrStore
 
 from preprocess import index as indexing
 from preprocess.chunks import row_codecs
+from preprocess.equal_content import with_findings
 from preprocess.errors import StoreError
 from preprocess.forms import COLUMNS_ATTRIBUTE, ArrayForm, stored_form
 from preprocess.index import IndexRecord
@@ -117,17 +118,20 @@ def write_row(array: Rows, uri: str, row: int, values: np.ndarray) -> None:
 
 
 def commit(location: Location, recipe: VolumeRecipe, records: Sequence[IndexRecord]) -> StoreManifest:
-    """Make the rows a store: stage store.json, put the index, put store.json, drop the work folder."""
+    """Make the rows a store: stage store.json, put the index, put store.json, drop the work folder.
+
+    Scans of equal content are named in their findings, over all rows: see `preprocess.equal_content`.
+    """
     _sweep(location)
     num_rows = 1 + max(record.row for record in records)
-    table = indexing.to_bytes(indexing.to_table(records))
-    shapes = _row_shapes(location, recipe, records)
+    shapes = {name: (num_rows, *shape) for name, shape in _row_shapes(location, recipe, records).items()}
+    table = indexing.to_bytes(indexing.to_table(with_findings(records, shapes)))
     num_kept = sum(record.present for record in records)
     manifest = StoreManifest(
         recipe=recipe,
         fingerprint=recipe.fingerprint(),
         num_rows=num_rows,
-        arrays={modality: (num_rows, *shape) for modality, shape in shapes.items()},
+        arrays=shapes,
         index_sha256=hashlib.sha256(table).hexdigest(),
         outcomes=tuple(sorted({name for record in records for name in record.outcomes})),
         num_found=len(records),

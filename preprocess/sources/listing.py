@@ -16,6 +16,7 @@ class Listing:
         other_modalities: kinds of scan that are there but were not asked for.
         notes: one line for each table cell or file that could not be used, with value and remedy.
         cohort: the data set's own name, empty where it gives none.
+        cohort_given: whether the user named the cohort, and so answers for its subjects being those of that name.
         names: every file of the source (of a table: every path it names), whether listed as a scan or not.
     """
 
@@ -24,6 +25,7 @@ class Listing:
     other_modalities: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
     cohort: str = ""
+    cohort_given: bool = False
     names: frozenset[str] = frozenset()
 
 

@@ -187,6 +187,23 @@ def test_a_table_corrected_between_a_cut_off_run_and_its_rerun_is_followed(tmp_p
     assert set(verify_rows(Store.open(tmp_path / "s"))) == {None}
 
 
+def test_a_scan_replaced_at_equal_size_between_a_cut_off_run_and_its_rerun_is_read_again(tmp_path: Path) -> None:
+    heads = {f"{n:02d}": nifti(head(1 - n / 100, seed=n)) for n in range(10)}
+    raw = write_bids(tmp_path / "raw", {"01": heads}, {name: 10.0 * n for n, name in enumerate(heads)})
+
+    def cut(finished: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        preprocess(str(raw), str(tmp_path / "s"), RECIPE, workers=0, progress=cut)
+    write_bids(raw, {"01": {"03": nifti(head(0.8, seed=77))}})
+    (record,) = (tmp_path / "s" / ".work").rglob("000000.json")
+    assert json.loads(record.read_text())[3]["session_id"] == "ses-03"  # a finished task's
+    preprocess(str(raw), str(tmp_path / "s"), RECIPE, workers=0)
+    preprocess(str(raw), str(tmp_path / "t"), RECIPE, workers=0)
+    assert tree(tmp_path / "s") == tree(tmp_path / "t")
+
+
 def _times(root: Path) -> dict[str, int]:
     return {name: (root / name).stat().st_mtime_ns for name in tree(root)}
 

@@ -165,6 +165,8 @@ def cross_validate(
             f"WORLD_SIZE is {os.environ['WORLD_SIZE']} and folds are trained in one process; start it without torchrun"
         )
     cohort = cohort_of(store, recipe.data, recipe.outcome.name)
+    if cohort.note:
+        LOG.warning("%s", cohort.note)
     folds = plan_folds(
         cohort,
         outcome=recipe.outcome.name,

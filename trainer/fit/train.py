@@ -130,12 +130,15 @@ class _Parts:
         split: Split | None,
     ) -> "_Parts":
         cohort = cohort_of(store, recipe.data, recipe.outcome.name)
+        if cohort.note and split is None and group.is_first:
+            LOG.warning("%s", cohort.note)
         split = split or split_subjects(
             cohort.subject_ids,
             validation=recipe.split.validation,
             test=recipe.split.test,
             train=recipe.split.train,
             seed=recipe.seed,
+            together=cohort.together,
         )
         training, validation = (cohort.of_subjects(split.of(part)) for part in ("train", "validation"))
         _require_modalities(training, recipe.data.modalities)
