@@ -131,10 +131,10 @@ def _can_run(stranger: Stranger) -> bool:
 def test_the_whole_road_works_for_a_stranger(stranger: Stranger) -> None:
     own = stranger.place
     (own / "store.toml").write_text(STORE_RECIPE, encoding="utf-8")
-    recipe = tiny_recipe(optim={"epochs": 1}, split={"validation": 0.2, "test": 0.4})
+    recipe = tiny_recipe(optim={"epochs": 1}, split={"validation": 0.2, "test": 0.5})
     (own / "tiny.toml").write_text(recipe_toml(recipe), encoding="utf-8")
 
-    stranger.run("synth", "brain", "cohort", "--subjects", "15", "--spacing-mm", "8", "--json")
+    stranger.run("synth", "brain", "cohort", "--subjects", "10", "--spacing-mm", "8", "--json")
     stranger.run("preprocess", "cohort", "store", "--recipe", "store.toml", "--workers", "2", "--json")
     stranger.run("verify", "store", "--json")
     stranger.run("plan", "store", "tiny.toml", "--json")
@@ -146,6 +146,8 @@ def test_the_whole_road_works_for_a_stranger(stranger: Stranger) -> None:
     stranger.run("predict", "artefact", scans[0], scans[1], "--json")
 
     assert json.loads((own / "store" / "store.json").read_text())["num_kept"] == len(scans)
+    # UMAP ran, and kept its compiled code where it could.
+    assert list((stranger.temporary / f"interscan-{UID}" / "numba").rglob("*.nbi"))
     assert b"<html" in (own / "run" / "evaluation" / "report.html").read_bytes()[:200]
     assert pq.read_table(own / "embeddings.parquet").num_rows == len(scans)
     mine = {path for path in own.rglob("*") if path.name not in ("store.toml", "tiny.toml")}

@@ -130,6 +130,11 @@ main(sys.argv[1:])
 """
 
 
+def hear_hangups() -> None:
+    """The tests themselves may run under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(
     ("arguments", "number", "line"),
     [
@@ -145,8 +150,10 @@ main(sys.argv[1:])
 )
 def test_other_verbs_say_whether_they_go_on(arguments: tuple[str, ...], number: signal.Signals, line: str) -> None:
     program = subprocess.Popen(
-        [sys.executable, "-c", HANGING, *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
-    )
+        [sys.executable, "-c", HANGING, *arguments],
+        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+        preexec_fn=hear_hangups,
+    )  # fmt: skip
     with program:
         assert program.stderr is not None
         assert program.stderr.readline() == "hangs\n"

@@ -33,7 +33,13 @@ DEAF = (
 
 def end(number: signal.Signals, *, work: str = WAIT, after: str = "pass", prefix: tuple[str, ...] = (), again=0):
     command = [*prefix, sys.executable, "-c", PROGRAM.format(work=work, after=after)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # the tests themselves may run under nohup
+    ) as program:
         assert program.stdout is not None
         assert program.stdout.readline() == "ready\n"
         time.sleep(0.2)
