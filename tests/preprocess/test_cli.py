@@ -54,6 +54,26 @@ def test_a_whole_cohort_ends_with_0_and_verifies(raw: Path, tmp_path: Path, caps
     assert call(capsys, "verify", tmp_path / "s")[:2] == (0, "2 of 2 volumes whole, 0 damaged or missing\n")
 
 
+def test_copies_and_scans_that_are_gone_are_told_by_both_verbs(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_bids(raw, {"02": {"01": head_file()}, "03": {"01": head_file(0.9)}}, {"01": 0})
+    copies = ["sub-01_ses-01_T1w", "sub-02_ses-01_T1w"]
+    code, out, _ = call(capsys, "preprocess", raw, tmp_path / "s", *TINY)
+    assert (code, out.splitlines()[:2]) == (
+        0,
+        [f"equal content: {', '.join(copies)}", "2 scans of 2 persons have equal content (1 different)"],
+    )
+    (raw / "sub-03" / "ses-01" / "anat" / "sub-03_ses-01_T1w.nii.gz").unlink()
+    code, result = call_json(capsys, "preprocess", raw, tmp_path / "s", *TINY)
+    assert code == 0
+    assert result["gone_from_source"] == ["sub-03_ses-01_T1w"]
+    assert result["equal_content"] == [copies]
+    assert call_json(capsys, "verify", tmp_path / "s")[1]["equal_content"] == [copies]
+    _, _, err = call(capsys, "preprocess", raw, tmp_path / "s", *TINY, "--dry-run")
+    assert "1 stored scan is no longer in the source: sub-03_ses-01_T1w; it stays;" in err
+
+
 def test_scans_left_out_end_with_1_and_are_named(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_bids(raw, {"01": {"02": head_file()[:-50]}})
     code, result = call_json(capsys, "preprocess", raw, tmp_path / "s", *TINY)
