@@ -5,7 +5,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from preprocess.file_types import endings_of, without_ending
+from preprocess.file_types import has_ending, without_ending
 from preprocess.sources import tables
 from preprocess.sources.listing import Listing, read_text
 from preprocess.storage import Location
@@ -36,9 +36,9 @@ def list_bids(
             scan_tables[name.split("/")[0]].append(name)
             continue
         suffix = suffix_of(name)
-        if suffix in modalities and name.endswith(endings_of(kinds.get(suffix, "volume"))):
+        if suffix in modalities and has_ending(name, kinds.get(suffix, "volume"), is_named=True):
             by_subject[name.split("/")[0]].append(name)
-        elif suffix not in modalities and name.endswith(endings_of("volume")):
+        elif suffix not in modalities and has_ending(name, "volume"):
             listing.other_modalities.add(suffix)
     participants = _keyed(source, "participants.tsv", "participant_id", sizes, listing.notes)
     for subject_id, names in by_subject.items():

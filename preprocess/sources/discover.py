@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from preprocess.errors import UsageError
-from preprocess.file_types import READ_BY, endings_of
+from preprocess.file_types import READ_BY, has_ending
 from preprocess.sources.bids import list_bids, suffix_of
 from preprocess.sources.listing import Listing, file_sizes
 from preprocess.sources.nifti import list_folder, list_table
@@ -55,7 +55,7 @@ def _is_bids(sizes: Mapping[str, int], modalities: Sequence[str], first: Kind) -
 
 def _other_kinds(sizes: Mapping[str, int], modality: str, kind: Kind) -> list[str]:
     """What a plain folder without any file of the kind that was asked for holds instead."""
-    counts = {other: sum(name.endswith(endings_of(other)) for name in sizes) for other in READ_BY if other != kind}
+    counts = {other: sum(has_ending(name, other) for name in sizes) for other in READ_BY if other != kind}
     return [
         f'{count} files there could be {other}s; if they are, set kinds.{modality} = "{other}"'
         for other, count in counts.items()

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from preprocess.errors import UsageError
-from preprocess.file_types import endings_of, without_ending
+from preprocess.file_types import has_ending, without_ending
 from preprocess.sources import tables
 from preprocess.sources.listing import Listing, file_sizes
 from preprocess.storage import Location, refusals
@@ -27,7 +27,7 @@ def list_folder(source: Location, sizes: Mapping[str, int], modalities: Sequence
     """
     listing = Listing(source)
     for name in sizes:
-        if not name.endswith(endings_of(kind)):
+        if not has_ending(name, kind):
             continue
         *folders, _ = name.split("/")
         stem = without_ending(name)
