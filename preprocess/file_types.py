@@ -61,7 +61,7 @@ _UNREAD: tuple[tuple[tuple[str, ...], str], ...] = (
     ((".mkv", ".webm", ".wmv", ".m4v", ".3gp", ".flv"), "video, which is not read; convert it with ffmpeg to .mp4"),
 )
 """Endings in small letters of files that are or may be scans, none of which a reader here knows, and what to do."""
-_DICOM_NAME = re.compile(r"([a-z]{2}[._-])?\d+(\.\d+){5,}$|(im|img|i|z|mr)[-_]?\d{2,}([-_]\d+)*$")
+_DICOM_NAME = re.compile(r"([a-z]{2}[._-])?\d+(\.\d+){4,}$|(im|img|i|z|mr)[-_]?\d{2,}([-_]\d+)*$")
 """What scanners and archives call DICOM files without an ending: a UID, or IM and a number. Not DICOMDIR, an index."""
 _BEHIND_NIFTI = re.compile(r"\.nii(?:\.gz)?([._~ (-].*|~)$")
 _BESIDE_SCANS = (".json", ".txt", ".md5", ".sha256", ".sha1", ".tsv", ".csv", ".log", ".xml", ".html", ".png", ".lock")
