@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from interscan.cli import run
-from preprocess.sources.nifti import list_table
+from preprocess.sources.scan_table import list_table
 from preprocess.store import Store
 from tests.support.clips import moving_block, npy
 from tests.support.images import head_file, tree, write_bids

@@ -122,7 +122,12 @@ def test_site_scanner_and_scores_come_from_all_tables_the_visits_own_first(tmp_p
     assert (first.site, first.scanner, first.outcomes) == ("north", "Prisma", {"age": 71.0, "mmse": 27.0})
     assert (second.site, second.scanner, second.outcomes) == ("south", "GE Signa", {})
     assert (third.scanner, fourth.scanner) == ("", "")
-    assert listing.notes == ["sub-02: age '90-92' is not a score and is left empty; correct the table"]
+    bad_number, *bad_sidecars = listing.notes
+    assert bad_number == "sub-02: age '90-92' is not a score and is left empty; correct the table"
+    assert [note.split(": not a JSON")[0] for note in bad_sidecars] == [
+        "sub-03/anat/sub-03_T1w.json",
+        "sub-04/anat/sub-04_T1w.json",
+    ]
 
 
 def test_a_table_that_is_not_utf_8_is_noted(tmp_path: Path) -> None:

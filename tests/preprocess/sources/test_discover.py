@@ -76,7 +76,7 @@ def test_nothing_there_is_one_line(tmp_path: Path) -> None:
         ("sub-1/anat/sub-1_T1w.nii", "sub-1/anat/sub-1_T1w.nii.gz"),
         ("sub-1/anat/sub-1_T1w.nii", "sub-1/extra/sub-1_T1w.nii"),
         ("anna/x.nii", "anna/x.nii.gz"),
-        ("anna/b/c.nii", "anna/b_c.nii"),
+        ("anna/late/c.nii", "anna/late_c.nii"),
         ("anna/x.mov", "anna/x.mp4"),
         ("sub-1/us/sub-1_LUS.avi", "sub-1/us/sub-1_LUS.npy"),
     ],
