@@ -20,7 +20,7 @@ from preprocess.forms import COLUMNS_ATTRIBUTE, ArrayForm, stored_form
 from preprocess.index import IndexRecord
 from preprocess.kinds import axes_of
 from preprocess.recipe import VolumeRecipe
-from preprocess.schema import ARRAYS_FOLDER, INDEX_NAME, STORE_NAME, WORK_FOLDER, StoreManifest
+from preprocess.schema import ARRAYS_FOLDER, INDEX_NAME, STORE_NAME, WORK_FOLDER, SourceAccount, StoreManifest
 from preprocess.storage import Location, refusals
 from preprocess.store import read_manifest
 from preprocess.transforms import unit_scale
@@ -31,6 +31,7 @@ _STAGED_NAME = f"{WORK_FOLDER}/{STORE_NAME}"
 Rows = zarr.Array[Any]
 """One modality's array, written row by row."""
 _NO_FORMS: Mapping[str, ArrayForm] = MappingProxyType({})
+_NO_ACCOUNTS: Mapping[str, SourceAccount] = MappingProxyType({})
 
 
 def prepare_arrays(
@@ -116,7 +117,12 @@ def write_row(array: Rows, uri: str, row: int, values: np.ndarray) -> None:
         array[row] = values
 
 
-def commit(location: Location, recipe: VolumeRecipe, records: Sequence[IndexRecord]) -> StoreManifest:
+def commit(
+    location: Location,
+    recipe: VolumeRecipe,
+    records: Sequence[IndexRecord],
+    reconciliation: Mapping[str, SourceAccount] = _NO_ACCOUNTS,
+) -> StoreManifest:
     """Make the rows a store: stage store.json, put the index, put store.json, drop the work folder."""
     _sweep(location)
     num_rows = 1 + max(record.row for record in records)
@@ -133,6 +139,7 @@ def commit(location: Location, recipe: VolumeRecipe, records: Sequence[IndexReco
         num_found=len(records),
         num_kept=num_kept,
         num_left_out=len(records) - num_kept,
+        reconciliation=dict(reconciliation),
     )
     text = _to_json(manifest)
     location.write(_STAGED_NAME, text)

@@ -168,6 +168,8 @@ def believable(
         return dict(days)
     first = next(iter(days))
     what = f"on {times.dates[first].date()}" if from_dates else f"on day {days[first]:g}"
+    if from_dates and placeholder:
+        what += ", like every scan of the data set"
     message = (
         f"{where}: all {len(by_label)} sessions {what}, so they get no day; give each session its acq_time or day "
         "(true repeats: different times, or names such as test and retest)"

@@ -52,8 +52,8 @@ CODES: Mapping[str, tuple[Part, str]] = MappingProxyType(
         "two_sessions": ("passed_over", "two sessions in one path"),
         "two_subjects": ("passed_over", "two subjects in one path"),
         "unread_format": ("passed_over", "in formats that are not read"),
-        "row_without_scan": ("rows_without_scan", "match no scan"),
-        "scan_without_row": ("scans_without_row", "match no row"),
+        "row_without_scan": ("rows_without_scan", ""),
+        "scan_without_row": ("scans_without_row", ""),
         "bad_id": ("rows_not_used", "unusable ids"),
         "duplicate_row": ("rows_not_used", "say the same twice"),
         "duplicate_visit": ("rows_not_used", "contradict another row"),
@@ -173,8 +173,8 @@ class Reconciliation:
         clauses = []
         for part, by_code in self.counts().items():
             total = sum(by_code.values())
-            kinds = ", ".join(f"{count} {CODES[code][1]}" for code, count in by_code.items())
-            clauses.append(f"{total} {PARTS[part][total != 1]} ({kinds})")
+            kinds = ", ".join(f"{count} {CODES[code][1]}" for code, count in by_code.items() if CODES[code][1])
+            clauses.append(f"{total} {PARTS[part][total != 1]}{f' ({kinds})' if kinds else ''}")
         return "; ".join(clauses)
 
     def lines(self, *, examples: int = 5) -> Iterator[str]:

@@ -74,7 +74,7 @@ def test_dry_run_tells_rows_and_writes_nothing(raw: Path, tmp_path: Path, capsys
     call(capsys, "preprocess", raw, tmp_path / "s", *TINY)
     before = tree(tmp_path / "s")
     code, out, _ = call(capsys, "preprocess", raw, tmp_path / "s", *TINY, "--dry-run")
-    assert (code, out) == (0, "0 scans to do, 2 stored before, 2 rows; nothing written\n")
+    assert (code, out) == (0, "0 to do + 2 stored before + 0 left out = 2 found; 2 rows; nothing written\n")
     assert tree(tmp_path / "s") == before
 
 
