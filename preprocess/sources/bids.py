@@ -83,6 +83,7 @@ def _sort_file(
     path = read_bids_name(name)
     kind = kinds.get(path.suffix, "volume")
     wanted = next((one for one in modalities if one.lower() == path.suffix.lower()), "")
+    is_wanted = path.suffix.partition(".")[0] in modalities  # of T1w.mgz, too
     if wanted and has_ending(name, kinds.get(wanted, "volume"), is_named=True):
         if path.derived or any(part in path.run for part in ("part-phase", "part-imag", "part-real")):
             why = f"{path.derived or path.run} says that it is not the scan itself"
@@ -109,7 +110,7 @@ def _sort_file(
             listing.other_modalities.add(path.suffix)
             account.pass_over("other_modality", name, f"{path.suffix} was not asked for; give --modality to add it")
     elif not pass_over_unread(
-        listing, name, kind, wanted or modalities[0], leaves_out=bool(wanted) and not _is_half(name)
+        listing, name, kind, wanted or modalities[0], leaves_out=is_wanted and not _is_half(name)
     ):
         account.others.append(name)
 

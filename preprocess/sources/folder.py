@@ -89,7 +89,7 @@ def _scan(listing: Listing, name: str, modality: str, kind: Kind) -> Scan | None
     stem = without_ending(name)
     if re.match(r"sub[-_][A-Za-z0-9+]+(_|$)", stem):
         return _bids_named(listing, name, stem, modality)
-    rest = _without_modality(stem) if kind == "volume" else stem
+    rest = naming.without_modality(stem) if kind == "volume" else stem
     if not folders:
         return Scan(subject_id=rest or stem, session_id="", modality=modality, uri=listing.uri_of(name))
     subject = folders[0]
@@ -118,15 +118,6 @@ def _bids_named(listing: Listing, name: str, stem: str, modality: str) -> Scan |
         listing.account.pass_over("derived", name, f"{path.derived} says that it was made from a scan")
         return None
     return Scan(subject, path.session_id, modality, listing.uri_of(name), run=path.run)
-
-
-def _without_modality(stem: str) -> str:
-    """The stem without words that say a modality; what separates the other words stays."""
-    kept = stem
-    for word in naming.words_of(stem):
-        if naming.modalities_of([word]) and (naming.is_modality_word(word) or kept.endswith(word)):
-            kept = re.sub(rf"(?:^|[\s_.\-]+){re.escape(word)}(?=$|[\s_.\-])", "", kept, count=1)
-    return kept.lstrip("_-. ")
 
 
 def _add_days(listing: Listing) -> None:

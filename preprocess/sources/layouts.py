@@ -120,10 +120,10 @@ def _refuse_flat(uri: str, names: Sequence[str], kind: Kind) -> None:
         stem = without_ending(name)
         if re.match(r"sub[-_]", stem):
             continue  # a BIDS name, whose entities say who and when
-        words = [word for word in naming.words_of(stem) if not (kind == "volume" and naming.is_modality_word(word))]
+        plain = naming.without_modality(stem) if kind == "volume" else stem
+        words = naming.words_of(plain)
         if not words:
             raise _refusal(uri, name, f"{name} says what it shows, but not whom")
-        plain = "_".join(words)
         visit = naming.session_word(plain)
         if visit and (len(words) > 1 or not re.fullmatch(r"(?:scan|t|d|m|s|v|y|w)\d+", visit, re.IGNORECASE)):
             raise _refusal(uri, name, f"{name} says a visit ({visit}), so files are not people")

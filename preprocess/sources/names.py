@@ -189,6 +189,15 @@ def is_modality_word(word: str) -> bool:
     return word.lower() in _MODALITY_WORDS
 
 
+def without_modality(stem: str) -> str:
+    """The stem without words that say a modality; what separates the other words stays."""
+    kept = stem
+    for word in words_of(stem):
+        if modalities_of([word]) and (is_modality_word(word) or kept.endswith(word)):
+            kept = re.sub(rf"(?:^|[\s_.\-]+){re.escape(word)}(?=$|[\s_.\-])", "", kept, count=1)
+    return kept.lstrip("_-. ")
+
+
 def derived_word(words: Sequence[str]) -> str:
     """The word that says that an image is a mask, a label map or another derived one; else empty."""
     return next((word for word in words if word.lower() in _DERIVED_WORDS), "")
