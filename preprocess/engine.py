@@ -13,6 +13,7 @@ from functools import cache, partial
 
 import torch
 
+from preprocess.accounts import describe, drop_replaced, write_account
 from preprocess.console import LOG
 from preprocess.equal_content import with_findings
 from preprocess.errors import ScanError, StoreError, UsageError
@@ -27,10 +28,11 @@ from preprocess.recheck import digest_of, judge, reread, source_digest
 from preprocess.recipe import VolumeRecipe
 from preprocess.schema import WORK_FOLDER, StoreManifest
 from preprocess.sources import Listing, list_scans
+from preprocess.sources.reach import read_scan
 from preprocess.storage import Location, Options
 from preprocess.store import Store, content_digest, read_manifest
 from preprocess.surroundings import readable
-from preprocess.types import Finding, Scan
+from preprocess.types import Scan
 from preprocess.workers import WorkerPool
 from preprocess.writer import Rows, commit, open_rows, prepare_arrays, roll_forward, write_row
 
@@ -217,7 +219,8 @@ def run_plan(
     if workers is not None and workers < 0:
         raise UsageError(f"--workers {workers}: give 0 (work in this process) or more")
     manifest = read_manifest(store)
-    if manifest is not None and not plan.tasks and _is_stored(plan.kept, store, manifest):
+    is_told = manifest is not None and manifest.reconciliation.get(listing.cohort) == describe(listing.account)[0]
+    if manifest is not None and is_told and not plan.tasks and _is_stored(plan.kept, store, manifest):
         store.delete(WORK_FOLDER)  # what a run leaves that was cut off while it tidied up
         return manifest
     modalities = sorted(
@@ -237,7 +240,10 @@ def run_plan(
             if progress is not None:
                 progress(finished, total)
     records = [*plan.kept, *_gather(store, records_folder, len(plan.tasks))]
-    return commit(store, recipe, records)
+    accounts = write_account(store, manifest, listing.cohort, listing.account)
+    committed = commit(store, recipe, records, accounts)
+    drop_replaced(store, manifest, accounts)
+    return committed
 
 
 def _is_stored(records: Sequence[IndexRecord], store: Location, manifest: StoreManifest) -> bool:
@@ -329,12 +335,7 @@ def _store_scan(
 
 
 def _read_source(source: Location, scan: Scan) -> bytes:
-    try:
-        return Location(scan.uri, source.options if "://" in scan.uri else None).read()
-    except FileNotFoundError as error:
-        raise ScanError(
-            Finding("missing", f"{scan.name}: {readable(scan.uri)} is listed but not there; copy the file")
-        ) from error
+    return read_scan(source, scan)
 
 
 def _record(claim: Claim, data: bytes, prepared: Prepared) -> IndexRecord:

@@ -1,5 +1,6 @@
 """What a file is, told from its first bytes (a table from its name), and which kinds of modality read it."""
 
+import re
 from typing import Literal
 
 from preprocess.errors import ScanError
@@ -22,13 +23,49 @@ _NAMES: dict[FileType, str] = {
 }
 _ENDINGS: dict[FileType, tuple[str, ...]] = {
     "nifti": (".nii", ".nii.gz"),
-    "numpy": (".npy", ".NPY"),
-    "dicom": (".dcm", ".DCM"),
-    "video": (".mp4", ".mov", ".mpeg", ".mpg", ".avi", ".MP4", ".MOV", ".MPEG", ".MPG", ".AVI"),
-    "picture": (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG"),
-    "table": (".csv", ".CSV"),
+    "numpy": (".npy",),
+    "dicom": (".dcm", ".ima", ".dicom"),
+    "video": (".mp4", ".mov", ".mpeg", ".mpg", ".avi"),
+    "picture": (".png", ".jpg", ".jpeg"),
+    "table": (".csv",),
 }
-"""Cameras and scanners shout; NIfTI names were never listed in capitals, and a store keeps what it lists."""
+"""In small letters; cameras, scanners and copies through Windows shout, so `has_ending` takes any case."""
+_TEXT_TABLES = (".tsv", ".txt")
+"""Matrices too, but notes and lists about a data set end so as well: only a table or a BIDS suffix can name them."""
+_NIB = "convert it with nib-convert, which comes with nibabel, to .nii.gz"
+_DICOM_REASON = "DICOM, from which volumes are not made yet; convert the series with dcm2niix"
+_UNREAD: tuple[tuple[tuple[str, ...], str], ...] = (
+    (_ENDINGS["dicom"], _DICOM_REASON),
+    ((".mgz", ".mgh", ".mgh.gz"), "FreeSurfer volume, which is not read; convert it with mri_convert to .nii.gz"),
+    ((".hdr", ".img", ".hdr.gz", ".img.gz"), f"half of an Analyze or NIfTI pair, which is not read; {_NIB}"),
+    ((".nrrd", ".nhdr"), "NRRD volume, which is not read; save it as .nii.gz, for example with 3D Slicer"),
+    ((".mha", ".mhd"), "MetaImage volume, which is not read; save it as .nii.gz, for example with ITK-SNAP"),
+    ((".gipl", ".gipl.gz"), "GIPL volume, which is not read; save it as .nii.gz, for example with ITK-SNAP"),
+    ((".par", ".rec"), "half of a Philips PAR/REC pair, which is not read; convert it with dcm2niix or parrec2nii"),
+    ((".mnc", ".mnc.gz", ".minc"), "MINC volume, which is not read; convert it with mnc2nii to .nii"),
+    ((".brik", ".brik.gz", ".head"), "half of an AFNI pair, which is not read; convert it with 3dAFNItoNIFTI"),
+    ((".mif", ".mif.gz", ".mih"), "MRtrix volume, which is not read; convert it with mrconvert to .nii.gz"),
+    ((".v",), f"ECAT volume, which is not read; {_NIB}"),
+    ((".nii.bz2",), "NIfTI packed with bzip2, which is not read; unpack it with bunzip2"),
+    ((".nii.xz", ".nii.lzma"), "NIfTI packed with xz, which is not read; unpack it with unxz"),
+    ((".nii.zst",), "NIfTI packed with Zstandard, which is not read; unpack it with unzstd"),
+    ((".nii.z",), "NIfTI packed with compress, which is not read; unpack it with gunzip"),
+    ((".part", ".partial", ".crdownload", ".filepart", ".aria2"), "unfinished download; download the file again"),
+    (
+        (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar"),
+        "archive, which is not looked into; unpack it if it holds scans",
+    ),
+    ((".npz",), "archive of NumPy arrays, which is not read; save one array with numpy.save as .npy"),
+    ((".mat",), "MATLAB file, which is not read; save its matrix as .npy, .csv or .txt"),
+    ((".tif", ".tiff", ".bmp", ".webp", ".jp2", ".heic", ".heif"), "picture, which is not read; save it as .png"),
+    ((".mkv", ".webm", ".wmv", ".m4v", ".3gp", ".flv"), "video, which is not read; convert it with ffmpeg to .mp4"),
+)
+"""Endings in small letters of files that are or may be scans, none of which a reader here knows, and what to do."""
+_DICOM_NAME = re.compile(r"([a-z]{2}[._-])?\d+(\.\d+){4,}$|(im|img|i|z|mr)[-_]?\d{2,}([-_]\d+)*$")
+"""What scanners and archives call DICOM files without an ending: a UID, or IM and a number. Not DICOMDIR, an index."""
+_BEHIND_NIFTI = re.compile(r"\.nii(?:\.gz)?([._~ (-].*|~)$")
+_BESIDE_SCANS = (".json", ".txt", ".md5", ".sha256", ".sha1", ".tsv", ".csv", ".log", ".xml", ".html", ".png", ".lock")
+"""Files that carry the whole name of the scan they stand beside."""
 _NIFTI_SIZES = {size.to_bytes(4, order) for size in (348, 540) for order in ("little", "big")}
 """sizeof_hdr, the first field of NIfTI-1 and NIfTI-2."""
 _MOV_ATOMS = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"}
@@ -38,15 +75,55 @@ _MPEG_STARTS = {b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3"}
 
 
 def endings_of(kind: Kind) -> tuple[str, ...]:
-    """How names of files end that a modality of this kind reads."""
+    """How names of files end, in small letters, that a modality of this kind reads."""
     return tuple(ending for file_type in READ_BY[kind] for ending in _ENDINGS[file_type])
+
+
+def has_ending(name: str, kind: Kind, *, is_named: bool = False) -> bool:
+    """Whether a file ends as one that a modality of this kind reads, in letters of any case.
+
+    Args:
+        name: the file's.
+        kind: of the modality.
+        is_named: whether more than the ending says that it is a scan, such as a BIDS suffix; `.txt` and `.tsv` then
+            count as tables.
+    """
+    texts = _TEXT_TABLES if is_named and "table" in READ_BY[kind] else ()
+    return name.lower().endswith((*endings_of(kind), *texts))
 
 
 def without_ending(name: str) -> str:
     """A file's name without its folders and without the ending that tells its type."""
-    base = name.rpartition("/")[2].removesuffix(".gz")
-    known = (ending for endings in _ENDINGS.values() for ending in endings if base.endswith(ending))
-    return base.removesuffix(next(known, ""))
+    base = name.rpartition("/")[2]
+    base = base[:-3] if base.lower().endswith(".gz") else base
+    endings = [*(ending for endings in _ENDINGS.values() for ending in endings), *_TEXT_TABLES]
+    known = (ending for ending in endings if base.lower().endswith(ending))
+    return base[: len(base) - len(next(known, ""))]
+
+
+def unread_reason(name: str) -> str | None:
+    """Why a file that a listing passed over, and that looks like a scan, was not read.
+
+    Args:
+        name: of a file that no modality asked for; only the name is looked at.
+
+    Returns:
+        One clause with the remedy, for example `FreeSurfer volume, which is not read; convert it with ...`; None for a
+        file that some kind reads and for one that is no scan. DICOM files, which clips and images read, have a reason
+        all the same: in a listing of volumes they would vanish.
+    """
+    base = name.rpartition("/")[2].lower()
+    if has_ending(base, "volume"):
+        return None
+    for endings, reason in _UNREAD:
+        if base.endswith(endings):
+            return reason
+    if _DICOM_NAME.match(base):
+        return _DICOM_REASON
+    cut = _BEHIND_NIFTI.search(base)
+    if cut is None or cut[1].endswith(_BESIDE_SCANS):
+        return None
+    return f"ends in {cut[1]} behind .nii, which is not read; unpack or rename it to end in .nii or .nii.gz"
 
 
 def file_type(data: bytes, uri: str) -> FileType | None:
@@ -61,7 +138,7 @@ def file_type(data: bytes, uri: str) -> FileType | None:
         return "dicom"
     if data[4:8] in _MOV_ATOMS or data[:4] in _MPEG_STARTS or (data[:4] == b"RIFF" and data[8:12] == b"AVI "):
         return "video"
-    return "table" if uri.endswith(_ENDINGS["table"]) and not _is_impostor(data) else None
+    return "table" if uri.lower().endswith((*_ENDINGS["table"], *_TEXT_TABLES)) and not _is_impostor(data) else None
 
 
 def require_type(data: bytes, uri: str, kind: Kind, *, modality: str, name: str) -> FileType:

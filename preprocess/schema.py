@@ -2,13 +2,14 @@
 
 <root>/volumes.zarr/<modality>   Zarr v3, one row = one chunk = one object
 <root>/index.parquet             one record per row and modality
+<root>/reconciliation/*.json     what became of everything that was at each source
 <root>/store.json                written last: without it there is no store
 """
 
 from typing import Literal
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from preprocess.recipe import VolumeRecipe
 
@@ -17,6 +18,7 @@ INDEX_NAME = "index.parquet"
 ARRAYS_FOLDER = "volumes.zarr"
 WORK_FOLDER = ".work"
 """Records of a run under way; gone once the store is complete."""
+ACCOUNTS_FOLDER = "reconciliation"
 OUTCOME_PREFIX = "outcome."
 COHORT_COLUMN = "cohort"
 """Stores of version 1 lack it; their scans are of one cohort without a name."""
@@ -49,6 +51,24 @@ millimetres (both are empty for clips, images and arrays), `source_uri` is relat
 no name). Scores follow as `outcome.<name>`, null where unknown."""
 
 
+class SourceAccount(BaseModel):
+    """What became of everything at a source, in numbers; the file it names lists it.
+
+    Attributes:
+        name: the file, relative to the store.
+        sha256: its digest.
+        files: how many files were there, and how many of them are scans, were read, are passed over, or are others.
+        counts: entries by part of the account and by code, as `preprocess.sources.reconciliation` has them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    sha256: str
+    files: dict[str, int]
+    counts: dict[str, dict[str, int]]
+
+
 class StoreManifest(BaseModel):
     """store.json. Holds nothing that depends on when or where it was made, so that equal runs give equal bytes.
 
@@ -62,6 +82,7 @@ class StoreManifest(BaseModel):
         num_found: scans the source listed, of the recipe's modalities.
         num_kept: scans that are in the store.
         num_left_out: scans that are not; their findings stand in the index.
+        reconciliation: by cohort; stores of earlier versions have none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -76,3 +97,4 @@ class StoreManifest(BaseModel):
     num_found: int
     num_kept: int
     num_left_out: int
+    reconciliation: dict[str, SourceAccount] = Field(default_factory=dict)

@@ -21,7 +21,7 @@ from preprocess.forms import COLUMNS_ATTRIBUTE, ArrayForm, stored_form
 from preprocess.index import IndexRecord
 from preprocess.kinds import axes_of
 from preprocess.recipe import VolumeRecipe
-from preprocess.schema import ARRAYS_FOLDER, INDEX_NAME, STORE_NAME, WORK_FOLDER, StoreManifest
+from preprocess.schema import ARRAYS_FOLDER, INDEX_NAME, STORE_NAME, WORK_FOLDER, SourceAccount, StoreManifest
 from preprocess.storage import Location, refusals
 from preprocess.store import read_manifest
 from preprocess.transforms import unit_scale
@@ -32,6 +32,7 @@ _STAGED_NAME = f"{WORK_FOLDER}/{STORE_NAME}"
 Rows = zarr.Array[Any]
 """One modality's array, written row by row."""
 _NO_FORMS: Mapping[str, ArrayForm] = MappingProxyType({})
+_NO_ACCOUNTS: Mapping[str, SourceAccount] = MappingProxyType({})
 
 
 def prepare_arrays(
@@ -117,7 +118,12 @@ def write_row(array: Rows, uri: str, row: int, values: np.ndarray) -> None:
         array[row] = values
 
 
-def commit(location: Location, recipe: VolumeRecipe, records: Sequence[IndexRecord]) -> StoreManifest:
+def commit(
+    location: Location,
+    recipe: VolumeRecipe,
+    records: Sequence[IndexRecord],
+    reconciliation: Mapping[str, SourceAccount] = _NO_ACCOUNTS,
+) -> StoreManifest:
     """Make the rows a store: stage store.json, put the index, put store.json, drop the work folder.
 
     Scans of equal content are named in their findings, over all rows: see `preprocess.equal_content`.
@@ -137,6 +143,7 @@ def commit(location: Location, recipe: VolumeRecipe, records: Sequence[IndexReco
         num_found=len(records),
         num_kept=num_kept,
         num_left_out=len(records) - num_kept,
+        reconciliation=dict(reconciliation),
     )
     text = _to_json(manifest)
     location.write(_STAGED_NAME, text)

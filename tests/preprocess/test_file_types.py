@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from preprocess.errors import ScanError
-from preprocess.file_types import READ_BY, endings_of, file_type, require_type, without_ending
+from preprocess.file_types import (
+    READ_BY,
+    endings_of,
+    file_type,
+    has_ending,
+    require_type,
+    unread_reason,
+    without_ending,
+)
 from tests.support.clips import dicom, moving_block, npy, picture, video
 from tests.support.images import gz, head_file, nifti
 
@@ -34,7 +42,8 @@ def test_the_first_bytes_that_other_libraries_write_tell_the_type_under_any_name
 
 def test_a_table_is_told_by_its_name_and_a_web_page_is_none() -> None:
     assert file_type(b"a,b\n1,2\n", "f/x.csv") == "table"
-    assert file_type(b"a,b\n1,2\n", "f/x.txt") is None
+    assert {file_type(b"1 2\n", uri) for uri in ("f/x.txt", "f/x.TSV", "f/x.CSV")} == {"table"}
+    assert file_type(b"1 2\n", "f/x.dat") is None
     assert file_type(b"<!DOCTYPE html>", "f/x.csv") is None
     assert file_type(b"", "x.mp4") is None
 
@@ -43,7 +52,63 @@ def test_a_table_is_told_by_its_name_and_a_web_page_is_none() -> None:
 def test_names_end_as_the_kind_reads_them_and_lose_the_ending(kind: str) -> None:
     for ending in endings_of(kind):
         assert without_ending(f"a/b.c/ses-01_T1w{ending}") == "ses-01_T1w"
-    assert without_ending("a/notes.txt") == "notes.txt"
+    assert without_ending("a/notes.md") == "notes.md"
+
+
+@pytest.mark.parametrize("name", ["x.nii.gz", "X.NII.GZ", "a.b/Scan.Nii.Gz", "x.NII"])
+def test_letters_of_any_case_end_a_name(name: str) -> None:
+    assert has_ending(name, "volume")
+    assert not has_ending(name, "clip")
+    assert without_ending(name).lower() in ("x", "scan")
+    assert unread_reason(name) is None
+
+
+def test_text_is_a_matrix_only_where_more_than_its_ending_says_so() -> None:
+    assert not has_ending("anna/notes.txt", "array")
+    assert has_ending("sub-1/sub-1_SC.txt", "array", is_named=True)
+    assert has_ending("sub-1/sub-1_SC.TSV", "array", is_named=True)
+    assert not has_ending("sub-1/sub-1_LUS.txt", "clip", is_named=True)
+
+
+@pytest.mark.parametrize(
+    ("names", "remedy"),
+    [
+        (("a/orig.mgz", "T1.MGH", "x.mgh.gz"), "convert it with mri_convert"),
+        (("sub-1_T1w.hdr", "sub-1_T1w.img", "x.IMG.gz"), "nib-convert"),
+        (("x.nrrd", "x.nhdr", "x.mha", "x.MHD", "x.gipl.gz"), "save it as .nii.gz"),
+        (("x.PAR", "x.rec"), "parrec2nii"),
+        (("x.mnc", "x.minc"), "mnc2nii"),
+        (("anat+orig.BRIK", "anat+orig.HEAD", "anat+orig.BRIK.gz"), "3dAFNItoNIFTI"),
+        (("x.mif", "x.mif.gz"), "mrconvert"),
+        (("pet.v",), "nib-convert"),
+        (("x.dcm", "x.IMA", "IM_0027", "IM-0001-0023", "I0000012", "MR.1.2.840.113619.2"), "dcm2niix"),
+        (("1.3.12.2.1107.5.2",), "dcm2niix"),
+        (("x.nii.bz2", "x.nii.xz", "x.nii.zst", "x.nii.Z"), "unpack it"),
+        (("scans.zip", "x.nii.zip", "ds.tar.gz", "ds.tgz", "ds.7z"), "unpack it"),
+        (("x.nii.gz.part", "x.nii.gz.crdownload"), "download the file again"),
+        (("x.nii.gz.bak", "x.nii.gz~", "x.nii_old", "x.nii.gz (1)", "x.nii.gz.gz"), "rename it"),
+        (("SC.mat", "SC.npz"), "save"),
+        (("eye.tif", "eye.bmp", "lung.mkv"), ", which is not read; "),
+    ],
+)  # fmt: skip
+def test_what_looks_like_a_scan_and_is_not_read_has_a_reason_with_a_remedy(names: tuple[str, ...], remedy: str) -> None:
+    for name in names:
+        reason = unread_reason(name)
+        assert reason is not None, name
+        assert remedy in reason
+        assert "; " in reason
+        assert "\n" not in reason
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("sub-1_dwi.bval", "sub-1_dwi.bvec", "sub-1_T1w.json", "participants.tsv", "README", "CHANGES", "DICOMDIR"),
+        *("x.nii.gz.json", "x.nii.gz.md5", "figure.svg", "run.log", "HEAD", "x.mp4", "x.npy", "ses-01", "2024.01.02"),
+    ],
+)
+def test_what_is_no_scan_or_is_read_has_none(name: str) -> None:
+    assert unread_reason(name) is None
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from preprocess.storage import Location, refusals
 TABLE = "scans.csv"
 TRUTH = "truth.tsv"
 SCAN_COLUMNS = ("path", "subject_id", "session_id", "run", "day", "modality", "scanner")
-"""The columns of `scans.csv` before the outcomes, as `preprocess.sources.nifti.list_table` reads them."""
+"""The columns of `scans.csv` before the outcomes, as `preprocess.sources.scan_table.list_table` reads them."""
 
 EVEN_STEPS = (0.7548776662466927, 0.5698402909980532)
 """1/p and 1/p^2 with p^3 = p + 1: multiples of both modulo 1 fill the square evenly (Roberts 2018)."""
