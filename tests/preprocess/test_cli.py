@@ -67,9 +67,9 @@ def test_copies_and_scans_that_are_gone_are_told_by_both_verbs(
     (raw / "sub-03" / "ses-01" / "anat" / "sub-03_ses-01_T1w.nii.gz").unlink()
     code, result = call_json(capsys, "preprocess", raw, tmp_path / "s", *TINY)
     assert code == 0
-    assert result["gone_from_source"] == ["sub-03_ses-01_T1w"]
-    assert result["equal_content"] == [copies]
-    assert call_json(capsys, "verify", tmp_path / "s")[1]["equal_content"] == [copies]
+    assert result["gone_from_source"] == ["tiny/sub-03_ses-01_T1w"]
+    assert result["equal_content"] == [[f"tiny/{name}" for name in copies]]
+    assert call_json(capsys, "verify", tmp_path / "s")[1]["equal_content"] == [[f"tiny/{name}" for name in copies]]
     _, _, err = call(capsys, "preprocess", raw, tmp_path / "s", *TINY, "--dry-run")
     assert "1 stored scan is no longer in the source: sub-03_ses-01_T1w; it stays;" in err
 
