@@ -54,7 +54,7 @@ def prepare(data: bytes, recipe: VolumeRecipe, *, name: str, max_voxels: int = M
         if finding.leaves_out:
             raise ScanError(finding)
     volume = to_volume(image, recipe, name=name)
-    return PreparedScan(volume.voxels_CDHW, hashlib.sha256(data).hexdigest(), tuple(findings))
+    return PreparedScan(volume.voxels_CDHW, hashlib.sha256(data).hexdigest(), (*findings, *volume.findings))
 
 
 def read_upload(upload: UploadFile, *, name: str, max_bytes: int) -> bytes:

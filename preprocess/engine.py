@@ -140,8 +140,8 @@ def plan_run(listing: Listing, store: Location, recipe: VolumeRecipe) -> Plan:
         opened = Store.open(store)
         if opened.manifest.fingerprint != recipe.fingerprint():
             raise StoreError(
-                f"{store.uri}: store fingerprint {opened.manifest.fingerprint} is not this recipe's "
-                f"{recipe.fingerprint()}; use the recipe in its store.json, or another place for the store"
+                f"{store.uri}: store fingerprint {opened.manifest.fingerprint}: "
+                f"{recipe.unlike(opened.manifest.fingerprint)}"
             )
         stored = opened.records
         seen = reread(scans, stored, read, partial(judge, store=store, recipe=recipe))

@@ -96,7 +96,7 @@ def _prepare_volume(data: bytes, name: str, recipe: VolumeRecipe) -> Prepared:
     except ScanError as error:
         return Prepared(None, (*findings, error.finding))
     affine = tuple(float(value) for value in volume.affine.ravel())
-    return Prepared(volume.voxels_CDHW, tuple(findings), spacing_mm=image.spacing_mm, affine=affine)
+    return Prepared(volume.voxels_CDHW, (*findings, *volume.findings), spacing_mm=image.spacing_mm, affine=affine)
 
 
 def _prepare_array(data: bytes, is_table: bool, name: str) -> Prepared:

@@ -27,8 +27,8 @@ from pydantic import (
 from preprocess.errors import UsageError
 from preprocess.types import Kind
 
-TRANSFORM_VERSION = 1
-"""Raised whenever the same recipe would give other voxels."""
+TRANSFORM_VERSION = 2
+"""Raised whenever the same recipe would give other voxels. 2: the box is placed by the skull's vault (ADR 12)."""
 
 
 class Recipe(BaseModel):
@@ -161,10 +161,22 @@ class VolumeRecipe(Recipe):
             return (self.clip.frames, 1, *self.clip.size)
         return (self.image.channels, *self.image.size) if kind == "image" else (1, *self.grid)
 
-    def fingerprint(self) -> str:
-        """Digest of what decides a stored voxel: 16 hexadecimal digits."""
+    def fingerprint(self, *, transform_version: int = TRANSFORM_VERSION) -> str:
+        """Digest of what decides a stored voxel, and of which transforms: 16 hexadecimal digits."""
         decisive = self.model_dump(mode="json", exclude={"quality", "modalities"})
-        return digest({"transform_version": TRANSFORM_VERSION, **decisive})[:16]
+        return digest({"transform_version": transform_version, **decisive})[:16]
+
+    def unlike(self, fingerprint: str) -> str:
+        """How this recipe differs from one of another fingerprint, and what to do for one store, as two clauses."""
+        for version in range(1, TRANSFORM_VERSION):
+            if self.fingerprint(transform_version=version) == fingerprint:
+                return (
+                    f"its rows were made by transform version {version}, this program makes them by version "
+                    f"{TRANSFORM_VERSION}; keep that store as it is, and make a new one in another place"
+                )
+        return (
+            f"this recipe's is {self.fingerprint()}; use the recipe in its store.json, or another place for the store"
+        )
 
 
 def digest(value: Mapping[str, Any]) -> str:

@@ -10,24 +10,20 @@ from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
-import numpy.typing as npt
 import torch
 from monai.data import MetaTensor
 from monai.transforms import SpatialResample
 from scipy.ndimage import gaussian_filter1d
 
 from preprocess.errors import ScanError
+from preprocess.foreground import Millimetres, foreground_box, hot_limit, otsu_threshold
+from preprocess.head import doubts, find_head
 from preprocess.recipe import VolumeRecipe
 from preprocess.types import Affine, Finding, FloatArray, Image, Volume
 
-_HEAD_BELOW_TOP_MM = 85.0
-"""Distance from the top of the head to the centre of the box: a head without neck is about 170 mm tall, and the amount
-of neck in the field of view, which differs between visits, must not move the centre."""
 _INNER_RADIUS = 0.6
 """Of the box's half edges. A cube of half the edges would reach the scalp with its corners."""
 _FWHM_TO_SIGMA = 1.0 / 2.3548
-Millimetres = npt.NDArray[np.float64]
-"""Three numbers in mm: right, anterior, superior."""
 _INTEGER_RANGE = {"uint8": 255, "uint16": 65535}
 
 
@@ -40,30 +36,33 @@ def to_volume(image: Image, recipe: VolumeRecipe, *, name: str) -> Volume:
         name: what messages call the scan.
 
     Returns:
-        The volume, shape (1, *grid), RAS+, in the recipe's dtype.
+        The volume, shape (1, *grid), RAS+, in the recipe's dtype; with a finding where the head's place is in doubt.
 
     Raises:
         ScanError: too little of the field of view is foreground.
     """
     image = _closest_to_ras(image)
-    # From here on black is 0, so that the padding outside the scan is black too, for signed data as well.
-    black = np.percentile(image.voxels_XYZ[::2, ::2, ::2], recipe.intensity_percentiles[0])
-    image = replace(image, voxels_XYZ=np.maximum(image.voxels_XYZ - np.float32(black), 0))
+    # From here on black is 0, so that the padding outside the scan is black too, for signed data as well. One voxel of
+    # 1e30 would take the whole volume with it as soon as anything is averaged.
+    black = np.float32(np.percentile(image.voxels_XYZ[::2, ::2, ::2], recipe.intensity_percentiles[0]))
+    limit = np.float32(hot_limit(image.voxels_XYZ))
+    image = replace(image, voxels_XYZ=np.clip(image.voxels_XYZ, black, max(limit, black)) - black)
     threshold = otsu_threshold(image.voxels_XYZ[::2, ::2, ::2])
-    low_mm, high_mm = head_box(image, threshold, min_fraction=recipe.quality.min_foreground, name=name)
+    low_mm, high_mm = foreground_box(image, threshold, min_fraction=recipe.quality.min_foreground, name=name)
+    centre_mm, findings = (low_mm + high_mm) / 2, []
     if recipe.field_of_view == "stretched":
         if (high_mm - low_mm).min() <= 0:
             raise ScanError(Finding("empty", f"{name}: the foreground is flat, no box can be stretched; see the scan"))
         spacing = (high_mm - low_mm) / np.asarray(recipe.grid)
-        centre_mm = (low_mm + high_mm) / 2
     else:
         spacing = np.full(3, recipe.spacing_mm)
-        centre_mm = (low_mm + high_mm) / 2
-        centre_mm[2] = max(centre_mm[2], high_mm[2] - _HEAD_BELOW_TOP_MM)
+        head = find_head(image)
+        findings = doubts(head, name=name)
+        centre_mm = centre_mm if head is None else head.centre_mm
     affine = grid_affine(centre_mm, recipe.grid, spacing)
     resampled_DHW = _resample(image, affine, recipe.grid, spacing)
     unit_DHW = _to_unit_range(resampled_DHW, recipe.intensity_percentiles[1])
-    return Volume(voxels_CDHW=to_stored(unit_DHW[None], recipe.dtype), affine=affine)
+    return Volume(to_stored(unit_DHW[None], recipe.dtype), affine, tuple(findings))
 
 
 def grid_affine(centre_mm: Millimetres, grid: tuple[int, int, int], spacing_mm: Millimetres) -> Affine:
@@ -83,48 +82,6 @@ def to_stored(unit: FloatArray, dtype: str) -> np.ndarray:
 def unit_scale(dtype: str) -> float:
     """What a stored value is multiplied by to lie in [0, 1]: 1/255 for uint8, 1/65535 for uint16, else 1."""
     return 1.0 / _INTEGER_RANGE.get(dtype, 1)
-
-
-def otsu_threshold(voxels: FloatArray) -> float:
-    """The grey value that best separates head from background.
-
-    Otsu 1979: the cut with the largest variance between the two classes, on a 256-bin histogram up to the 99.5th
-    percentile, so that a few hot voxels do not eat the bins.
-    """
-    low, high = float(voxels.min()), float(np.percentile(voxels, 99.5))
-    if high <= low:
-        return low
-    counts, edges = np.histogram(voxels, bins=256, range=(low, high))
-    # Bin numbers, not grey values: the variances differ by a constant factor only, and the cut is then the same bin
-    # whatever the scan's unit.
-    middles = np.arange(256) + 0.5
-    weight_below = np.cumsum(counts, dtype=np.float64)
-    weight_above = weight_below[-1] - weight_below
-    sum_below = np.cumsum(counts * middles)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        gap = sum_below / weight_below - (sum_below[-1] - sum_below) / weight_above
-        between = np.nan_to_num(weight_below * weight_above * gap**2)
-    return float(edges[1 + int(np.argmax(between))])
-
-
-def head_box(image: Image, threshold: float, *, min_fraction: float, name: str) -> tuple[Millimetres, Millimetres]:
-    """The foreground's extent in RAS+ mm: corners (3,), robust against specks (0.5 % trimmed at each side).
-
-    Raises:
-        ScanError: less than `min_fraction` of the voxels lie above the threshold.
-    """
-    is_inside = image.voxels_XYZ[::2, ::2, ::2] > threshold
-    inside = np.argwhere(is_inside) * 2
-    fraction = float(is_inside.mean())
-    if fraction < min_fraction:
-        message = (
-            f"{name}: {fraction:.1%} of the voxels are foreground, less than {min_fraction:.1%}; "
-            "leave the scan out or lower quality.min_foreground"
-        )
-        raise ScanError(Finding("empty", message))
-    points_mm = inside @ image.affine[:3, :3].T + image.affine[:3, 3]
-    low_mm, high_mm = np.percentile(points_mm, (0.5, 99.5), axis=0)
-    return low_mm, high_mm
 
 
 def _closest_to_ras(image: Image) -> Image:

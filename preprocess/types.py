@@ -102,7 +102,9 @@ class Volume:
     Attributes:
         voxels_CDHW: stored dtype (uint8 by default, scale 1/255), axes RAS+.
         affine: grid index to the scan's own RAS+ millimetres.
+        findings: remarks on how it was made; none of them leaves it out.
     """
 
     voxels_CDHW: npt.NDArray[np.generic]
     affine: Affine
+    findings: tuple[Finding, ...] = ()

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from preprocess.errors import UsageError
 from preprocess.recipe import Quality, VolumeRecipe, digest, override, parse, read_toml
 
-FINGERPRINT = "8a4d742694454c6b"
+FINGERPRINT = "5836814124ad0f4f"
+FIRST_FINGERPRINT = "8a4d742694454c6b"
+"""Of the same recipe by transform version 1, which stores made before hold."""
 DECISIVE = {
     "grid": (24, 24, 25),
     "spacing_mm": 2.5,
@@ -39,6 +41,15 @@ def test_the_fingerprint_of_the_default_recipe_stays_what_published_stores_hold(
     # sha256 of the canonical JSON, computed with coreutils; a change here needs a new TRANSFORM_VERSION.
     assert VolumeRecipe().fingerprint() == FINGERPRINT
     assert len(FINGERPRINT) == 16
+    assert VolumeRecipe().fingerprint(transform_version=1) == FIRST_FINGERPRINT
+
+
+def test_a_store_of_an_older_transform_version_is_told_from_one_of_another_recipe() -> None:
+    older = VolumeRecipe().unlike(FIRST_FINGERPRINT)
+    assert "transform version 1, this program makes them by version 2; keep that store" in older
+    other = VolumeRecipe(spacing_mm=3).unlike(FIRST_FINGERPRINT)
+    assert "use the recipe in its store.json" in other
+    assert "version" not in other
 
 
 def test_a_recipe_of_volumes_is_written_as_before_there_were_other_kinds() -> None:

@@ -12,7 +12,7 @@ from scipy.ndimage import affine_transform
 from preprocess.errors import ScanError
 from preprocess.readers import read_nifti
 from preprocess.recipe import VolumeRecipe
-from preprocess.transforms import grid_affine, head_box, otsu_threshold, to_stored, to_volume, unit_scale
+from preprocess.transforms import grid_affine, to_stored, to_volume, unit_scale
 from preprocess.types import Image
 from tests.support.images import RECIPE, centred_affine, head
 
@@ -173,41 +173,8 @@ def test_a_bright_scalp_does_not_eat_the_range() -> None:
     assert abs(np.median(beside) - np.median(brain)) <= 3
 
 
-def _best_cut(voxels: np.ndarray) -> float:
-    """Otsu by brute force over the same 256 bins: the variance between both classes, computed for each cut."""
-    low, high = voxels.min(), np.percentile(voxels, 99.5)
-    edges = np.linspace(low, high, 257)
-    inside = voxels[(voxels >= low) & (voxels <= high)]
-    middles = edges[0] + (np.clip(np.digitize(inside, edges) - 1, 0, 255) + 0.5) * (edges[1] - edges[0])
-    best, cut = -1.0, low
-    for edge in edges[1:-1]:
-        below, above = middles[middles < edge], middles[middles > edge]
-        if len(below) and len(above):
-            between = len(below) * len(above) * (below.mean() - above.mean()) ** 2
-            if between > best * (1 + 1e-12):
-                best, cut = between, edge
-    return float(cut)
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_otsus_threshold_is_the_one_of_an_exhaustive_search(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    voxels = np.concatenate([rng.normal(10, 5, 700), rng.normal(100, 10 + 10 * seed, 400)]).astype(np.float32)
-    assert otsu_threshold(voxels) == pytest.approx(_best_cut(voxels), rel=1e-5)
-
-
-def test_otsu_of_a_constant_is_that_constant() -> None:
-    assert otsu_threshold(np.full(10, 3.0, dtype=np.float32)) == 3.0
-
-
-def test_the_head_box_is_the_heads_extent_in_mm() -> None:
-    low_mm, high_mm = head_box(image_of(head()), 350.0, min_fraction=0.02, name="x")
-    np.testing.assert_allclose(low_mm, [-75, -85, -80], atol=10.5)  # every second voxel of 4 mm, 0.5 % trimmed
-    np.testing.assert_allclose(high_mm, [75, 85, 80], atol=10.5)  # every second voxel of 4 mm, 0.5 % trimmed
-
-
 def test_more_neck_does_not_move_the_box() -> None:
-    """The centre hangs 85 mm below the top, so a longer neck in the field of view changes nothing."""
+    """Only the skull above the neck counts, so a longer neck in the field of view changes nothing."""
     short, long = head(edge=64).astype(np.float32), head(edge=64).astype(np.float32)
     for voxels, start in ((short, 5), (long, 0)):
         voxels[22:42, 22:42, start:20] = 800
