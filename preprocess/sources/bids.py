@@ -19,7 +19,7 @@ from preprocess.sources.listing import (
     read_text,
     set_aside,
 )
-from preprocess.sources.names import BidsName, is_oasis_day_slip, read_bids_name, suffix_of
+from preprocess.sources.names import BidsName, is_oasis_day_slip, nearest, read_bids_name, suffix_of
 from preprocess.sources.sentinels import Choice
 from preprocess.storage import Location
 from preprocess.types import Kind, Scan
@@ -82,7 +82,7 @@ def _sort_file(
     account = listing.account
     path = read_bids_name(name)
     kind = kinds.get(path.suffix, "volume")
-    wanted = next((one for one in modalities if one.lower() == path.suffix.lower()), "")
+    wanted = nearest(path.suffix, modalities)
     is_wanted = path.suffix.partition(".")[0] in modalities  # of T1w.mgz, too
     if wanted and has_ending(name, kinds.get(wanted, "volume"), is_named=True):
         if path.derived or any(part in path.run for part in ("part-phase", "part-imag", "part-real")):

@@ -12,6 +12,7 @@ from preprocess.sources.folder import list_folder
 from preprocess.sources.layouts import refuse_misplaced
 from preprocess.sources.listing import ASIDE, Listing, leave_out_twins
 from preprocess.sources.names import suffix_of
+from preprocess.sources.reconciliation import CODES
 from preprocess.sources.scan_table import list_table
 from preprocess.sources.sentinels import Choice
 from preprocess.storage import Location
@@ -45,7 +46,7 @@ def list_scans(
     """
     source = Location(source_uri)
     if source_uri.lower().endswith((".csv", ".tsv")):
-        listing = list_table(source_uri, modalities, choice)
+        listing = list_table(source_uri, modalities, choice, kinds)
     else:
         listing = _list_folder(source, source_uri, modalities, kinds, choice)
     name = listing.cohort if cohort is None else " ".join(cohort.split())
@@ -76,6 +77,12 @@ def _list_folder(
     leave_out_twins(listing)
     listing.account.num_scan_files = len(listing.scans)
     listing.names = frozenset((*files.sizes, *_names(files)))
+    if not listing.scans:
+        passed_over = listing.account.counts().get("passed_over", {})
+        told = {"other_modality", "unread_format", "suffix_case"}  # these are there by name already
+        listing.other_modalities |= {
+            f"{count} {CODES[code][1]}" for code, count in passed_over.items() if code not in told
+        }
     left_out = listing.account.left_out
     if not listing.scans and left_out:
         more = f" (and {len(left_out) - 1} more left out)" if len(left_out) > 1 else ""

@@ -46,12 +46,13 @@ def list_folder(source: Location, files: Files, modalities: Sequence[str], kinds
         elif not pass_over_unread(listing, name, kind, modalities[0]):
             listing.account.others.append(name)
     candidates = [name for name in candidates if not _pass_over_derived(listing, name, kind)]
-    refuse_unclear(source.uri, candidates, kind)
+    refuse_unclear(source.uri, candidates, kind, modalities)
     volumes = [one for one in modalities if kinds.get(one, "volume") == "volume"]
     for name in candidates:
         modality = _modality(listing, name, volumes) if kind == "volume" else modalities[0]
         if modality is not None:
-            scan = _scan(listing, name, modality, kind)
+            is_bids = naming.is_bids_name(without_ending(name), modalities)
+            scan = _bids_named(listing, name, modality) if is_bids else _scan(listing, name, modality, kind)
             if scan is not None:
                 listing.scans.append((scan, name, files.sizes[name]))
     _add_days(listing)
@@ -87,8 +88,6 @@ def _modality(listing: Listing, name: str, modalities: Sequence[str]) -> str | N
 def _scan(listing: Listing, name: str, modality: str, kind: Kind) -> Scan | None:
     *folders, _ = name.split("/")
     stem = without_ending(name)
-    if re.match(r"sub[-_][A-Za-z0-9+]+(_|$)", stem):
-        return _bids_named(listing, name, stem, modality)
     rest = naming.without_modality(stem) if kind == "volume" else stem
     if not folders:
         return Scan(subject_id=rest or stem, session_id="", modality=modality, uri=listing.uri_of(name))
@@ -105,11 +104,14 @@ def _scan(listing: Listing, name: str, modality: str, kind: Kind) -> Scan | None
     return Scan(subject_id=subject, session_id=session, modality=modality, uri=listing.uri_of(name))
 
 
-def _bids_named(listing: Listing, name: str, stem: str, modality: str) -> Scan | None:
+def _bids_named(listing: Listing, name: str, modality: str) -> Scan | None:
     """A file with a BIDS name outside BIDS folders: its own entities say whose it is."""
-    *folders, base = name.split("/")
-    subject = f"sub-{re.split('[-_]', stem)[1]}"
-    path = naming.read_bids_name(f"{subject}/{base}")
+    *folders, _ = name.split("/")
+    stem = without_ending(name)
+    subject = stem.split("_")[0]
+    # Without a suffix the last entity would be taken for one.
+    has_suffix = "-" not in stem.rpartition("_")[2]
+    path = naming.read_bids_name(f"{subject}/{stem}" if has_suffix else f"{subject}/{stem}_{modality}")
     if folders and folders[0].startswith("sub-") and folders[0] != subject:
         why = f"the folder says {folders[0]}, the file {subject}: two people; rename one of them"
         listing.account.pass_over("two_subjects", name, why, leaves_out=True)

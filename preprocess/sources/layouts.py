@@ -5,7 +5,7 @@ folder of groups. OASIS-3 and ADNI releases are told by their labels.
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from preprocess.errors import UsageError
@@ -17,6 +17,8 @@ _OASIS = re.compile(r"(OAS\d{4,5})_[A-Za-z0-9]+_d\d{4}")
 _ADNI = re.compile(r"\d{3}_S_\d{4,5}")
 _DATA_FOLDERS = frozenset(["anat", "func", "dwi", "perf", "fmap", "pet", "meg", "eeg", "ieeg", "beh", "micr", "us"])
 _YEAR = re.compile(r"(?:18|19|20)\d\d")
+_MOST_FILES = 100
+"""Nobody is scanned more often; a folder with more files holds a class of people."""
 _NUMBERED = re.compile(r"(.*[^\d])(\d{1,2})")
 
 
@@ -53,13 +55,14 @@ def _levels(parent: str) -> str:
     return "one level" if depth == 1 else f"{depth} levels"
 
 
-def refuse_unclear(uri: str, names: Sequence[str], kind: Kind) -> None:
+def refuse_unclear(uri: str, names: Sequence[str], kind: Kind, modalities: Sequence[str] = ()) -> None:
     """Refuse a plain folder whose names do not say which part is the person.
 
     Args:
         uri: the folder.
         names: of its files that are taken for scans.
         kind: of their modality; only volumes have names of sequences.
+        modalities: that are asked for; a BIDS name that ends in one says whose it is and is never unclear.
 
     Raises:
         UsageError: with the layout that was seen, and a line of the table to give instead.
@@ -72,20 +75,24 @@ def refuse_unclear(uri: str, names: Sequence[str], kind: Kind) -> None:
             raise _refusal(uri, name, f"{name} looks like a release of ADNI", found[0])
         if name.count("/") > 2:
             raise _refusal(uri, name, f"{name} lies {name.count('/')} folders deep, and two are understood")
-    deep = [name for name in names if "/" in name]
-    flat = [name for name in names if "/" not in name]
+    unclear = [name for name in names if not naming.is_bids_name(without_ending(name), modalities)]
+    deep = [name for name in unclear if "/" in name]
+    flat = [name for name in unclear if "/" not in name]
     _refuse_folders(uri, deep, kind)
     _refuse_flat(uri, flat, kind)
 
 
 def _refuse_folders(uri: str, names: Sequence[str], kind: Kind) -> None:
     people: dict[str, dict[str, str]] = defaultdict(dict)
+    counts = Counter(name.partition("/")[0] for name in names)
     words: dict[str, dict[str, str]] = defaultdict(dict)
     for name in names:
         first, *middle, _ = name.split("/")
         stem = without_ending(name)
         if naming.is_group(first):
             raise _refusal(uri, name, f"the folder {first} is called like a group and not like a person")
+        if counts[first] > _MOST_FILES:
+            raise _refusal(uri, name, f"the folder {first} holds {counts[first]} files, too many for one person")
         if naming.is_date(first) or naming.session_word(first) == first:
             raise _refusal(uri, name, f"the folder {first} is called like a visit and not like a person")
         if middle and not _is_visit(middle[0], kind):
@@ -118,8 +125,6 @@ def _refuse_flat(uri: str, names: Sequence[str], kind: Kind) -> None:
     numbered: dict[str, dict[str, str]] = defaultdict(dict)
     for name in names:
         stem = without_ending(name)
-        if re.match(r"sub[-_]", stem):
-            continue  # a BIDS name, whose entities say who and when
         plain = naming.without_modality(stem) if kind == "volume" else stem
         words = naming.words_of(plain)
         if not words:

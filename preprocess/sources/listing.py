@@ -13,7 +13,7 @@ from preprocess.storage import Location
 from preprocess.types import Kind, Scan
 
 ASIDE = {
-    "derivatives": ("derivatives", "made from scans, not a scan; give derivatives/... itself to list it"),
+    "derivatives": ("derivatives", "made from scans, and no scan itself; a table that names it can take it"),
     "sourcedata": ("sourcedata", "as it came from the scanner; give sourcedata/... itself to list it"),
     "code": ("code_folder", "lies in code, which holds no scans"),
 }

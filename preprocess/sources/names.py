@@ -6,7 +6,7 @@ uses for one thing are believed. Pure.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from preprocess.file_types import without_ending
@@ -66,6 +66,9 @@ _GROUPS = {
     "diseased", "disease", "ad", "cn", "mci", "hc", "ms", "nc", "emci", "lmci", "smc", "demented", "nondemented",
     "train", "training", "test", "testing", "val", "valid", "validation", "image", "images", "data", "dataset", "nifti",
     "nii", "raw", "rawdata", "scan", "scans", "subjects", "t1", "t2", "mri", "male", "female", "group", "grp", "site",
+    "covid", "covid19", "cov", "pneumonia", "pneu", "bacterial", "viral", "regular", "reg", "benign", "malignant",
+    "tumor", "tumour", "glaucoma", "cataract", "retinopathy", "positive", "negative", "yes",
+    "no", "grade",
 }  # fmt: skip
 _GROUP_WORD = re.compile(
     r"(?:group|grp|site|center|centre|class|grade|fold|batch|set|scanner|release|disc)[-_]?\w{0,2}"
@@ -157,9 +160,21 @@ def read_bids_name(name: str) -> BidsName:
     )
 
 
+def is_bids_name(stem: str, modalities: Collection[str]) -> bool:
+    """Whether a file's name is that of BIDS wherever it lies: `sub-`, entities, and a suffix that says a modality."""
+    found = re.fullmatch(r"sub-[^_]+(?:_[A-Za-z]+-[^_]+)*(?:_([A-Za-z0-9]+))?", stem)
+    return found is not None and (found[1] is None or found[1] in modalities or is_modality_word(found[1]))
+
+
 def suffix_of(name: str) -> str:
     """The BIDS suffix of a file name: what stands behind its last underscore."""
     return without_ending(name).rpartition("_")[2]
+
+
+def nearest(suffix: str, modalities: Sequence[str]) -> str:
+    """The modality that a suffix is, or is another spelling of, such as T1W or T1 for T1w; empty for others."""
+    spelt = (suffix.lower(), f"{suffix.lower()}w")
+    return suffix if suffix in modalities else next((one for one in modalities if one.lower() in spelt), "")
 
 
 def is_oasis_day_slip(name: BidsName) -> bool:

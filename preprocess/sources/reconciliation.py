@@ -45,7 +45,7 @@ CODES: Mapping[str, tuple[Part, str]] = MappingProxyType(
         "outside_subjects": ("passed_over", "outside sub-* folders"),
         "sourcedata": ("passed_over", "in sourcedata"),
         "special_file": ("passed_over", "special files"),
-        "suffix_case": ("passed_over", "with the suffix in other letters"),
+        "suffix_case": ("passed_over", "with the suffix in another spelling"),
         "table_not_read": ("passed_over", "tables where none is read"),
         "table_unreadable": ("passed_over", "tables that cannot be read"),
         "twin": ("passed_over", "two for one row"),

@@ -6,30 +6,36 @@ optional; every other numeric column is an outcome score. Paths are relative to 
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 
 from preprocess.errors import StorageError, UsageError
 from preprocess.sources.days import believable, count_days, is_placeholder, read_times
 from preprocess.sources.files import Files, list_files
 from preprocess.sources.listing import Listing, TextError, add_unlisted, looks_like_scan, read_text, set_aside
+from preprocess.sources.names import nearest
 from preprocess.sources.reach import is_whole, label_of, size_of
 from preprocess.sources.scores import Source, read_scores
 from preprocess.sources.sentinels import Choice
 from preprocess.sources.tables import Row, TableError, read_table
 from preprocess.storage import Location
-from preprocess.types import Scan
+from preprocess.types import Kind, Scan
 
 _NO_CHOICE = Choice()
+_ALL_VOLUMES: Mapping[str, Kind] = MappingProxyType({})
 
 
-def list_table(table_uri: str, modalities: Sequence[str], choice: Choice = _NO_CHOICE) -> Listing:
+def list_table(
+    table_uri: str, modalities: Sequence[str], choice: Choice = _NO_CHOICE, kinds: Mapping[str, Kind] = _ALL_VOLUMES
+) -> Listing:
     """List the scans a table names.
 
     Args:
         table_uri: the table.
         modalities: to keep; the first one is that of lines without a modality.
         choice: what the user says about codes for missing scores.
+        kinds: of the modalities that are no volumes; tells which files beside the table look like scans.
 
     Raises:
         UsageError: no such table, or one without the columns path and subject_id, or no line names a scan of its own.
@@ -67,7 +73,7 @@ def list_table(table_uri: str, modalities: Sequence[str], choice: Choice = _NO_C
         more = len(account.left_out) - 1
         also = f" (and {more} more like it)" if more else ""
         raise UsageError(f"{table_uri}: {account.left_out[0].message.removeprefix(f'{table_name} ')}{also}")
-    _account_for_files(table_name, table.rows, files, modalities, listing)
+    _account_for_files(table_name, table.rows, files, modalities, kinds, listing)
     return listing
 
 
@@ -83,7 +89,7 @@ def _usable(
         ids = row.get("subject_id") + row.get("session_id") + row.get("run")
         if modality not in modalities:
             listing.other_modalities.add(modality)
-            near = next((one for one in modalities if one.lower() == modality.lower()), "")
+            near = nearest(modality, modalities)
             if near:
                 message = f"{where}: modality {modality} is not {near}; correct it, or give --modality {modality}"
                 account.add("row_modality", where, message, leaves_out=True)
@@ -201,23 +207,29 @@ def _inside(uri: str, root: Location) -> str:
 
 
 def _account_for_files(
-    table_name: str, rows: Sequence[Row], files: Files, modalities: Sequence[str], listing: Listing
+    table_name: str,
+    rows: Sequence[Row],
+    files: Files,
+    modalities: Sequence[str],
+    kinds: Mapping[str, Kind],
+    listing: Listing,
 ) -> None:
     """Files in the table's folder that no line names, where that folder was listed."""
     account = listing.account
     taken = {name for _, name, _ in listing.scans} & files.sizes.keys()
     account.num_scan_files = len(taken)
-    add_unlisted(listing, files, modalities, {})
+    add_unlisted(listing, files, modalities, kinds)
+    asked = {kinds.get(modality, "volume") for modality in modalities}
     mentioned = {_plain_path(row) for row in rows}
     told = {one.name for one in account.part("passed_over")}
     for name in files.sizes:
         if name == table_name:
             account.read.add(name)
-        elif name in taken or name in told or set_aside(listing, name, ()):
+        elif name in taken or name in told or set_aside(listing, name, asked):
             continue
         elif name in mentioned:
             account.pass_over("not_in_table", name, "named by a line that is not used; see there")
-        elif looks_like_scan(name, ()):
+        elif looks_like_scan(name, asked) and not name.lower().endswith(".csv"):
             account.pass_over("not_in_table", name, f"{table_name} has no line for it; add one if it is a scan")
         else:
             account.others.append(name)

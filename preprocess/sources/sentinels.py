@@ -4,7 +4,7 @@ A number is never a code by itself: -4 is ADNI's code in a column of test scores
 So a candidate counts as missing only where the column's other values make it implausible:
 
 near codes -1 -4 -7 -8 -9      the others are a scale (whole or half numbers, none below 0), or all of them are more
-                               than ten times as far from 0 as the code
+                               than ten times as far from 0 as the code; -1 beside 0 and 1 alone is a grade
 far codes  -88 -96 ... -99999  no other is below 0, or the code lies further below all others than they spread
 high codes 88 99 888 ... 99999 there are three others or more, none below 0, and the code is more than two and a half
                                times the largest
@@ -92,5 +92,7 @@ def _is_code(code: float, others: Collection[float]) -> bool:
         return lowest >= 0 or code < lowest - (highest - lowest)
     if code in HIGH:
         return len(others) >= _FEWEST_OTHERS and lowest >= 0 and code > _CLEARLY_HIGHER * highest
+    if code == -1 and set(others) <= {0.0, 1.0}:
+        return False
     is_scale = lowest >= 0 and all(value * 2 == int(value * 2) for value in others)
     return is_scale or lowest > _CLEARLY_FURTHER * abs(code)

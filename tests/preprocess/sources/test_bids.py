@@ -156,6 +156,8 @@ GOOD = "sub-01/ses-01/anat/sub-01_ses-01_T1w.nii.gz"
         ("sub-01/ses-d0001/anat/sub-01_ses-d0129_T1w.nii.gz", "two_sessions", True),
         ("sub-01/sub-02/anat/sub-02_T1w.nii.gz", "two_subjects", True),
         ("sub-01/ses-02/anat/sub-01_ses-02_T1W.nii.gz", "suffix_case", True),
+        ("sub-01/ses-02/anat/sub-01_ses-02_T1.nii.gz", "suffix_case", True),
+        ("sub-01/ses-02/anat/sub-01_ses-02_MP2RAGE.nii.gz", "other_modality", False),
         ("sub-01/ses-02/anat/sub-01_ses-02_T1w.mgz", "unread_format", True),
         ("sub-01/ses-02/anat/sub-01_ses-02_T1w.img", "unread_format", True),
         ("sub-01/ses-02/anat/sub-01_ses-02_T1w.hdr", "unread_format", False),

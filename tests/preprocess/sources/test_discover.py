@@ -113,3 +113,8 @@ def test_the_folder_above_a_data_set_is_refused_with_the_one_to_give(above: str,
 def test_derivatives_beside_subjects_are_no_reason_to_refuse(tmp_path: Path) -> None:
     uri = put(tmp_path, "sub-01/anat/sub-01_T1w.nii", "derivatives/x/sub-01/anat/sub-01_T1w.nii", "site/sub-02/x.nii")
     assert subjects(uri) == ["sub-01"]
+
+
+def test_what_is_there_instead_of_scans_is_known_when_there_are_none(tmp_path: Path) -> None:
+    uri = put(tmp_path, "sourcedata/sub-01/anat/sub-01_T1w.nii", "sub-01/anat/sub-01_T2w.nii", "sub-01/x.mgz")
+    assert list_scans(uri, ("T1w",)).other_modalities == {"1 in sourcedata", "T2w", "FreeSurfer volume"}

@@ -97,6 +97,14 @@ def test_bids_names_without_bids_folders_are_believed(tmp_path: Path) -> None:
     assert codes(listing) == {"sub-02_T2w.nii.gz": "other_modality", "sub-02_space-MNI_T1w.nii.gz": "derived"}
 
 
+def test_bids_names_without_a_suffix_or_below_groups_are_believed(tmp_path: Path) -> None:
+    assert visits(listed(tmp_path, "controls/sub-01_ses-2.nii", "patients/sub-02.nii", "sub-03_ses-1_run-2.nii")) == [
+        ("sub-01", "ses-2", "", "T1w"),
+        ("sub-02", "", "", "T1w"),
+        ("sub-03", "ses-1", "run-2", "T1w"),
+    ]
+
+
 def test_files_that_nothing_reads_are_named(tmp_path: Path) -> None:
     names = ("anna/x.hdr", "anna/x.img", "anna/orig.mgz", "anna/1.dcm", "anna/preview.png", "anna/notes.txt", "README")
     listing = listed(tmp_path, "anna/1.nii", *names)

@@ -48,6 +48,7 @@ def refusal(names: list[str], kind: Kind = "volume") -> str:
         (["001_2019-03-01.nii"], "says a visit (2019-03-01), so files are not people", "SUBJECT"),
         (["visit1.nii", "visit2.nii"], "visit1.nii says a visit (visit1)", "SUBJECT"),
         (["t1.nii", "flair.nii"], "t1.nii says what it shows, but not whom", "SUBJECT"),
+        (["sub-1_visit2.nii"], "says a visit (visit2), so files are not people", "SUBJECT"),
         (
             ["anna_1.nii", "anna_2.nii", "ben_1.nii", "ben_2.nii"],
             "may be two visits of one person, or two people",
@@ -60,6 +61,13 @@ def test_a_plain_folder_that_does_not_name_the_person_is_refused(names: list[str
     assert seen in message
     assert f"{TABLE}{names[0]}," in message
     assert line in message
+
+
+def test_a_folder_fuller_than_any_person_is_a_class() -> None:
+    names = [f"7/{number}.mp4" for number in range(101)]
+    assert "the folder 7 holds 101 files, too many for one person" in refusal(names, "clip")
+    refuse_unclear("/raw", names[:100], "clip")
+    assert "the folder Pneu is called like a group" in refusal(["Pneu/1.mp4"], "clip")
 
 
 def test_sides_of_a_person_are_no_people() -> None:
@@ -84,6 +92,7 @@ def test_sides_of_a_person_are_no_people() -> None:
         ["subj1/subj1_bl.nii"],
         ["anna/T1/bl.nii"],
         ["sub-01_ses-1_T1w.nii", "sub-01_ses-2_T1w.nii"],
+        ["controls/sub-01_T1w.nii", "patients/sub-02_T1w.nii"],
     ],
 )
 def test_layouts_that_name_the_person_are_taken(names: list[str]) -> None:

@@ -250,3 +250,10 @@ def test_equal_tables_in_other_places_are_listed_alike(tmp_path: Path) -> None:
         listing = table(tmp_path / place, "path,subject_id", f"{tmp_path / place}/a.nii,a", f"{tmp_path}/x.nii,b")
         found.append([(name, size) for _, name, size in listing.scans])
     assert found[0] == found[1] == [("a.nii", 1), ("outside/b_T1w/x.nii", 0)]
+
+
+def test_clips_beside_a_table_of_clips_are_seen(tmp_path: Path) -> None:
+    put(tmp_path, {"a.mp4": "", "b.mp4": "", "truth.csv": "", "scans.csv": "path,subject_id\na.mp4,a\n"})
+    listing = list_scans(str(tmp_path / "scans.csv"), ("LUS",), kinds={"LUS": "clip"})
+    assert codes(listing) == [("not_in_table", "b.mp4", False)]
+    assert listing.account.others == ["truth.csv"]

@@ -17,6 +17,7 @@ NOTHING = Choice()
     [
         ([29, 27, 30, -4], {-4}),  # ADNI's passively missing, in a scale
         ([29, 27, 30, -1], {-1}),
+        ([1, 0, -1, 1, -1], set()),  # declined, stable, improved
         ([0, 0.5, 1, 2, -4], {-4}),  # halves are a scale too: CDR
         ([0, 0.5, 1, 2, -96, -99], {-96, -99}),
         ([29, 27, -1, -4, -99], {-1, -4, -99}),
