@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -372,3 +373,15 @@ def test_a_record_of_a_task_is_json_of_index_records(source: Path, tmp_path: Pat
     assert engine.run_task(work, plan.tasks[1], 7) == 7
     records = [engine.IndexRecord.from_dict(values) for values in json.loads(store.read(".work/x/000007.json"))]
     assert [record.row for record in records] == [claim.row for claim in plan.tasks[1]]
+
+
+def test_a_name_that_is_no_utf_8_is_read_and_stored_readably(tmp_path: Path) -> None:
+    folder = tmp_path / "raw" / os.fsdecode(b"M\xfcller")
+    folder.mkdir(parents=True)
+    (folder / os.fsdecode(b"\xfc1.nii.gz")).write_bytes(head_file())
+    assert preprocess(str(tmp_path / "raw"), str(tmp_path / "s"), RECIPE, workers=0).num_kept == 1
+    store = Store.open(tmp_path / "s")
+    (record,) = store.records
+    assert (record.subject_id, record.session_id) == (r"M\xfcller", r"\xfc1")
+    assert record.source_uri == r"M\xfcller/\xfc1.nii.gz"
+    assert store.manifest.reconciliation[""].counts == {"remarks": {"name_not_text": 1}}
