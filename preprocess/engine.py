@@ -132,7 +132,7 @@ def plan_run(listing: Listing, store: Location, recipe: VolumeRecipe) -> Plan:
         wanted = ", ".join(recipe.modalities)
         others = ", ".join(sorted(listing.other_modalities)) or "none"
         raise UsageError(f"{listing.root.uri}: no {wanted} scan found (other kinds there: {others}); see --modality")
-    scans = _with_readable_names(listing)
+    scans = listing.scans
     stored: Sequence[IndexRecord] = ()
     seen = AS_STORED
     read = partial(_read_source, listing.root)
@@ -162,32 +162,6 @@ def plan_run(listing: Listing, store: Location, recipe: VolumeRecipe) -> Plan:
         LOG.warning("%s", remark)
     to_read = [claim.scan for task in plan.tasks for claim in task]
     return replace(plan, forms=find_forms(to_read, store, recipe, read), gone=gone, notes=notes)
-
-
-def _with_readable_names(listing: Listing) -> list[tuple[Scan, str, int]]:
-    r"""The scans with names that an index can hold: bytes that are no UTF-8 become `\xfc`; files keep their paths."""
-    scans = []
-    odd = []
-    for scan, source_name, num_bytes in listing.scans:
-        named = replace(
-            scan,
-            cohort=readable(scan.cohort),
-            subject_id=readable(scan.subject_id),
-            session_id=readable(scan.session_id),
-            run=readable(scan.run),
-            site=readable(scan.site),
-            scanner=readable(scan.scanner),
-        )
-        if named != scan or readable(source_name) != source_name:
-            odd.append(readable(source_name))
-        scans.append((named, readable(source_name), num_bytes))
-    if odd:
-        LOG.warning(
-            "%d scans have names with bytes that are no UTF-8, first %s; such bytes are stored as they are shown here",
-            len(odd),
-            odd[0],
-        )
-    return scans
 
 
 def run_plan(

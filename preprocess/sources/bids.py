@@ -19,7 +19,7 @@ from preprocess.sources.listing import (
     read_text,
     set_aside,
 )
-from preprocess.sources.names import BidsName, is_oasis_day_slip, nearest, read_bids_name, suffix_of
+from preprocess.sources.names import BidsName, is_oasis_day_slip, nearest, read_bids_name, readable, suffix_of
 from preprocess.sources.sentinels import Choice
 from preprocess.storage import Location
 from preprocess.types import Kind, Scan
@@ -181,4 +181,4 @@ def _data_set_name(source: Location, listing: Listing) -> str:
         message = f"{DESCRIPTION}: its Name is no text, so the data set has no name; mend it, or give --cohort"
         account.add("description_unreadable", DESCRIPTION, message)
         return ""
-    return " ".join(name.split())
+    return readable(" ".join(name.split()))

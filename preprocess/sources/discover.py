@@ -11,12 +11,12 @@ from preprocess.sources.files import Files, list_files
 from preprocess.sources.folder import list_folder
 from preprocess.sources.layouts import refuse_misplaced
 from preprocess.sources.listing import ASIDE, Listing, leave_out_twins
-from preprocess.sources.names import suffix_of
+from preprocess.sources.names import readable, suffix_of
 from preprocess.sources.reconciliation import CODES
 from preprocess.sources.scan_table import list_table
 from preprocess.sources.sentinels import Choice
 from preprocess.storage import Location
-from preprocess.types import Kind
+from preprocess.types import Kind, Scan
 
 _ALL_VOLUMES: Mapping[str, Kind] = MappingProxyType({})
 _NO_CHOICE = Choice()
@@ -52,8 +52,24 @@ def list_scans(
     name = listing.cohort if cohort is None else " ".join(cohort.split())
     listing.cohort = name
     listing.cohort_given = cohort is not None
-    listing.scans = [(replace(scan, cohort=name), file_name, size) for scan, file_name, size in listing.scans]
+    listing.scans = [_named(listing, replace(scan, cohort=name), file, size) for scan, file, size in listing.scans]
+    listing.names = frozenset(readable(file) for file in listing.names)
     return listing
+
+
+def _named(listing: Listing, scan: Scan, file: str, size: int) -> tuple[Scan, str, int]:
+    """A scan as the store can hold it: only where its file lies may be no UTF-8."""
+    if readable(file) == file:
+        return scan, file, size
+    message = f"{file}: the name is no UTF-8 text; stored as it is written here, rename the file for other tools"
+    listing.account.add("name_not_text", file, message)
+    spelt = replace(
+        scan,
+        subject_id=readable(scan.subject_id),
+        session_id=readable(scan.session_id),
+        run=readable(scan.run),
+    )
+    return spelt, readable(file), size
 
 
 def _list_folder(

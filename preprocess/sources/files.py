@@ -112,10 +112,6 @@ def _sort_entry(
     entry: os.DirEntry[str], folder: _Folder, pending: list[_Folder], links: list[_Folder], files: Files
 ) -> None:
     name = f"{folder.name}/{entry.name}" if folder.name else entry.name
-    if not _is_text(entry.name):
-        why = "the name is not UTF-8 text and cannot be stored; rename it"
-        files.unlisted.append(Unlisted("name_not_text", os.fsencode(name).decode("utf-8", "backslashreplace"), why))
-        return
     try:
         mode, size = (info := entry.stat()).st_mode, info.st_size
     except OSError as error:
@@ -145,11 +141,3 @@ def _broken(path: str, name: str, error: OSError) -> Unlisted:
         return Unlisted("link_dangling", name, "a link to a file that is not there; restore the file or the link")
     why = f"a link that leads nowhere ({error.strerror or error}); restore the file or the link"
     return Unlisted("link_dangling", name, why)
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

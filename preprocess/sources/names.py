@@ -60,6 +60,7 @@ _PERSON_WORD = re.compile(
     r"(?:sub|subj|subject|patient|pat|pt|case|participant|person|control|ctrl|ixi|oas)\d+",
     re.IGNORECASE,
 )
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _SIDES = frozenset({"left", "right", "od", "os"})
 _GROUPS = {
     "control", "controls", "patient", "patients", "case", "cases", "healthy", "normal", "normals", "abnormal",
@@ -184,6 +185,17 @@ def is_oasis_day_slip(name: BidsName) -> bool:
         and len(name.sessions) == 2
         and all(re.fullmatch(r"ses-d\d{4}", session) for session in name.sessions)
     )
+
+
+def readable(text: str) -> str:
+    r"""Text with bytes that are no UTF-8 written out (`M\xfcller`), so that tables and JSON can hold it."""
+    return _SURROGATE.sub(_written_out, text)
+
+
+def _written_out(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    # Python reads a byte b that is no UTF-8 as the lone surrogate DC00 + b (PEP 383); JSON may hold any other one.
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
 
 
 def words_of(text: str) -> list[str]:

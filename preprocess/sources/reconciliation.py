@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
+from preprocess.sources.names import readable
+
 Part = Literal[
     "passed_over", "rows_without_scan", "scans_without_row", "rows_not_used", "columns_ignored", "cells", "remarks"
 ]
@@ -38,7 +40,6 @@ CODES: Mapping[str, tuple[Part, str]] = MappingProxyType(
         "link_dangling": ("passed_over", "links to nothing"),
         "link_repeated": ("passed_over", "links to a folder listed already"),
         "modality_unclear": ("passed_over", "of unclear modality"),
-        "name_not_text": ("passed_over", "with names that are no UTF-8"),
         "not_in_table": ("passed_over", "not named by the table"),
         "other_kind": ("passed_over", "of another kind than asked for"),
         "other_modality": ("passed_over", "of other modalities"),
@@ -80,14 +81,13 @@ CODES: Mapping[str, tuple[Part, str]] = MappingProxyType(
         "label_grammar": ("remarks", "labels against the grammar"),
         "name_misspelt": ("remarks", "misspelt names"),
         "kind_unset": ("remarks", "kinds that the recipe does not name"),
+        "name_not_text": ("remarks", "names that are no UTF-8"),
         "row_short": ("remarks", "rows with fewer cells than headings"),
         "sidecar_unreadable": ("remarks", "unreadable sidecars"),
     }
 )
 """What each code belongs to, and what the summary calls its entries. docs/findings.md has meaning and remedy."""
-_IN_FULL = frozenset(
-    {"annex_missing", "folder_unreadable", "link_dangling", "name_not_text", "table_not_read", "table_unreadable"}
-)
+_IN_FULL = frozenset({"annex_missing", "folder_unreadable", "link_dangling", "table_not_read", "table_unreadable"})
 """Files passed over whose reason is told with each of them, and not only counted."""
 
 
@@ -127,10 +127,10 @@ class Reconciliation:
     num_scan_files: int = 0
 
     def add(self, code: str, name: str, message: str, *, count: int = 1, leaves_out: bool = False) -> None:
-        """Enter a remark; `message` is the whole line."""
+        """Enter a remark; `message` is the whole line. Bytes of names that are no UTF-8 are written out."""
         if code not in CODES:
             raise KeyError(code)
-        self.remarks.append(Remark(code, name, " ".join(message.split()), count, leaves_out))
+        self.remarks.append(Remark(code, readable(name), readable(" ".join(message.split())), count, leaves_out))
 
     def pass_over(self, code: str, name: str, why: str, *, leaves_out: bool = False) -> None:
         """Enter a file that is not listed, with the reason and the remedy."""

@@ -243,6 +243,7 @@ def test_a_data_set_of_links_only_is_listed(tmp_path: Path) -> None:
     ("text", "name", "code"),
     [
         ('{"Name": "  Two\\n words "}', "Two words", None),
+        ('{"Name": "odd \\ud800"}', r"odd \ud800", None),
         ("{}", "", None),
         ('{"Name": ""}', "", None),
         ('{"Name": 7}', "", "description_unreadable"),

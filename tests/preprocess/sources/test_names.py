@@ -1,5 +1,7 @@
 """What names say: BIDS entities in every spelling seen, and words of plain names that the field uses for one thing."""
 
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ from preprocess.sources.names import (
     modalities_of,
     person_word,
     read_bids_name,
+    readable,
     session_word,
     side_word,
     suffix_of,
@@ -133,3 +136,12 @@ def test_words_for_masks_visits_people_sides_and_groups() -> None:
 
 def test_the_suffix_stands_behind_the_last_underscore() -> None:
     assert [suffix_of(name) for name in ("a/sub-01_T1w.nii.gz", "sub-01_LUS.MP4", "T1w.nii")] == ["T1w", "LUS", "T1w"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [(os.fsdecode(b"M\xfcller"), r"M\xfcller"), ("Müller", "Müller"), ("plain", "plain"), ("\ud800", r"\ud800")],
+)
+def test_bytes_that_are_no_utf_8_are_written_out(text: str, shown: str) -> None:
+    assert readable(text) == shown
+    readable(text).encode()
