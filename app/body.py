@@ -13,10 +13,13 @@ from starlette.requests import Request
 from app.errors import ProblemError, invalid_request
 from app.inputs import too_large
 from app.schemas import FieldFault, ModelChoice
+from preprocess.console import LOG
+from preprocess.system_errors import describe
 
 _MAX_TEXT_BYTES = 2**16
 """For a JSON body, for one text field, and for the boundaries and headers around uploads."""
 _MAX_TEXT_FIELDS = 8
+_ROOM_RETRY_S = 60
 
 AnyFields = TypeVar("AnyFields", bound=ModelChoice)
 
@@ -48,7 +51,8 @@ async def open_body(
         max_bytes: of one upload on average; `read_upload` holds each to it.
 
     Raises:
-        ProblemError: 400 broken multipart, 413 too large, 415 another content type, 422 wrong fields.
+        ProblemError: 400 broken multipart, 413 too large, 415 another content type, 422 wrong fields, 503 no room for
+            temporary files.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
@@ -79,6 +83,10 @@ async def _read_form(request: Request, parts: tuple[str, ...], max_bytes: int) -
     except MultiPartException as error:
         detail = f"the body is not sound multipart/form-data: {error.message}"
         raise ProblemError(400, "bad_multipart", detail) from error
+    except OSError as error:
+        LOG.error("an upload could not be kept: %s", describe(error))
+        detail = "the service has no room for an upload now; try again later, or tell its operator"
+        raise ProblemError(503, "no_room", detail, headers={"Retry-After": str(_ROOM_RETRY_S)}) from error
 
 
 async def _read_text(request: Request) -> bytes:

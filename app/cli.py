@@ -1,5 +1,6 @@
 """The verbs serve, predict and embed; what is heavy is imported when a verb runs."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _ONE_MIB = 2**20
 _MAX_READERS = 16
 """A bucket answers in about 50 ms: one reader would wait most of the time."""
-_KEPT_COLUMNS = ("subject_id", "session_id", "run", "day", "row")
+_KEPT_COLUMNS = ("cohort", "subject_id", "session_id", "run", "day", "row")
 
 
 def serve(
@@ -31,6 +32,8 @@ def serve(
     max_upload_mib: int | None = None,
     max_running: Annotated[int, Parameter(env_var="INTERSCAN_MAX_RUNNING")] = 2,
     max_waiting: Annotated[int, Parameter(env_var="INTERSCAN_MAX_WAITING")] = 16,
+    root_path: Annotated[str, Parameter(env_var="INTERSCAN_ROOT_PATH", show_default=False)] = "",
+    forwarded_allow_ips: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
 ) -> int:
     """Serve artefacts over REST.
 
@@ -47,6 +50,10 @@ def serve(
         max_upload_mib: Largest scan, MiB; 200 unless INTERSCAN_MAX_UPLOAD_BYTES says otherwise.
         max_running: Requests worked on at once; each takes about 0.3 GB for a 256^3 head.
         max_waiting: Requests that may wait; the next is answered 503.
+        root_path: Prefix under which a proxy publishes the service, for example /scan, whether or not it passes the
+            prefix on.
+        forwarded_allow_ips: Address of a proxy whose X-Forwarded-For and X-Forwarded-Proto are believed; may be
+            repeated. Only this machine, unless INTERSCAN_FORWARDED_ALLOW_IPS says otherwise.
     """
     import uvicorn
 
@@ -56,7 +63,12 @@ def serve(
 
     # What is left out here comes from the environment.
     max_upload_bytes = None if max_upload_mib is None else max_upload_mib * _ONE_MIB
-    given = {"artefacts": artefacts, "allow_prefixes": allow_prefix, "max_upload_bytes": max_upload_bytes}
+    given = {
+        "artefacts": artefacts,
+        "allow_prefixes": allow_prefix,
+        "max_upload_bytes": max_upload_bytes,
+        "forwarded_allow_ips": forwarded_allow_ips,
+    }
     settings = make_settings(
         **{name: value for name, value in given.items() if value not in ((), None)},
         host=host,
@@ -64,16 +76,26 @@ def serve(
         no_auth=no_auth,
         max_running=max_running,
         max_waiting=max_waiting,
+        root_path=root_path,
     )
     if not settings.artefacts:
         raise UsageError("nothing to serve; give an artefact folder, made by interscan export")
     listener = _listen(settings.host, settings.port)
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
-    LOG.info("http://%s:%d  (try it at /docs; ready once /readyz says so)", shown, listener.getsockname()[1])
+    address = f"http://{shown}:{listener.getsockname()[1]}"
+    LOG.info("%s  (try it at %s/docs; ready once /readyz says so)", address, settings.root_path)
     # The service logs its own requests; uvicorn's log would quote errors, which may quote a scan's header.
     quiet = {"version": 1, "disable_existing_loggers": False, "loggers": {"uvicorn": {"level": "CRITICAL"}}}
-    config = uvicorn.Config(create_app(settings), log_config=quiet, access_log=False, server_header=False)
-    with listener:
+    config = uvicorn.Config(
+        create_app(settings),
+        log_config=quiet,
+        access_log=False,
+        server_header=False,
+        forwarded_allow_ips=list(settings.forwarded_allow_ips),
+    )
+    # uvicorn finishes the requests under way, then sends itself the signal again that asked it to stop. That is how a
+    # service ends, not how one is cut off.
+    with listener, contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listener])
     return EXIT_DONE
 
@@ -123,8 +145,8 @@ def embed(
 ) -> int:
     """Embed every scan of a store with an artefact, into one Parquet file.
 
-    The columns are subject_id, session_id, run, day, row, embedding and the store's outcome scores; with an artefact of
-    kind severity also severity, the distance from normal, 0 to 2.
+    The columns are cohort, subject_id, session_id, run, day, row, embedding and the store's outcome scores; with an
+    artefact of kind severity also severity, the distance from normal, 0 to 2.
 
     Args:
         artefact: Artefact folder, local or gs://, s3://.

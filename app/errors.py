@@ -105,7 +105,10 @@ async def _on_http(request: Request, error: Exception) -> Response:
         404: "there is nothing at this path; see /docs for what there is",
         405: f"this path does not take {request.method}; see the Allow header",
     }.get(error.status_code, str(error.detail))
-    return _answer(request, ProblemError(error.status_code, code, detail, headers=error.headers))
+    headers = dict(error.headers or {})
+    if headers.get("Allow") == "GET":
+        headers["Allow"] = "GET, HEAD"
+    return _answer(request, ProblemError(error.status_code, code, detail, headers=headers))
 
 
 async def _on_disconnect(request: Request, error: Exception) -> Response:

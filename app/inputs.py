@@ -48,7 +48,7 @@ def prepare(data: bytes, recipe: VolumeRecipe, *, name: str, max_voxels: int = M
     Raises:
         ScanError: the scan cannot be used; the most severe finding.
     """
-    image = read_nifti(data, name=name, max_voxels=max_voxels)
+    image = read_nifti(data, name=name, max_voxels=max_voxels, believed=recipe.orientation)
     findings = check_image(image, recipe.quality, name=name)
     for finding in findings:
         if finding.leaves_out:

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from app.dependencies import Service
 from app.errors import install_handlers
+from app.front import FrontMiddleware
 from app.gate import Gate
 from app.openapi import install_openapi
 from app.registry import Registry
@@ -49,6 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(title="interscan", version=version("interscan"), description=_DESCRIPTION, lifespan=lifespan)
     app.state.service = Service(settings=settings, registry=registry, gate=gate, telemetry=telemetry)
+    app.add_middleware(FrontMiddleware, root_path=settings.root_path)
     app.add_middleware(RequestMiddleware, telemetry=telemetry)
     install_handlers(app)
     for route in (embeddings, progression, models, health):

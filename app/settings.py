@@ -1,6 +1,7 @@
 """Settings of the service, from `INTERSCAN_*` environment variables or the command line; refused when unsafe."""
 
 import ipaddress
+import re
 from typing import Annotated, Any
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -14,6 +15,11 @@ MAX_VOXELS = 2**28
 _MIB = 2**20
 _MIN_KEY_LENGTH = 16
 """Characters; 16 of base64 are 96 random bits."""
+
+OWN_PATHS = frozenset({"v1", "livez", "readyz", "metrics", "docs", "redoc", "openapi.json"})
+"""First parts of the service's own paths: as a prefix, nobody could tell whether a proxy has cut it off."""
+_PATH_PART = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~-]+")
+"""What stands in a URL as it is (RFC 3986, unreserved)."""
 
 Several = Annotated[tuple[str, ...], NoDecode]
 """Text values, separated by commas in an environment variable."""
@@ -34,6 +40,8 @@ class Settings(BaseSettings):
         max_running: requests worked on at once; each holds a full-resolution scan, about 0.3 GB for a 256^3 head.
         max_waiting: requests that may wait for their turn; the next is answered 503.
         max_wait_s: longest wait for a turn, seconds.
+        root_path: prefix under which a proxy publishes the service, for example `/scan`; empty for none.
+        forwarded_allow_ips: addresses of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.
     """
 
     model_config = SettingsConfigDict(env_prefix="INTERSCAN_", frozen=True, extra="forbid")
@@ -50,8 +58,10 @@ class Settings(BaseSettings):
     # Waiting requests hold a thread of Starlette's pool of 40.
     max_waiting: int = Field(default=16, ge=0, le=20)
     max_wait_s: float = Field(default=60.0, gt=0)
+    root_path: str = ""
+    forwarded_allow_ips: Several = ("127.0.0.1", "::1")
 
-    @field_validator("artefacts", "api_keys", "allow_prefixes", mode="before")
+    @field_validator("artefacts", "api_keys", "allow_prefixes", "forwarded_allow_ips", mode="before")
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -60,6 +70,19 @@ class Settings(BaseSettings):
     @classmethod
     def _normalise(cls, prefixes: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(normal_prefix(prefix) for prefix in prefixes)
+
+    @field_validator("root_path")
+    @classmethod
+    def _refuse_odd_roots(cls, root_path: str) -> str:
+        root_path = root_path.rstrip("/")
+        parts = root_path.split("/")
+        if root_path and (parts[0] or not all(_PATH_PART.fullmatch(part) for part in parts[1:])):
+            raise ValueError(
+                f"{root_path!r} is no path prefix; write it as the proxy publishes it, for example /scan or /lab/scan"
+            )
+        if len(parts) > 1 and parts[1] in OWN_PATHS:
+            raise ValueError(f"/{parts[1]} is a path of the service itself; publish it under another prefix")
+        return root_path
 
     @field_validator("api_keys")
     @classmethod

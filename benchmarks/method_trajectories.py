@@ -74,7 +74,7 @@ def draw(
         }
         for epoch, embeddings_NE in embeddings.items()
     }
-    return epoch_trajectories(embeddings, held.subject_ids, held.days_N, seed=seed), figures
+    return epoch_trajectories(embeddings, held.labels, held.days_N, seed=seed), figures
 
 
 def _options() -> argparse.Namespace:

@@ -65,7 +65,7 @@ def embed_arm(
     cohort = cohort_of(store, recipe.data, recipe.outcome.name)
     split = split_subjects(
         cohort.subject_ids, validation=recipe.split.validation, test=recipe.split.test,
-        train=recipe.split.train, seed=seed,
+        train=recipe.split.train, seed=seed, together=cohort.together,
     )  # fmt: skip
     cohorts = {name: cohort.of_subjects(split.of(name)) for name in SPLITS}
     what = f"{train} {recipe.model_dump_json()} {store.manifest.index_sha256} {real.subject_ids}"

@@ -4,6 +4,7 @@ The scripts need the slow bucket of tests/support and nilearn's template, which 
 works in a checkout with the extra `test`, and says so elsewhere.
 """
 
+import contextlib
 import json as jsonlib
 import subprocess
 import sys
@@ -29,6 +30,8 @@ SHOWN = {
     "methods": (),
 }
 """Keys that are printed without --json; the tables of the methods stand on stderr."""
+_END_SECONDS = 1.0
+"""For a script to end its own processes when it is interrupted."""
 
 
 def bench(
@@ -88,8 +91,17 @@ def _run(script: Path, arguments: list[str]) -> dict[str, Any]:
         UsageError: the script failed.
     """
     command = [sys.executable, "-m", f"benchmarks.{script.stem}", *arguments]
-    done = subprocess.run(command, cwd=script.parents[1], stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode != 0:
-        raise UsageError(f"benchmarks/{script.name} ended with {done.returncode}; its own message is above")
-    result: dict[str, Any] = jsonlib.loads(done.stdout)
+    with subprocess.Popen(command, cwd=script.parents[1], stdout=subprocess.PIPE, text=True) as running:
+        try:
+            printed, _ = running.communicate()
+        except KeyboardInterrupt:
+            # It has processes of its own, which it ends when it is asked to and not when it is killed.
+            running.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                running.wait(_END_SECONDS)
+            running.kill()
+            raise
+    if running.returncode != 0:
+        raise UsageError(f"benchmarks/{script.name} ended with {running.returncode}; its own message is above")
+    result: dict[str, Any] = jsonlib.loads(printed)
     return result

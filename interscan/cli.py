@@ -6,11 +6,23 @@ Commands are named by import path, so that `interscan --help` loads neither torc
 import contextlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
+from functools import partial
 
 from cyclopts import App, CycloptsError
 
-from preprocess.console import EXIT_INTERRUPTED, complain, configure_logging
+from interscan.signals import end_on_signals, ignore_signals, show_cursor
+from preprocess.console import (
+    EXIT_DEFECT,
+    EXIT_DONE,
+    EXIT_INTERRUPTED,
+    EXIT_REFUSED,
+    complain,
+    configure_logging,
+)
+from preprocess.surroundings import complaint_of_name, open_streams, settle
+from preprocess.system_errors import describe
 
 VERBS = {
     "synth": ("preprocess.cli:synth", "Write a synthetic cohort with known truth."),
@@ -27,6 +39,10 @@ VERBS = {
     "bench": ("interscan.bench:bench", "Measure streaming or the training step on this machine; needs a checkout."),
     "demo": ("interscan.demo:demo", "Run the whole road on synthetic data."),
 }
+_GOING_ON = {"synth", "preprocess", "train", "cross-validate", "demo"}
+"""Verbs that find what an interrupted call of theirs finished; the others leave nothing behind, and begin anew."""
+_READING_ANY_PATH = {"preprocess", "predict"}
+"""Verbs that may be given scans under names that are no UTF-8; all others write their paths down."""
 
 
 def build_app(chosen: str = "") -> App:
@@ -39,6 +55,8 @@ def build_app(chosen: str = "") -> App:
         name="interscan",
         help="What changed between two scans: preprocess, train, evaluate, export and serve.",
         version=_version,
+        # It would leave by itself, with no word.
+        suppress_keyboard_interrupt=False,
     )
     for verb, (path, summary) in VERBS.items():
         app.command(path, name=verb, help=None if verb == chosen else summary)
@@ -47,13 +65,21 @@ def build_app(chosen: str = "") -> App:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
-    code = run(sys.argv[1:] if arguments is None else arguments)
-    # Everything is written and closed. Daemon threads, of libraries and of hanging uploads, must not spoil the end:
-    # torch's abort the interpreter now and then when it shuts down under them.
-    with contextlib.suppress(BrokenPipeError):  # whoever read our output has left, as `| head` does
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(code)
+    given = sys.argv[1:] if arguments is None else arguments
+    interrupted = partial(_say_interrupted, next(iter(given), ""))
+    code = EXIT_DEFECT
+    try:
+        open_streams()
+        end_on_signals(lambda: _leave(interrupted()))
+        settle()
+        code = run(given)
+        ignore_signals()
+    except KeyboardInterrupt:  # before or after the verb
+        code = interrupted()
+    except Exception:  # noqa: BLE001 - nothing is gone on with; 1, Python's own code, would say that scans were left out
+        traceback.print_exc()
+        complain("this is a defect of interscan; please report the lines above")
+    _leave(code)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -61,20 +87,53 @@ def run(arguments: Sequence[str]) -> int:
     from preprocess.errors import InterscanError
 
     configure_logging()
+    verb = next(iter(arguments), "")
     try:
-        code = build_app(next(iter(arguments), ""))(
-            list(arguments), exit_on_error=False, print_error=False, result_action="return_value"
-        )
+        _refuse_odd_bytes(verb, arguments)
+        code = build_app(verb)(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         complain(f"{error} (see interscan --help)")
         return 2
     except InterscanError as error:
         complain(str(error))
         return error.exit_code
+    except SystemExit:
+        # rich, which prints help and progress bars, leaves when nobody reads them any more, as after `| head`.
+        return EXIT_DONE if not arguments or {"-h", "--help", "--version"} & set(arguments) else EXIT_REFUSED
+    except OSError as error:
+        complain(describe(error))
+        return EXIT_REFUSED
+    except MemoryError:
+        complain("out of memory; ask for less at once (fewer --workers, a smaller batch), or take a larger machine")
+        return EXIT_REFUSED
     except KeyboardInterrupt:
-        complain("interrupted; run the same command again to go on")
-        return EXIT_INTERRUPTED
-    return code if isinstance(code, int) else 0
+        return _say_interrupted(verb)
+    return code if isinstance(code, int) else EXIT_DONE
+
+
+def _refuse_odd_bytes(verb: str, arguments: Sequence[str]) -> None:
+    """Refuse bytes that no table, log or manifest could hold, before any work is done."""
+    from preprocess.errors import UsageError
+
+    for argument in () if verb in _READING_ANY_PATH else arguments:
+        complaint = complaint_of_name(argument)
+        if complaint:
+            raise UsageError(complaint)
+
+
+def _say_interrupted(verb: str) -> int:
+    show_cursor()
+    complain(f"interrupted; run the same command again to {'go on' if verb in _GOING_ON else 'start over'}")
+    return EXIT_INTERRUPTED
+
+
+def _leave(code: int) -> None:
+    # Everything is written and closed. Daemon threads, of libraries and of hanging uploads, must not spoil the end:
+    # torch's abort the interpreter now and then when it shuts down under them.
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # whoever read it has left, as `| head` does
+            stream.flush()
+    os._exit(code)
 
 
 def _version() -> str:

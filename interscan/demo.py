@@ -6,6 +6,7 @@ by the generator's truth among the held-out subjects, before any answer is seen.
 
 import csv
 import json as jsonlib
+import os
 import subprocess
 import sys
 import time
@@ -23,6 +24,13 @@ from preprocess.errors import UsageError
 _SPACING_MM = 2.0
 """Of the demo's scans; `interscan synth` writes 1 mm by default. The store's grid is 2 mm either way."""
 _READY_SECONDS = 60.0
+_END_SECONDS = 1.0
+"""The service has nothing to finish: each of its requests was answered."""
+_SERVER = (
+    "import sys; from preprocess.workers import end_with; end_with(int(sys.argv[1])); "
+    "from interscan.cli import main; main(sys.argv[2:])"
+)
+"""`interscan serve`, which ends with the demo, however that ends."""
 _STEPS = 7
 
 
@@ -45,6 +53,8 @@ def demo(
         seed: of cohort and training.
         json: print the result as one JSON object on stdout.
     """
+    from preprocess.index import subject_of
+
     started = time.perf_counter()
     out = out.resolve()
     cohort = out / "cohort"
@@ -60,7 +70,7 @@ def demo(
         evaluated = _evaluate(run)
     with _step(5, "export, with parity proven"):
         artefact = _export(run, out / "artefact")
-    pairs = choose_pairs(cohort / "truth.tsv", run.split.of("test"))
+    pairs = choose_pairs(cohort / "truth.tsv", frozenset(map(subject_of, run.split.of("test"))))
     with _step(6, "service"), _serving(artefact, allow_prefix=cohort) as address:
         _log_step(7, "two held-out pairs, over HTTP")
         answers = {name: _ask(address, cohort, pair) for name, pair in pairs.items()}
@@ -198,10 +208,12 @@ def _export(run: Any, folder: Path) -> Path:
 @contextmanager
 def _serving(artefact: Path, *, allow_prefix: Path) -> Iterator[str]:
     """Run `interscan serve` on a free port of this machine; yields its address once it is ready."""
+    watched, held = os.pipe()
     command = [
         sys.executable,
-        "-m",
-        "interscan",
+        "-c",
+        _SERVER,
+        str(watched),
         "serve",
         str(artefact),
         "--port",
@@ -209,16 +221,23 @@ def _serving(artefact: Path, *, allow_prefix: Path) -> Iterator[str]:
         "--allow-prefix",
         str(allow_prefix),
     ]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stderr is not None
-            address = server.stderr.readline().split(" ")[0]
-            _wait_ready(address, server)
-            LOG.info("  %s", address)
-            yield address
-        finally:
-            server.terminate()
-            server.wait()
+    try:
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, pass_fds=(watched,)) as server:
+            try:
+                assert server.stderr is not None
+                address = server.stderr.readline().split(" ")[0]
+                _wait_ready(address, server)
+                LOG.info("  %s", address)
+                yield address
+            finally:
+                server.terminate()
+                try:
+                    server.wait(_END_SECONDS)
+                except subprocess.TimeoutExpired:
+                    server.kill()
+    finally:
+        os.close(watched)
+        os.close(held)
 
 
 def _wait_ready(address: str, server: "subprocess.Popen[str]") -> None:

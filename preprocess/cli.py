@@ -1,6 +1,6 @@
 """The verbs synth, preprocess and verify."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +18,8 @@ _OPTIONS: dict[Cohort, tuple[str, ...]] = {
     "connectome": ("--missing",),
 }
 """What each cohort takes beside --subjects, --seed and --json."""
+_MOST_LINES = 50
+"""Scans left out that are named one by one in the text; JSON has all."""
 
 
 def synth(
@@ -106,6 +108,9 @@ def preprocess(
     *,
     recipe: Path | None = None,
     modality: tuple[str, ...] = (),
+    cohort: str | None = None,
+    missing: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    not_missing: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     settings: Assignments = (),
     workers: int | None = None,
     dry_run: bool = False,
@@ -113,72 +118,108 @@ def preprocess(
 ) -> int:
     """Turn raw scans into a store; run it again to go on after an interruption or to add new scans.
 
+    Nothing at the source is lost in silence: files passed over, table rows without a scan, scans without a row, and
+    columns and cells that are not used are counted in the summary, told with examples on stderr, and listed by --json
+    and in the store. docs/findings.md has the meaning and the remedy of each code.
+
     Args:
-        source: BIDS folder, plain folder of files of one modality, or CSV/TSV table; path or URL.
+        source: BIDS folder, plain folder (SUBJECT.nii.gz, SUBJECT/SESSION.nii.gz or SUBJECT/VISIT/FILE.nii.gz; the
+            modality that a file's name says is believed), or CSV/TSV table with the columns path and subject_id and,
+            where known, session_id, day or acq_time, run, modality, site, scanner and scores; path or URL. Links are
+            followed. A folder that does not say which part of a name is the person is refused.
         store: where the store shall be: path, gs://, s3:// or memory://.
         recipe: TOML file with grid, spacing_mm, field_of_view, intensity_percentiles, dtype and [quality]; [kinds] says
             which modalities are clips, images or arrays, and [clip] and [image] how large they become.
         modality: BIDS suffix to keep, T1w when not given; may be repeated.
+        cohort: name within which subjects are unique; the data set's own Name when not given.
+        missing: a score that means missing in a column, for example --missing mmse=-4; may be repeated. Codes such as
+            -4, -99 and 999 are told by the column's other values when nothing is given, and each is reported.
+        not_missing: a score that is one although it looks like a code, for example --not-missing zscore=-4.
         settings: one recipe value, for example --set spacing_mm=3 or --set kinds.LUS=clip; may be repeated.
         workers: processes; one per core when not given, 0 for none.
         dry_run: print the plan and write nothing.
         json: print the result as one JSON object on stdout.
     """
     import preprocess.engine as engine
+    from preprocess.equal_content import equal_lines, equal_scans
     from preprocess.recipe import VolumeRecipe, override, parse, read_toml
     from preprocess.sources import list_scans
+    from preprocess.sources.sentinels import read_choice
     from preprocess.storage import Location
     from preprocess.store import Store
-    from preprocess.writer import roll_forward
 
     data = read_toml(recipe) if recipe is not None else {}
     if modality:
         data["modalities"] = list(modality)
     volumes = parse(VolumeRecipe, override(data, settings), where=str(recipe) if recipe else "preprocess")
     place = Location(store)
-    listing = list_scans(source, volumes.modalities, kinds=volumes.kinds)
-    for note in listing.notes:
-        LOG.warning("%s", note)
-    if not dry_run:
-        roll_forward(place)
-    plan = engine.plan_run(listing, place, volumes)
+    choice = read_choice(missing, not_missing)
+    listing = list_scans(source, volumes.modalities, kinds=volumes.kinds, cohort=cohort, choice=choice)
+    account = listing.account
+    for line in account.lines():
+        LOG.warning("%s", line)
+    lost = [remark.message for remark in account.left_out]
     if dry_run:
+        plan = engine.plan_run(listing, place, volumes)
         claims = [claim for task in plan.tasks for claim in task]
         result = {
             "dry_run": True,
-            "found": len(listing.scans),
+            "found": len(listing.scans) + account.num_lost,
             "to_do": len(claims),
+            "left_out": account.num_lost,
+            "findings": lost,
             "kept_from_before": len(plan.kept),
+            "gone_from_source": [record.full_name for record in plan.gone],
             "rows": plan.num_rows,
             "fingerprint": volumes.fingerprint(),
+            "cohort": listing.cohort,
             "scans": [{"row": claim.row, "scan": claim.scan.name, "source": claim.source_name} for claim in claims],
+            "reconciliation": account.to_dict(),
         }
-        lines = [f"row {claim.row}: {claim.scan.name}  {claim.source_name}" for claim in claims]
-        lines.append(
-            f"{len(claims)} scans to do, {len(plan.kept)} stored before, {plan.num_rows} rows; nothing written"
+        counts = (
+            f"{len(claims)} to do + {len(listing.scans) - len(claims)} stored before + {account.num_lost} left out = "
+            f"{len(listing.scans) + account.num_lost} found"
         )
+        lines = [
+            *_left_out_lines(lost),
+            *(f"row {claim.row}: {claim.scan.name}  {claim.source_name}" for claim in claims),
+            "; ".join(part for part in (counts, account.summary(), f"{plan.num_rows} rows; nothing written") if part),
+        ]
         emit(result, "\n".join(lines), as_json=json)
-        return EXIT_DONE
+        return EXIT_LEFT_OUT if lost else EXIT_DONE
     with progress("preprocess") as advance:
-        manifest = engine.run_plan(plan, listing, place, volumes, workers=workers, progress=advance)
-    left_out = [record for record in Store.open(place).records if not record.present]
-    reasons = [finding.message for record in left_out for finding in record.findings if finding.leaves_out]
+        plan, manifest = engine.update(listing, place, volumes, workers=workers, progress=advance)
+    records = Store.open(place).records
+    equal = equal_scans(records, manifest.arrays)
+    left_out = [record for record in records if not record.present]
+    reasons = [finding.message for record in left_out for finding in record.findings if finding.leaves_out] + lost
+    num_left_out = manifest.num_left_out + account.num_lost
     result = {
         "store": place.uri,
-        "found": manifest.num_found,
+        "found": manifest.num_found + account.num_lost,
         "kept": manifest.num_kept,
-        "left_out": manifest.num_left_out,
+        "left_out": num_left_out,
         "findings": reasons,
+        "gone_from_source": [record.full_name for record in plan.gone],
+        "equal_content": [[record.full_name for record in group] for group in equal],
         "rows": manifest.num_rows,
         "fingerprint": manifest.fingerprint,
+        "cohort": listing.cohort,
+        "reconciliation": account.to_dict(),
     }
-    counts = f"{manifest.num_kept} kept + {manifest.num_left_out} left out = {manifest.num_found} found"
-    lines = [
-        *(f"left out: {reason}" for reason in reasons),
-        f"{counts}; store {place.uri}, fingerprint {manifest.fingerprint}",
-    ]
+    counts = f"{manifest.num_kept} kept + {num_left_out} left out = {manifest.num_found + account.num_lost} found"
+    ending = f"store {place.uri}, fingerprint {manifest.fingerprint}"
+    summary = "; ".join(part for part in (counts, account.summary(), ending) if part)
+    lines = [*_left_out_lines(reasons), *equal_lines(equal), summary]
     emit(result, "\n".join(lines), as_json=json)
-    return EXIT_LEFT_OUT if left_out else EXIT_DONE
+    return EXIT_LEFT_OUT if left_out or lost else EXIT_DONE
+
+
+def _left_out_lines(reasons: Sequence[str]) -> list[str]:
+    """One line a scan that is left out, as many as a person reads."""
+    more = len(reasons) - _MOST_LINES
+    lines = [f"left out: {reason}" for reason in reasons[:_MOST_LINES]]
+    return [*lines, f"left out: {more} more; --json lists all"] if more > 0 else lines
 
 
 def verify(store: str, *, json: JsonFlag = False) -> int:
@@ -190,6 +231,7 @@ def verify(store: str, *, json: JsonFlag = False) -> int:
     """
     from dataclasses import asdict
 
+    from preprocess.equal_content import equal_scans, summary
     from preprocess.errors import StoreError
     from preprocess.store import Store, verify_rows
 
@@ -202,13 +244,16 @@ def verify(store: str, *, json: JsonFlag = False) -> int:
             if fault is not None:
                 faults.append(fault)
     whole = num_rows - len(faults)
+    equal = equal_scans(opened.records, opened.manifest.arrays)
     lines = [f"{fault.name}: {fault.reason}" for fault in faults]
+    lines += [summary(equal)] if equal else []
     lines.append(f"{whole} of {num_rows} volumes whole, {len(faults)} damaged or missing")
     result = {
         "store": opened.location.uri,
         "rows": num_rows,
         "whole": whole,
         "faults": [asdict(fault) for fault in faults],
+        "equal_content": [[record.full_name for record in group] for group in equal],
     }
     emit(result, "\n".join(lines), as_json=json)
     return StoreError.exit_code if faults else EXIT_DONE

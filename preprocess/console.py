@@ -1,17 +1,24 @@
 """What every verb shares on the terminal: results on stdout, log on stderr, one line per error, exit codes.
 
-0 done; 1 done but some scans left out; 2 wrong command line or recipe; 3 data, store or artefact breaks its contract;
-130 interrupted after a clean checkpoint.
+0 done; 1 done but some scans left out; 2 wrong command line or recipe; 3 data, store or artefact breaks its contract,
+or a disk or bucket refuses; 70 a defect of interscan, with its traceback; 130 interrupted.
+
+A reader of stdout that has left, as `| head` does, is no error: the work is done, and its exit code stands. A stdout
+that cannot be written, as on a full disk, is one: somebody waits for the result.
 """
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any, Protocol
 
 from cyclopts import Parameter
+
+from preprocess.errors import StorageError
+from preprocess.system_errors import describe
 
 JsonFlag = Annotated[bool, Parameter(name="--json", negative="")]
 """The option that every verb has: the result as one JSON object on stdout."""
@@ -22,6 +29,9 @@ LOG = logging.getLogger("interscan")
 
 EXIT_DONE = 0
 EXIT_LEFT_OUT = 1
+EXIT_REFUSED = 3
+EXIT_DEFECT = 70
+"""As sysexits.h has it; 1, which Python would give, means that scans were left out."""
 EXIT_INTERRUPTED = 130
 
 
@@ -34,7 +44,7 @@ class Advance(Protocol):
 
 def configure_logging(level: int = logging.INFO) -> None:
     """Send the `interscan` log to stderr, one plain line an event."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _LogHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     LOG.handlers[:] = [handler]
     LOG.setLevel(level)
@@ -45,14 +55,44 @@ def configure_logging(level: int = logging.INFO) -> None:
 
 
 def emit(result: Mapping[str, Any], text: str, *, as_json: bool) -> None:
-    """Print a verb's result on stdout: one JSON object, or text for a person."""
-    sys.stdout.write((json.dumps(result, default=str) if as_json else text.rstrip()) + "\n")
-    sys.stdout.flush()
+    """Print a verb's result on stdout: one JSON object, or text for a person.
+
+    Raises:
+        StorageError: stdout cannot be written; whoever reads it may have left.
+    """
+    try:
+        sys.stdout.write((json.dumps(result, default=str) if as_json else text.rstrip()) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _forget_output()
+    except OSError as error:
+        raise StorageError(
+            f"stdout: {describe(error)}; the work itself is done, only its result could not be printed"
+        ) from error
 
 
 def complain(message: str) -> None:
-    """Print an error as one line on stderr."""
-    sys.stderr.write(f"interscan: {' '.join(message.split())}\n")
+    """Print an error as one line on stderr, if anybody can be told."""
+    with suppress(OSError, ValueError):
+        sys.stderr.write(f"interscan: {' '.join(message.split())}\n")
+        sys.stderr.flush()
+
+
+def _forget_output() -> None:
+    """Send what Python still holds for stdout nowhere, or it would fail again when the program ends."""
+    with suppress(OSError, ValueError):  # a stream of a test or a notebook has no number
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+
+
+class _LogHandler(logging.StreamHandler[Any]):
+    """A log that nobody can read any more does not end the work."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Be silent about a stream that is closed, full or left; report everything else."""
+        if not (isinstance(sys.exc_info()[1], OSError) or self.stream.closed):
+            super().handleError(record)
 
 
 @contextmanager

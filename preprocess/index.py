@@ -1,14 +1,15 @@
 """index.parquet: what every row holds, as an Arrow table; pure conversions, no network."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from preprocess.schema import INDEX_COLUMNS, OUTCOME_PREFIX
+from preprocess.schema import COHORT_COLUMN, INDEX_COLUMNS, OUTCOME_PREFIX
 from preprocess.types import Finding
 
 
@@ -33,11 +34,22 @@ class IndexRecord:
     content_sha256: str
     findings: tuple[Finding, ...] = ()
     outcomes: dict[str, float] = field(default_factory=dict)
+    cohort: str = ""
 
     @property
     def name(self) -> str:
         """What messages call the scan, for example `sub-03_ses-02_T1w`."""
         return "_".join(part for part in (self.subject_id, self.session_id, self.run, self.modality) if part)
+
+    @property
+    def full_name(self) -> str:
+        """The name with its cohort's in front, for stores that hold several: `IXI/sub-03_ses-02_T1w`."""
+        return f"{self.cohort}/{self.name}" if self.cohort else self.name
+
+    @property
+    def person(self) -> str:
+        """The subject, told from those of all other cohorts; see `person_of`."""
+        return person_of(self.cohort, self.subject_id)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -49,6 +61,35 @@ class IndexRecord:
         findings = tuple(Finding(**finding) for finding in values["findings"])
         placed = {name: tuple(values[name]) for name in ("spacing_mm", "affine")}
         return cls(**{**values, **placed, "findings": findings})
+
+
+def person_of(cohort: str, subject_id: str) -> str:
+    """One name a person: `COHORT/SUBJECT`, or the subject alone in a cohort without a name.
+
+    The cohort comes first always, not only in a store of several, so that a second cohort changes no earlier split. Up
+    to the first slash it is the cohort: slashes of its own name are written `%2F`, and an id with a slash of a cohort
+    without a name begins with one. So no two people have one name.
+    """
+    if not cohort:
+        return f"/{subject_id}" if "/" in subject_id else subject_id
+    return f"{cohort.replace('%', '%25').replace('/', '%2F')}/{subject_id}"
+
+
+def subject_of(person: str) -> str:
+    """The subject's id within its cohort."""
+    return person.partition("/")[2] if "/" in person else person
+
+
+def naming(records: Iterable[IndexRecord]) -> Callable[[IndexRecord], str]:
+    """How messages call the scans of a store: with the cohort in front where it holds more than one."""
+    several = len({record.cohort for record in records}) > 1
+    return attrgetter("full_name" if several else "name")
+
+
+def listed(names: Sequence[str], *, shown: int = 3) -> str:
+    """The first names, and how many more there are."""
+    more = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")
 
 
 def to_table(records: Iterable[IndexRecord]) -> pa.Table:
@@ -81,9 +122,13 @@ def to_bytes(table: pa.Table) -> bytes:
 
 
 def from_bytes(data: bytes) -> pa.Table:
-    """A Parquet file as a table.
+    """A Parquet file as a table; one of the time before cohorts had names gets the empty name.
 
     Raises:
         pyarrow.ArrowInvalid: not a Parquet file.
     """
-    return pq.read_table(io.BytesIO(data))
+    table = pq.read_table(io.BytesIO(data))
+    if COHORT_COLUMN in table.column_names:
+        return table
+    unnamed = pa.array([""] * len(table), type=pa.string())
+    return table.append_column(COHORT_COLUMN, unnamed)

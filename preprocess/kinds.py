@@ -87,7 +87,7 @@ def prepare_scan(data: bytes, scan: Scan, recipe: VolumeRecipe) -> Prepared:
 
 
 def _prepare_volume(data: bytes, name: str, recipe: VolumeRecipe) -> Prepared:
-    image = read_nifti(data, name=name)
+    image = read_nifti(data, name=name, believed=recipe.orientation)
     findings = check_image(image, recipe.quality, name=name)
     if any(finding.leaves_out for finding in findings):
         return Prepared(None, tuple(findings))

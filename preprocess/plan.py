@@ -7,10 +7,38 @@ from dataclasses import dataclass, field, replace
 
 from preprocess.errors import StoreError
 from preprocess.forms import ArrayForm
-from preprocess.index import IndexRecord
-from preprocess.types import Scan
+from preprocess.index import IndexRecord, listed
+from preprocess.types import Finding, Scan
 
 SCANS_PER_TASK = 8
+Identity = tuple[str, str, str, str, str]
+"""Cohort, subject, session, run and modality: two files of one identity would be the same scan."""
+Found = tuple[Scan, str, int]
+"""A scan, its name relative to the source, and its size in bytes."""
+
+
+def identity_of(scan: Scan | IndexRecord) -> Identity:
+    """What makes a found and a stored scan the same one."""
+    return (scan.cohort, scan.subject_id, scan.session_id, scan.run, scan.modality)
+
+
+@dataclass(frozen=True, slots=True)
+class Reread:
+    """What the files of stored scans hold today, as `preprocess.recheck` read them.
+
+    Attributes:
+        changed: scans whose file holds other bytes than when it was stored.
+        mended: scans that were left out, of an unchanged file, and would be kept today.
+        findings: what is wrong today with each of the other scans that were left out.
+    """
+
+    changed: frozenset[Identity] = frozenset()
+    mended: frozenset[Identity] = frozenset()
+    findings: Mapping[Identity, tuple[Finding, ...]] = field(default_factory=dict)
+
+
+AS_STORED = Reread()
+"""Nothing changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +60,8 @@ class Plan:
         tasks: groups of claims, each done by one worker and recorded by one object.
         digest: names the plan; a run that finds records of the same digest goes on from them.
         forms: of the array modalities in `tasks`, found by reading; see `preprocess.forms`.
+        gone: stored scans of this cohort whose file the source no longer has; they stay in the store.
+        notes: one line for each remark about the source as a whole.
     """
 
     num_rows: int
@@ -39,14 +69,12 @@ class Plan:
     tasks: tuple[tuple[Claim, ...], ...]
     digest: str
     forms: Mapping[str, ArrayForm] = field(default_factory=dict)
+    gone: tuple[IndexRecord, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def make_plan(
-    scans: Sequence[tuple[Scan, str, int]],
-    stored: Sequence[IndexRecord],
-    fingerprint: str,
-    *,
-    retry_left_out: bool = False,
+    scans: Sequence[Found], stored: Sequence[IndexRecord], fingerprint: str, *, reread: Reread = AS_STORED
 ) -> Plan:
     """Give every scan a row: known visits keep theirs, new ones follow, visits of one subject side by side.
 
@@ -54,38 +82,30 @@ def make_plan(
         scans: each scan with its name relative to the source and its size in bytes.
         stored: the store's index, empty for a new store.
         fingerprint: of the recipe.
-        retry_left_out: try scans again that were left out before, because the limits have changed since.
+        reread: which stored scans changed at their source, and which of those left out could be kept now.
 
     Raises:
-        StoreError: a stored scan's source has another size now; overwriting it would change rows under a training run.
+        StoreError: a stored scan's source holds other bytes now; overwriting it would change rows under a training run.
     """
-    known = {(record.subject_id, record.session_id, record.run, record.modality): record for record in stored}
-    rows = {(record.subject_id, record.session_id, record.run): record.row for record in stored}
-    new: list[tuple[Scan, str, int]] = []
-    kept = dict(known)
+    kept = {identity_of(record): record for record in stored}
+    rows = {_visit(record): record.row for record in stored}
+    _refuse_changes([record for record in stored if record.present and identity_of(record) in reread.changed])
+    new: list[Found] = []
     for scan, source_name, num_bytes in scans:
-        record = known.get((*scan.visit, scan.modality))
-        if record is None:
-            new.append((scan, source_name, num_bytes))
-        elif record.source_bytes == num_bytes and (record.present or not retry_left_out):
-            kept[*scan.visit, scan.modality] = _with_labels_of(record, scan)
+        identity = identity_of(scan)
+        if identity in kept and identity not in reread.changed | reread.mended:
+            kept[identity] = _as_today(kept[identity], scan, reread.findings.get(identity))
         else:
-            if record.present:  # only its size can have changed
-                raise StoreError(
-                    f"{record.name}: the source has {num_bytes} bytes, {record.source_bytes} when it was stored; "
-                    "preprocess the changed cohort into a new store"
-                )
-            # Left out before, and replaced or judged by other limits since: another chance, in its own row.
-            del kept[*scan.visit, scan.modality]
+            # Left out before, and replaced or judged otherwise since: another chance, in its own row.
+            kept.pop(identity, None)
             new.append((scan, source_name, num_bytes))
     next_row = 1 + max(rows.values(), default=-1)
-    for visit in sorted({_order(scan) for scan, _, _ in new}):
-        identity = (visit[0], visit[2], visit[3])
-        if identity not in rows:
-            rows[identity] = next_row
+    for cohort, subject_id, _, session_id, run in sorted({_order(scan) for scan, _, _ in new}):
+        if (cohort, subject_id, session_id, run) not in rows:
+            rows[cohort, subject_id, session_id, run] = next_row
             next_row += 1
     claims = sorted(
-        (Claim(rows[scan.visit], scan, source_name) for scan, source_name, _ in new),
+        (Claim(rows[_visit(scan)], scan, source_name) for scan, source_name, _ in new),
         key=lambda claim: (claim.row, claim.scan.modality),
     )
     tasks = tuple(tuple(claims[start : start + SCANS_PER_TASK]) for start in range(0, len(claims), SCANS_PER_TASK))
@@ -97,15 +117,31 @@ def make_plan(
     return Plan(next_row, tuple(kept.values()), tasks, hashlib.sha256(named).hexdigest()[:16])
 
 
-def _with_labels_of(record: IndexRecord, scan: Scan) -> IndexRecord:
-    """The stored row with today's tables: scores and days are often corrected after the scans were stored."""
-    return replace(record, day=scan.day, site=scan.site, scanner=scan.scanner, outcomes=dict(scan.outcomes))
+def _refuse_changes(changed: Sequence[IndexRecord]) -> None:
+    if changed:
+        raise StoreError(
+            f"{listed([record.name for record in changed])}: the source has other content now than when it was "
+            "stored; preprocess the changed cohort into a new store, or, if these are other people under the same "
+            "ids, name their cohort with --cohort"
+        )
+
+
+def _as_today(record: IndexRecord, scan: Scan, findings: tuple[Finding, ...] | None) -> IndexRecord:
+    """The stored row with today's tables and findings: scores and days are often corrected after scans were stored."""
+    labels = replace(record, day=scan.day, site=scan.site, scanner=scan.scanner, outcomes=dict(scan.outcomes))
+    return labels if findings is None else replace(labels, findings=findings)
 
 
 def _labels(scan: Scan) -> list[object]:
-    return [scan.name, scan.day, scan.site, scan.scanner, sorted(scan.outcomes.items())]
+    return [scan.cohort, scan.name, scan.day, scan.site, scan.scanner, sorted(scan.outcomes.items())]
 
 
-def _order(scan: Scan) -> tuple[str, float, str, str]:
-    """Subjects together, their visits by day; visits without a day last."""
-    return (scan.subject_id, float("inf") if scan.day is None else scan.day, scan.session_id, scan.run)
+def _visit(scan: Scan | IndexRecord) -> tuple[str, str, str, str]:
+    """What one row of the store stands for."""
+    return (scan.cohort, scan.subject_id, scan.session_id, scan.run)
+
+
+def _order(scan: Scan) -> tuple[str, str, float, str, str]:
+    """Cohorts and subjects together, their visits by day; visits without a day last."""
+    day = float("inf") if scan.day is None else scan.day
+    return (scan.cohort, scan.subject_id, day, scan.session_id, scan.run)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from preprocess.foreground import hot_limit
 from preprocess.recipe import Quality
 from preprocess.types import Finding, Image
 
@@ -21,7 +22,7 @@ def check_image(image: Image, limits: Quality, *, name: str) -> list[Finding]:
     if voxels.ndim != 3:
         message = f"{name}: {voxels.ndim}D, shape {voxels.shape}, expected 3D; split the series into single volumes"
         return [Finding("not_3d", message)]
-    findings = [*_geometry(image, limits, name), *_values(image, name)]
+    findings = [*_geometry(image, limits, name), *_values(image, name), *image.findings]
     return sorted(findings, key=lambda finding: not finding.leaves_out)
 
 
@@ -69,4 +70,9 @@ def _values(image: Image, name: str) -> list[Finding]:
                     "negative values wrapped round; export the scan as int16",
                 )
             ]
+    limit = hot_limit(voxels)
+    num_hot = int(np.count_nonzero(voxels > limit)) if highest > limit else 0
+    if num_hot:
+        message = f"{name}: {num_hot} voxels above {limit:.3g}, up to {highest:.3g}, are no tissue and are cut there"
+        return [Finding("hot_voxels", message, leaves_out=False)]
     return []

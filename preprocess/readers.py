@@ -15,7 +15,8 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
 from preprocess.errors import ScanError
-from preprocess.types import Affine, Finding, Image
+from preprocess.header_geometry import Believed, read_geometry
+from preprocess.types import Finding, Image
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _MAX_VOXELS = 2**28
@@ -29,16 +30,18 @@ _HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 """By sizeof_hdr, the first field, which also tells the byte order."""
 
 
-def read_nifti(data: bytes, *, name: str, max_voxels: int = _MAX_VOXELS) -> Image:
+def read_nifti(data: bytes, *, name: str, max_voxels: int = _MAX_VOXELS, believed: Believed = "agreeing") -> Image:
     """Decode a NIfTI-1 or NIfTI-2 file, gzipped or not.
 
     Args:
         data: the whole file.
         name: what messages call the scan.
         max_voxels: refuse a header that promises more voxels than this, before any is unpacked.
+        believed: which of two placements in space is taken; see `header_geometry`.
 
     Returns:
-        The image with slope and intercept applied; 3D or 4D as on disk (trailing axes of length 1 dropped).
+        The image with slope and intercept applied; 3D or 4D as on disk (trailing axes of length 1 dropped). Its
+        findings are remarks on the header.
 
     Raises:
         ScanError: the file is not a whole, sane NIfTI file; its finding says which rule it breaks.
@@ -66,7 +69,7 @@ def read_nifti(data: bytes, *, name: str, max_voxels: int = _MAX_VOXELS) -> Imag
     if offset < int(header["sizeof_hdr"]) + 4:
         raise _refusal("not_nifti", f"{name}: voxels at byte {offset}, inside the header; export the scan again")
     slope, intercept = _sane_scale(header, name)
-    affine = _sane_affine(header, name)
+    geometry = read_geometry(header, shape, name=name, believed=believed)
     end = offset + num_voxels * dtype.itemsize
     if is_gzip:
         if end > len(data) * _MAX_GZIP_RATIO:
@@ -85,7 +88,7 @@ def read_nifti(data: bytes, *, name: str, max_voxels: int = _MAX_VOXELS) -> Imag
         values = voxels.astype(np.float32)
         if (slope, intercept) != (1.0, 0.0):
             values = values * np.float32(slope) + np.float32(intercept)
-    return Image(voxels_XYZ=values, affine=affine, dtype=dtype.name)
+    return Image(voxels_XYZ=values, affine=geometry.affine, dtype=dtype.name, findings=geometry.findings)
 
 
 def _read_header(start: bytes, name: str) -> nib.Nifti1Header:
@@ -153,26 +156,6 @@ def _sane_scale(header: nib.Nifti1Header, name: str) -> tuple[float, float]:
     if not (np.isfinite(slope) and np.isfinite(intercept)):
         raise _refusal("bad_scale", f"{name}: intensity slope {slope}, intercept {intercept}; export the scan again")
     return slope, intercept
-
-
-def _sane_affine(header: nib.Nifti1Header, name: str) -> Affine:
-    zooms = np.asarray(header["pixdim"][1:4], dtype=np.float64)
-    placed_by_sform = int(header["sform_code"]) > 0
-    if not placed_by_sform and not (np.isfinite(zooms).all() and (zooms > 0).all()):
-        raise _refusal(
-            "bad_geometry", f"{name}: voxel sizes {zooms.tolist()} mm are not positive numbers; fix the header"
-        )
-    if float(header["pixdim"][0]) not in (-1.0, 1.0):
-        header["pixdim"][0] = 1.0  # qfac: anything else means 1 (NIfTI-1, method 2)
-    try:
-        affine = np.asarray(header.get_best_affine(), dtype=np.float64)
-    except (HeaderDataError, ValueError) as error:
-        raise _refusal("bad_geometry", f"{name}: no affine can be made ({error}); fix the header") from error
-    if not np.isfinite(affine).all():
-        raise _refusal("bad_geometry", f"{name}: the affine holds NaN or infinite numbers; fix the header")
-    if abs(np.linalg.det(affine[:3, :3])) < 1e-6:
-        raise _refusal("bad_geometry", f"{name}: the affine is singular; fix the header")
-    return affine
 
 
 def _refusal(code: str, message: str) -> ScanError:

@@ -102,6 +102,8 @@ class VolumeRecipe(Recipe):
         spacing_mm: edge of a stored voxel.
         field_of_view: `head`: a box of fixed size in mm, centred on the head; `stretched`: the head's bounding box
             stretched to the grid, as the published pipeline does, which rescales each visit differently.
+        orientation: which placement is taken where a header has both sform and qform: `agreeing` takes the sform and
+            leaves the scan out where they are mirror images; `sform` and `qform` take that one always.
         intensity_percentiles: the first, over the whole scan, becomes 0; the second, over the foreground in the middle
             of the head, becomes 1.
         dtype: stored type of volumes, clips and images; integers hold [0, 1] scaled to their full range.
@@ -116,6 +118,7 @@ class VolumeRecipe(Recipe):
     grid: tuple[_Edge, _Edge, _Edge] = (96, 96, 96)
     spacing_mm: float = Field(default=2.0, gt=0)
     field_of_view: Literal["head", "stretched"] = "head"
+    orientation: Literal["agreeing", "sform", "qform"] = "agreeing"
     intensity_percentiles: tuple[_Percentile, _Percentile] = (0.5, 98.0)
     dtype: Literal["uint8", "uint16", "float16", "float32"] = "uint8"
     quality: Quality = Quality()
@@ -139,6 +142,8 @@ class VolumeRecipe(Recipe):
     @model_serializer(mode="wrap")
     def _without_unused(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
         surplus = {*self._unused(), *(() if self.kinds else ("kinds",))}
+        if self.orientation == "agreeing":
+            surplus.add("orientation")  # so that a recipe of earlier versions keeps its fingerprint
         return {name: value for name, value in serialise(self).items() if name not in surplus}
 
     def _unused(self) -> list[str]:
@@ -191,10 +196,16 @@ def read_toml(path: Path) -> dict[str, Any]:
         UsageError: no such file, or not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        # Editors put a byte order mark first, which TOML does not know.
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such recipe file; check the path") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{path}: not UTF-8 (byte {error.start} is 0x{error.object[error.start]:02x}; an editor's Unicode is often "
+            "UTF-16); save it as UTF-8"
+        ) from error
+    except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path}: not a TOML file: {error}") from error
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); check the path") from error

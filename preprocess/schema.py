@@ -2,13 +2,14 @@
 
 <root>/volumes.zarr/<modality>   Zarr v3, one row = one chunk = one object
 <root>/index.parquet             one record per row and modality
+<root>/reconciliation/*.json     what became of everything that was at each source
 <root>/store.json                written last: without it there is no store
 """
 
 from typing import Literal
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from preprocess.recipe import VolumeRecipe
 
@@ -17,7 +18,12 @@ INDEX_NAME = "index.parquet"
 ARRAYS_FOLDER = "volumes.zarr"
 WORK_FOLDER = ".work"
 """Records of a run under way; gone once the store is complete."""
+ACCOUNTS_FOLDER = "reconciliation"
 OUTCOME_PREFIX = "outcome."
+COHORT_COLUMN = "cohort"
+"""Stores of version 1 lack it; their scans are of one cohort without a name."""
+SCHEMA_VERSION: Literal[2] = 2
+"""2 added `cohort`: a reader that does not know it would take two people of one id for one."""
 
 _FINDING = pa.struct([("code", pa.string()), ("message", pa.string()), ("leaves_out", pa.bool_())])
 INDEX_COLUMNS: list[tuple[str, pa.DataType]] = [
@@ -37,16 +43,37 @@ INDEX_COLUMNS: list[tuple[str, pa.DataType]] = [
     ("source_bytes", pa.int64()),
     ("content_sha256", pa.string()),
     ("findings", pa.list_(_FINDING)),
+    (COHORT_COLUMN, pa.string()),
 ]
 """`spacing_mm` is the scan's own voxel size, `affine` (16 numbers, row by row) takes the stored grid to the scan's RAS+
 millimetres (both are empty for clips, images and arrays), `source_uri` is relative to the source's folder,
-`content_sha256` is of the decoded voxels. Scores follow as `outcome.<name>`, null where unknown."""
+`content_sha256` is of the decoded voxels, and a subject is one person within its `cohort` (empty where the data set has
+no name). Scores follow as `outcome.<name>`, null where unknown."""
+
+
+class SourceAccount(BaseModel):
+    """What became of everything at a source, in numbers; the file it names lists it.
+
+    Attributes:
+        name: the file, relative to the store.
+        sha256: its digest.
+        files: how many files were there, and how many of them are scans, were read, are passed over, or are others.
+        counts: entries by part of the account and by code, as `preprocess.sources.reconciliation` has them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    sha256: str
+    files: dict[str, int]
+    counts: dict[str, dict[str, int]]
 
 
 class StoreManifest(BaseModel):
     """store.json. Holds nothing that depends on when or where it was made, so that equal runs give equal bytes.
 
     Attributes:
+        schema_version: 1 for a store without names of cohorts, which stays readable.
         fingerprint: of the recipe that decided the voxels.
         num_rows: length of every array's first axis.
         arrays: shape of each modality's array; one of vectors or matrices of which no file was readable has none.
@@ -55,11 +82,12 @@ class StoreManifest(BaseModel):
         num_found: scans the source listed, of the recipe's modalities.
         num_kept: scans that are in the store.
         num_left_out: scans that are not; their findings stand in the index.
+        reconciliation: by cohort; stores of earlier versions have none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = SCHEMA_VERSION
     recipe: VolumeRecipe
     fingerprint: str
     num_rows: int
@@ -69,3 +97,4 @@ class StoreManifest(BaseModel):
     num_found: int
     num_kept: int
     num_left_out: int
+    reconciliation: dict[str, SourceAccount] = Field(default_factory=dict)

@@ -20,6 +20,7 @@ from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore
 
 from preprocess.errors import StorageError
+from preprocess.system_errors import remedy_of
 
 Options = dict[str, Any]
 
@@ -42,7 +43,11 @@ class Location:
             # Read by gcsfs when it is imported; without it every call to an emulator blocks for 60 s.
             os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
         try:
-            self.fs, self.path = fsspec.core.url_to_fs(self.uri, **self.options)
+            if "://" in self.uri:
+                self.fs, self.path = fsspec.core.url_to_fs(self.uri, **self.options)
+            else:  # fsspec would take `::` in a path for a chain of file systems
+                self.fs = LocalFileSystem(**self.options)
+                self.path = LocalFileSystem._strip_protocol(self.uri)
         except (ValueError, ImportError) as error:
             raise StorageError(
                 f"{self.uri}: {error}; use a local path, gs://, s3:// (extra s3) or memory://"
@@ -167,7 +172,8 @@ def refusals(where: str, *, missing_is_error: bool = True) -> Iterator[None]:
             f"{where}: access refused ({_one_line(error)}); check the permissions or the token"
         ) from error
     except (OSError, TimeoutError) as error:
-        raise StorageError(f"{where}: {_one_line(error)}; check the path, the network and the permissions") from error
+        remedy = remedy_of(error) or "check the path, the network and the permissions"
+        raise StorageError(f"{where}: {_one_line(error)}; {remedy}") from error
     except Exception as error:
         # gcsfs, aiohttp and google-auth have error trees of their own; importing them here would slow every start.
         if type(error).__module__.split(".")[0] not in {"gcsfs", "aiohttp", "google", "botocore", "s3fs", "requests"}:

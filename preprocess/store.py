@@ -1,6 +1,7 @@
 """A finished store, opened for reading: manifest, index, and single rows checked against both."""
 
 import hashlib
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from preprocess import index as indexing
 from preprocess.chunks import RowLayout, read_layout
 from preprocess.errors import StoreError
 from preprocess.index import IndexRecord
-from preprocess.schema import INDEX_NAME, STORE_NAME, StoreManifest
+from preprocess.schema import INDEX_NAME, SCHEMA_VERSION, STORE_NAME, StoreManifest
 from preprocess.storage import Location, Options, refusals
 
 _VERIFY_THREADS = 16
@@ -131,8 +132,9 @@ class Fault:
 def verify_rows(store: Store) -> Iterator[Fault | None]:
     """Re-read every row the index says is present, in order; yields its fault, or None when it is whole."""
     present = [record for record in store.records if record.present]
+    name = indexing.naming(store.records)
     with ThreadPoolExecutor(_VERIFY_THREADS) as pool:
-        yield from pool.map(lambda record: _verify_row(store, record), present)
+        yield from pool.map(lambda record: _verify_row(store, record, name(record)), present)
 
 
 def content_digest(voxels: np.ndarray) -> str:
@@ -150,12 +152,28 @@ def read_manifest(location: Location, name: str = STORE_NAME) -> StoreManifest |
         text = location.read(name)
     except FileNotFoundError:
         return None
+    version = _schema_version(text)
+    if version > SCHEMA_VERSION:
+        raise StoreError(
+            f"{location.uri}/{name}: schema version {version} is of a newer interscan, this one reads up to "
+            f"{SCHEMA_VERSION}; upgrade interscan"
+        )
     try:
         return StoreManifest.model_validate_json(text)
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"]) or "the file"
         raise StoreError(f"{location.uri}/{name}: {where}: {fault['msg']}; written by another version?") from error
+
+
+def _schema_version(text: bytes) -> int:
+    """What the file says; 0 where it does not."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return 0
+    version = found.get("schema_version") if isinstance(found, dict) else None
+    return version if isinstance(version, int) else 0
 
 
 def _read_index(location: Location, manifest: StoreManifest) -> pa.Table:
@@ -172,14 +190,14 @@ def _read_index(location: Location, manifest: StoreManifest) -> pa.Table:
     return indexing.from_bytes(data)
 
 
-def _verify_row(store: Store, record: IndexRecord) -> Fault | None:
+def _verify_row(store: Store, record: IndexRecord, name: str) -> Fault | None:
     try:
         found = content_digest(store.read(record.row, record.modality))
     except StoreError as error:
-        return Fault(record.row, record.modality, record.name, str(error))
+        return Fault(record.row, record.modality, name, str(error))
     if found != record.content_sha256:
         reason = (
             f"row {record.row} of {record.modality}: voxels have SHA-256 {found[:12]}, not {record.content_sha256[:12]}"
         )
-        return Fault(record.row, record.modality, record.name, reason)
+        return Fault(record.row, record.modality, name, reason)
     return None

@@ -82,11 +82,13 @@ class Image:
         voxels_XYZ: float32 in real units (slope and intercept applied); 3D once quality has passed.
         affine: voxel index to RAS+ millimetres.
         dtype: the dtype on disk.
+        findings: remarks on the header; none of them leaves the scan out.
     """
 
     voxels_XYZ: FloatArray
     affine: Affine
     dtype: str
+    findings: tuple[Finding, ...] = ()
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:

@@ -15,12 +15,13 @@ from zarr.abc.store import Store as ZarrStore
 
 from preprocess import index as indexing
 from preprocess.chunks import row_codecs
+from preprocess.equal_content import with_findings
 from preprocess.errors import StoreError
 from preprocess.forms import COLUMNS_ATTRIBUTE, ArrayForm, stored_form
 from preprocess.index import IndexRecord
 from preprocess.kinds import axes_of
 from preprocess.recipe import VolumeRecipe
-from preprocess.schema import ARRAYS_FOLDER, INDEX_NAME, STORE_NAME, WORK_FOLDER, StoreManifest
+from preprocess.schema import ARRAYS_FOLDER, INDEX_NAME, STORE_NAME, WORK_FOLDER, SourceAccount, StoreManifest
 from preprocess.storage import Location, refusals
 from preprocess.store import read_manifest
 from preprocess.transforms import unit_scale
@@ -31,6 +32,7 @@ _STAGED_NAME = f"{WORK_FOLDER}/{STORE_NAME}"
 Rows = zarr.Array[Any]
 """One modality's array, written row by row."""
 _NO_FORMS: Mapping[str, ArrayForm] = MappingProxyType({})
+_NO_ACCOUNTS: Mapping[str, SourceAccount] = MappingProxyType({})
 
 
 def prepare_arrays(
@@ -116,23 +118,32 @@ def write_row(array: Rows, uri: str, row: int, values: np.ndarray) -> None:
         array[row] = values
 
 
-def commit(location: Location, recipe: VolumeRecipe, records: Sequence[IndexRecord]) -> StoreManifest:
-    """Make the rows a store: stage store.json, put the index, put store.json, drop the work folder."""
+def commit(
+    location: Location,
+    recipe: VolumeRecipe,
+    records: Sequence[IndexRecord],
+    reconciliation: Mapping[str, SourceAccount] = _NO_ACCOUNTS,
+) -> StoreManifest:
+    """Make the rows a store: stage store.json, put the index, put store.json, drop the work folder.
+
+    Scans of equal content are named in their findings, over all rows: see `preprocess.equal_content`.
+    """
     _sweep(location)
     num_rows = 1 + max(record.row for record in records)
-    table = indexing.to_bytes(indexing.to_table(records))
-    shapes = _row_shapes(location, recipe, records)
+    shapes = {name: (num_rows, *shape) for name, shape in _row_shapes(location, recipe, records).items()}
+    table = indexing.to_bytes(indexing.to_table(with_findings(records, shapes)))
     num_kept = sum(record.present for record in records)
     manifest = StoreManifest(
         recipe=recipe,
         fingerprint=recipe.fingerprint(),
         num_rows=num_rows,
-        arrays={modality: (num_rows, *shape) for modality, shape in shapes.items()},
+        arrays=shapes,
         index_sha256=hashlib.sha256(table).hexdigest(),
         outcomes=tuple(sorted({name for record in records for name in record.outcomes})),
         num_found=len(records),
         num_kept=num_kept,
         num_left_out=len(records) - num_kept,
+        reconciliation=dict(reconciliation),
     )
     text = _to_json(manifest)
     location.write(_STAGED_NAME, text)

@@ -1,144 +1,184 @@
-"""BIDS folders: scans from file names, days and scores from sessions.tsv, scans.tsv and participants.tsv."""
+"""BIDS folders: which files are scans, and why each other image there is not; identity from the whole path.
+
+Facts about the scans come from `bids_tables`. What a path says twice must agree: a file of one subject in the folder of
+another is left out, since nothing tells which of them it shows.
+"""
 
 import json
-import re
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from preprocess.file_types import has_ending, without_ending
-from preprocess.sources import tables
-from preprocess.sources.listing import Listing, read_text
+from preprocess.file_types import has_ending
+from preprocess.sources.bids_tables import BidsTables, Found, read_facts, sidecar_scanner
+from preprocess.sources.files import Files
+from preprocess.sources.listing import (
+    Listing,
+    TextError,
+    add_unlisted,
+    looks_like_scan,
+    pass_over_unread,
+    read_text,
+    set_aside,
+)
+from preprocess.sources.names import BidsName, is_oasis_day_slip, nearest, read_bids_name, readable, suffix_of
+from preprocess.sources.sentinels import Choice
 from preprocess.storage import Location
 from preprocess.types import Kind, Scan
 
-_ENTITY = re.compile(r"([a-z]+)-([A-Za-z0-9]+)")
-_Rows = dict[str, dict[str, str]]
+DESCRIPTION = "dataset_description.json"
 
 
 def list_bids(
-    source: Location, sizes: Mapping[str, int], modalities: Sequence[str], kinds: Mapping[str, Kind]
+    source: Location, files: Files, modalities: Sequence[str], kinds: Mapping[str, Kind], choice: Choice
 ) -> Listing:
     """List the scans of a BIDS folder.
 
     Args:
         source: the folder.
-        sizes: its files with their sizes in bytes.
+        files: what lies in it.
         modalities: BIDS suffixes to keep.
         kinds: of the modalities that are no volumes; their files have other endings.
+        choice: what the user says about codes for missing scores.
     """
     listing = Listing(source)
-    by_subject: dict[str, list[str]] = defaultdict(list)
-    scan_tables: dict[str, list[str]] = defaultdict(list)
-    for name in sizes:
-        if not (name.startswith("sub-") and "/" in name):
+    add_unlisted(listing, files, modalities, kinds)
+    found: list[Found] = []
+    tables = BidsTables()
+    for name in files.sizes:
+        if name == DESCRIPTION:
+            listing.cohort = _data_set_name(source, listing)
+        elif set_aside(listing, name, set(kinds.values())) or tables.take(name, listing.account):
             continue
-        if name.endswith("_scans.tsv"):
-            scan_tables[name.split("/")[0]].append(name)
-            continue
-        suffix = suffix_of(name)
-        if suffix in modalities and has_ending(name, kinds.get(suffix, "volume"), is_named=True):
-            by_subject[name.split("/")[0]].append(name)
-        elif suffix not in modalities and has_ending(name, "volume"):
-            listing.other_modalities.add(suffix)
-    participants = _keyed(source, "participants.tsv", "participant_id", sizes, listing.notes)
-    for subject_id, names in by_subject.items():
-        person = participants.get(subject_id, {})
-        scan_rows = _scan_rows(source, scan_tables[subject_id], listing.notes)
-        listing.scans.extend(_list_subject(source, subject_id, names, person, scan_rows, sizes, listing.notes))
+        elif name.startswith("sub-") and "/" in name:
+            _sort_file(listing, name, modalities, kinds, found)
+        else:
+            _sort_outside(listing, name, modalities, kinds)
+    facts = read_facts(source, tables, found, files.sizes, modalities, listing.account, choice)
+    for one in found:
+        cells = facts.scans.get(one.name, {})
+        session = (one.path.subject_id, one.path.session_id)
+        scan = Scan(
+            subject_id=one.path.subject_id,
+            session_id=one.path.session_id,
+            run=one.path.run,
+            modality=one.path.suffix,
+            day=facts.days.get(session),
+            uri=listing.uri_of(one.name),
+            site=facts.sites.get(one.path.subject_id, ""),
+            scanner=cells.get("scanner")
+            or facts.scanners.get(session, "")
+            or sidecar_scanner(source, one.name, files.sizes, listing.account),
+            outcomes={**facts.personal.get(one.path.subject_id, {}), **facts.scores.get(session, {})},
+        )
+        listing.scans.append((scan, one.name, files.sizes[one.name]))
+    # A sidecar is only opened where no table names the scanner; one that was not is a file beside the others.
+    listing.account.others = [name for name in listing.account.others if name not in listing.account.read]
     return listing
 
 
-def _list_subject(
-    source: Location,
-    subject_id: str,
-    names: Sequence[str],
-    person: Mapping[str, str],
-    scan_rows: _Rows,
-    sizes: Mapping[str, int],
-    notes: list[str],
-) -> list[tuple[Scan, str, int]]:
-    sessions = _keyed(source, f"{subject_id}/{subject_id}_sessions.tsv", "session_id", sizes, notes)
-    dated = [(session_id, row) for session_id, row in sessions.items()]
-    session_ids = {name: _session_id(name) for name in names}
-    # The session's own table first; where it is silent, the acquisition time of its scans.
-    from_scans = [(session_ids[name], scan_rows[name]) for name in names if name in scan_rows]
-    days = tables.days([*dated, *from_scans], where=f"{subject_id}_", notes=notes)
-    personal = tables.outcomes(person, where=subject_id, notes=notes)
-    scores = {
-        session_id: tables.outcomes(row, where=f"{subject_id}_{session_id}", notes=notes)
-        for session_id, row in sessions.items()
-    }
-    found = []
-    for name in names:
-        session_id = session_ids[name]
-        row = scan_rows.get(name, {})
-        scan = Scan(
-            subject_id=subject_id,
-            session_id=session_id,
-            run=_run(name),
-            modality=suffix_of(name),
-            day=days.get(session_id),
-            uri=source.key(name) if source.is_local else f"{source.uri}/{name}",
-            site=person.get("site", ""),
-            scanner=row.get("scanner")
-            or sessions.get(session_id, {}).get("scanner")
-            or _sidecar_scanner(source, name, sizes),
-            outcomes={**personal, **scores.get(session_id, {})},
+def _sort_file(
+    listing: Listing, name: str, modalities: Sequence[str], kinds: Mapping[str, Kind], found: list[Found]
+) -> None:
+    """A file of a subject: a scan, or passed over with the reason."""
+    account = listing.account
+    path = read_bids_name(name)
+    kind = kinds.get(path.suffix, "volume")
+    wanted = nearest(path.suffix, modalities)
+    is_wanted = path.suffix.partition(".")[0] in modalities  # of T1w.mgz, too
+    if wanted and has_ending(name, kinds.get(wanted, "volume"), is_named=True):
+        if path.derived or any(part in path.run for part in ("part-phase", "part-imag", "part-real")):
+            why = f"{path.derived or path.run} says that it is not the scan itself"
+            account.pass_over("derived", name, why)
+        elif wanted != path.suffix:
+            why = f"the suffix {path.suffix} is not {wanted}; rename the file, or give --modality {path.suffix}"
+            account.pass_over("suffix_case", name, why, leaves_out=True)
+            listing.other_modalities.add(path.suffix)
+        elif len(path.subjects) > 1:
+            who = " and ".join(path.subjects)
+            why = f"the path names two subjects, {who}; rename the file after the person it shows"
+            account.pass_over("two_subjects", name, why, leaves_out=True)
+        elif len(path.sessions) > 1 and not is_oasis_day_slip(path):
+            when = " and ".join(path.sessions)
+            why = f"the path names two sessions, {when}; rename the file after the session it is from"
+            account.pass_over("two_sessions", name, why, leaves_out=True)
+        else:
+            _say_spelling(listing, name, path)
+            found.append(Found(name, path))
+    elif has_ending(name, "volume"):
+        if path.derived:
+            account.pass_over("derived", name, f"{path.derived} says that it was made from a scan")
+        else:
+            listing.other_modalities.add(path.suffix)
+            account.pass_over("other_modality", name, f"{path.suffix} was not asked for; give --modality to add it")
+    elif not pass_over_unread(
+        listing, name, kind, wanted or modalities[0], leaves_out=is_wanted and not _is_half(name)
+    ):
+        account.others.append(name)
+
+
+def _is_half(name: str) -> bool:
+    """Whether the file is the header of a pair: its voxels lie beside it, and one scan is lost, not two."""
+    return name.lower().removesuffix(".gz").endswith((".hdr", ".head", ".par", ".mhd", ".nhdr"))
+
+
+def _say_spelling(listing: Listing, name: str, path: BidsName) -> None:
+    if path.misspelt:
+        message = f"{name}: {path.misspelt} is read as {path.session_id or path.subject_id}; rename it for other tools"
+        if path.misspelt.lower().startswith("sub"):
+            message = f"{name}: {path.misspelt} is read as {path.subject_id}; rename it for other tools"
+        listing.account.add("name_misspelt", name, message)
+    if path.illegal:
+        message = f"{name}: label {path.illegal!r} holds more than letters, digits and +; read as it stands"
+        listing.account.add("label_grammar", name, message)
+    if len(path.sessions) > 1:
+        message = (
+            f"{name}: the folder says {path.sessions[0]}, the file {path.session_id}; the file is believed (an old "
+            "OASIS-3 script garbled folders): fetch it again"
         )
-        found.append((scan, name, sizes[name]))
-    return found
+        listing.account.add("folder_day_disagrees", name, message)
 
 
-def _keyed(source: Location, name: str, key: str, sizes: Mapping[str, int], notes: list[str]) -> _Rows:
-    rows = _table(source, name, notes) if name in sizes else []
-    return {row[key]: row for row in rows if row.get(key)}
+def _sort_outside(listing: Listing, name: str, modalities: Sequence[str], kinds: Mapping[str, Kind]) -> None:
+    """A file that lies in no subject's folder."""
+    if not looks_like_scan(name, set(kinds.values())):
+        listing.account.others.append(name)
+        return
+    if not has_ending(name, "volume") and pass_over_unread(listing, name, "volume", modalities[0]):
+        return
+    suffix = suffix_of(name)
+    top = name.split("/")[0]
+    is_subject = top.lower().startswith(("sub-", "sub_"))
+    if "/" in name and is_subject:
+        why = f"folders of subjects are called sub-*, this one {top}; rename it to sub-{top[4:]}"
+    elif is_subject:
+        why = f"lies beside the folders of the subjects; move it to {suffix_folder(name)}"
+    else:
+        why = "lies outside the folders sub-* of the subjects; move it there if it is a scan"
+    listing.account.pass_over("outside_subjects", name, why, leaves_out=is_subject and suffix in modalities)
 
 
-def _scan_rows(source: Location, names: Sequence[str], notes: list[str]) -> _Rows:
-    """Rows of all scans.tsv of a subject, by the scan's name relative to the data set."""
-    rows = {}
-    for name in names:
-        folder = name.rpartition("/")[0]
-        for row in _table(source, name, notes):
-            rows[f"{folder}/{row.get('filename', '')}"] = row
-    return rows
+def suffix_folder(name: str) -> str:
+    """Where a file at the top of a data set belongs, for example `sub-01/ses-02/anat`."""
+    path = read_bids_name(f"{name.split('_')[0]}/{name}")
+    return "/".join(part for part in (path.subject_id, path.session_id, "anat") if part)
 
 
-def _table(source: Location, name: str, notes: list[str]) -> list[dict[str, str]]:
-    text = read_text(source, name)
-    if text is None:
-        notes.append(f"{name}: not UTF-8 text and passed over; save the table as UTF-8")
-        return []
-    return tables.read_rows(text, "\t")
-
-
-def _sidecar_scanner(source: Location, name: str, sizes: Mapping[str, int]) -> str:
-    """Maker and model from the scan's JSON sidecar; empty where there is none."""
-    sidecar = f"{name.removesuffix(name.rpartition('/')[2])}{without_ending(name)}.json"
-    text = read_text(source, sidecar) if sidecar in sizes else None
+def _data_set_name(source: Location, listing: Listing) -> str:
+    """The data set's own name from its description, blanks made single; empty where there is none."""
+    account = listing.account
     try:
-        fields = json.loads(text) if text else {}
-    except json.JSONDecodeError:
+        fields = json.loads(read_text(source, DESCRIPTION))
+    except TextError as error:
+        account.pass_over("table_unreadable", DESCRIPTION, str(error))
         return ""
-    if not isinstance(fields, dict):
+    except (json.JSONDecodeError, RecursionError) as error:
+        account.read.add(DESCRIPTION)
+        message = f"{DESCRIPTION}: not JSON ({error}), so the data set has no name; mend it, or give --cohort"
+        account.add("description_unreadable", DESCRIPTION, message)
         return ""
-    return " ".join(str(fields[key]) for key in ("Manufacturer", "ManufacturersModelName") if fields.get(key))
-
-
-def suffix_of(name: str) -> str:
-    """The BIDS suffix of a file name: what stands behind its last underscore."""
-    return without_ending(name).rpartition("_")[2]
-
-
-def _session_id(name: str) -> str:
-    """From the file name, or else from the session's folder; empty where there are no sessions."""
-    found = dict(_ENTITY.findall(without_ending(name)))
-    if "ses" in found:
-        return f"ses-{found['ses']}"
-    return next((folder for folder in name.split("/")[1:-1] if folder.startswith("ses-")), "")
-
-
-def _run(name: str) -> str:
-    """What tells two scans of one session and suffix apart: every entity but subject and session."""
-    entities = without_ending(name).split("_")[:-1]
-    return "_".join(entity for entity in entities if not entity.startswith(("sub-", "ses-")))
+    account.read.add(DESCRIPTION)
+    name = fields.get("Name", "") if isinstance(fields, dict) else None
+    if not isinstance(name, str):
+        message = f"{DESCRIPTION}: its Name is no text, so the data set has no name; mend it, or give --cohort"
+        account.add("description_unreadable", DESCRIPTION, message)
+        return ""
+    return readable(" ".join(name.split()))

@@ -1,75 +1,133 @@
 """Looks at a source and picks the way to list it: BIDS folder, plain folder, or table."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
 from preprocess.errors import UsageError
 from preprocess.file_types import READ_BY, has_ending
-from preprocess.sources.bids import list_bids, suffix_of
-from preprocess.sources.listing import Listing, file_sizes
-from preprocess.sources.nifti import list_folder, list_table
+from preprocess.sources.bids import DESCRIPTION, list_bids
+from preprocess.sources.files import Files, list_files
+from preprocess.sources.folder import list_folder
+from preprocess.sources.layouts import refuse_misplaced
+from preprocess.sources.listing import ASIDE, Listing, leave_out_twins
+from preprocess.sources.names import readable, suffix_of
+from preprocess.sources.reconciliation import CODES
+from preprocess.sources.scan_table import list_table
+from preprocess.sources.sentinels import Choice
 from preprocess.storage import Location
-from preprocess.types import Kind
+from preprocess.types import Kind, Scan
 
 _ALL_VOLUMES: Mapping[str, Kind] = MappingProxyType({})
+_NO_CHOICE = Choice()
 
 
-def list_scans(source_uri: str, modalities: Sequence[str], *, kinds: Mapping[str, Kind] = _ALL_VOLUMES) -> Listing:
+def list_scans(
+    source_uri: str,
+    modalities: Sequence[str],
+    *,
+    kinds: Mapping[str, Kind] = _ALL_VOLUMES,
+    cohort: str | None = None,
+    choice: Choice = _NO_CHOICE,
+) -> Listing:
     """List the scans of a source.
 
     Args:
-        source_uri: BIDS folder, plain folder of files of one modality, or CSV/TSV table; path or URL.
+        source_uri: BIDS folder, plain folder of files, or CSV/TSV table; path or URL.
         modalities: BIDS suffixes to keep.
         kinds: of the modalities that are no volumes; in folders, files are told by the endings of their kind.
+        cohort: name within which subjects are unique; the data set's own name when None.
+        choice: what the user says about codes for missing scores.
 
     Raises:
-        UsageError: nothing there, a table without the columns it needs, or two files for the same scan.
+        UsageError: nothing there, a folder whose layout is not understood, a table without the columns it needs, or
+            no file that can be told from another one of the same row.
         StorageError: the bucket refuses.
     """
     source = Location(source_uri)
     if source_uri.lower().endswith((".csv", ".tsv")):
-        return list_table(source_uri, modalities)
-    sizes = file_sizes(source)
-    if not sizes:
+        listing = list_table(source_uri, modalities, choice, kinds)
+    else:
+        listing = _list_folder(source, source_uri, modalities, kinds, choice)
+    name = listing.cohort if cohort is None else " ".join(cohort.split())
+    listing.cohort = name
+    listing.cohort_given = cohort is not None
+    listing.scans = [_named(listing, replace(scan, cohort=name), file, size) for scan, file, size in listing.scans]
+    listing.names = frozenset(readable(file) for file in listing.names)
+    return listing
+
+
+def _named(listing: Listing, scan: Scan, file: str, size: int) -> tuple[Scan, str, int]:
+    """A scan as the store can hold it: only where its file lies may be no UTF-8."""
+    if readable(file) == file:
+        return scan, file, size
+    message = f"{file}: the name is no UTF-8 text; stored as it is written here, rename the file for other tools"
+    listing.account.add("name_not_text", file, message)
+    spelt = replace(
+        scan,
+        subject_id=readable(scan.subject_id),
+        session_id=readable(scan.session_id),
+        run=readable(scan.run),
+    )
+    return spelt, readable(file), size
+
+
+def _list_folder(
+    source: Location, source_uri: str, modalities: Sequence[str], kinds: Mapping[str, Kind], choice: Choice
+) -> Listing:
+    files = list_files(source)
+    if not files.sizes and not files.unlisted:
         raise UsageError(
             f"{source_uri}: no such folder, or an empty one; give a BIDS folder, a folder of NIfTI files or a table"
         )
     first = kinds.get(modalities[0], "volume")
-    if _is_bids(sizes, modalities, first):
-        listing = list_bids(source, sizes, modalities, kinds)
+    if not any(name.startswith("sub-") and "/" in name for name in (*files.sizes, *_names(files))):
+        scans = (name for name in files.sizes if has_ending(name, first) and not _is_aside(name))
+        refuse_misplaced(source.uri, scans)
+    if _is_bids(files, modalities, first):
+        listing = list_bids(source, files, modalities, kinds, choice)
     else:
-        listing = list_folder(source, sizes, modalities, first)
+        listing = list_folder(source, files, modalities, kinds)
         if not listing.scans:
-            listing.notes += _other_kinds(sizes, modalities[0], first)
-    _refuse_twins(listing)
+            _say_other_kinds(listing, files.sizes, modalities[0], first)
+    leave_out_twins(listing)
+    listing.account.num_scan_files = len(listing.scans)
+    listing.names = frozenset((*files.sizes, *_names(files)))
+    if not listing.scans:
+        passed_over = listing.account.counts().get("passed_over", {})
+        told = {"other_modality", "unread_format", "suffix_case"}  # these are there by name already
+        listing.other_modalities |= {
+            f"{count} {CODES[code][1]}" for code, count in passed_over.items() if code not in told
+        }
+    left_out = listing.account.left_out
+    if not listing.scans and left_out:
+        more = f" (and {len(left_out) - 1} more left out)" if len(left_out) > 1 else ""
+        raise UsageError(f"{source.uri}: no scan is left: {left_out[0].message}{more}")
     return listing
 
 
-def _is_bids(sizes: Mapping[str, int], modalities: Sequence[str], first: Kind) -> bool:
+def _names(files: Files) -> list[str]:
+    return [one.name for one in files.unlisted]
+
+
+def _is_aside(name: str) -> bool:
+    """Whether a file is hidden, or lies in a folder of a data set that holds no scans of its own."""
+    parts = name.split("/")
+    return any(part.startswith(".") for part in parts) or bool({part.lower() for part in parts[:-1]} & ASIDE.keys())
+
+
+def _is_bids(files: Files, modalities: Sequence[str], first: Kind) -> bool:
     """Whether a folder follows BIDS; without its description file, clips and the like must carry BIDS suffixes too."""
-    named = [name for name in sizes if name.startswith("sub-") and "/" in name]
-    if "dataset_description.json" in sizes or first == "volume":
-        return "dataset_description.json" in sizes or bool(named)
+    named = [name for name in (*files.sizes, *_names(files)) if name.startswith("sub-") and "/" in name]
+    if DESCRIPTION in files.sizes or first == "volume":
+        return DESCRIPTION in files.sizes or bool(named)
     return any(suffix_of(name) in modalities for name in named)
 
 
-def _other_kinds(sizes: Mapping[str, int], modality: str, kind: Kind) -> list[str]:
+def _say_other_kinds(listing: Listing, sizes: Mapping[str, int], modality: str, kind: Kind) -> None:
     """What a plain folder without any file of the kind that was asked for holds instead."""
     counts = {other: sum(has_ending(name, other) for name in sizes) for other in READ_BY if other != kind}
-    return [
-        f'{count} files there could be {other}s; if they are, set kinds.{modality} = "{other}"'
-        for other, count in counts.items()
-        if count
-    ]
-
-
-def _refuse_twins(listing: Listing) -> None:
-    """Two files of one subject, session, run and modality would claim the same row."""
-    seen: dict[tuple[str, ...], str] = {}
-    for scan, name, _ in listing.scans:
-        twin = seen.setdefault((*scan.visit, scan.modality), name)
-        if twin != name:
-            raise UsageError(
-                f"{listing.root.uri}: {twin} and {name} are both {scan.name}; "
-                "keep one, or tell them apart by run-1 and run-2"
-            )
+    for other, count in counts.items():
+        if count:
+            message = f'{count} files there could be {other}s; if they are, set kinds.{modality} = "{other}"'
+            listing.account.add("kind_unset", other, message)

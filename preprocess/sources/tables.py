@@ -1,106 +1,159 @@
-"""Clinical tables as they come: TSV and CSV cells to numbers, with a note for each cell that is not one."""
+"""Clinical tables as they come: text to rows of cells, with a remark for everything that cannot be taken as it stands.
+
+Tab-separated files follow BIDS and are not quoted: a lone quote mark is a character. Comma-separated files are quoted
+as RFC 4180 says. Rows keep the number of their line.
+"""
 
 import csv
 import io
-import math
-from collections.abc import Iterable, Mapping
-from datetime import datetime
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
-MISSING = {"", "n/a", "na", "nan", "none", "null", ".", "-"}
-_SENTINELS = {-99.0, -999.0, -9999.0, -4.0}
-"""Codes for `not known`: -99 and its kin are common, -4 is ADNI's. No outcome score of this field is negative."""
-_PLAIN_COLUMNS = {
-    "participant_id",
-    "session_id",
-    "subject_id",
-    "path",
-    "run",
-    "modality",
-    "filename",
-    "scanner",
-    "site",
-}
+from preprocess.sources.reconciliation import Reconciliation
+
+MISSING = frozenset(
+    {"", "n/a", "#n/a", "na", "n.a.", "nan", "none", "null", ".", "-", "--", "?", "unknown", "missing", "<na>", "nd"}
+)
 DAY_COLUMNS = ("day", "days_since_first", "days_since_baseline", "days")
 TIME_COLUMNS = ("acq_time", "acquisition_time", "acquisition_date", "date")
+NAME_COLUMNS = frozenset(
+    {"participant_id", "session_id", "subject_id", "path", "run", "modality", "filename", "scanner", "site"}
+)
+KNOWN_COLUMNS = NAME_COLUMNS | {*DAY_COLUMNS, *TIME_COLUMNS}
+"""Headings with a meaning of their own, found in any case and with spaces; every other one may be a score."""
 
 
-def read_rows(text: str, delimiter: str) -> list[dict[str, str]]:
-    """Rows of a table with a heading line; cells stripped, surplus cells dropped."""
+class _Tabs(csv.excel_tab):
+    """Tab-separated values as BIDS has them: a quote mark is a character like any other."""
+
+    quoting = csv.QUOTE_NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a table: its number in the file, and its cells by heading."""
+
+    line: int
+    cells: dict[str, str]
+
+    def get(self, column: str) -> str:
+        """The cell, or an empty text where there is no such column."""
+        return self.cells.get(column, "")
+
+
+@dataclass(slots=True)
+class Table:
+    """A table that was read.
+
+    Attributes:
+        name: what messages call it.
+        columns: its headings, as they are used.
+        rows: its lines.
+        torn: lines with more cells than headings: which cell belongs where is not known.
+    """
+
+    name: str
+    columns: tuple[str, ...] = ()
+    rows: list[Row] = field(default_factory=list)
+    torn: list[int] = field(default_factory=list)
+
+
+class TableError(ValueError):
+    """The text is no table; the message says why and what to do."""
+
+
+def read_table(name: str, text: str, account: Reconciliation, *, loses_scans: bool = False) -> Table:
+    """Read a table with a heading line.
+
+    Args:
+        name: its file name; one that ends in `.csv` is comma-separated, every other one tab-separated.
+        text: its content.
+        account: gets a remark for each heading or line that is not used as it stands.
+        loses_scans: whether a line names a scan, which is left out with it.
+
+    Raises:
+        TableError: no table can be made of the text.
+    """
+    if "\0" in text.lstrip().partition("\n")[0]:
+        raise TableError("holds NUL bytes, so it is not UTF-8 text; save the table as UTF-8")
+    lines = _lines(name, text)
+    first = next(lines, None)
+    if first is None:
+        return Table(name)
+    places = _headings(name, first[1], account)
+    table = Table(name, tuple(places))
+    num_headings = len(first[1])
+    for line, cells in lines:
+        if not any(cells):
+            continue
+        if any(cells[num_headings:]):
+            table.torn.append(line)
+            shown = _short(" ".join(cells[num_headings:]))
+            message = (
+                f"{name} line {line}: {len(cells)} cells under {num_headings} headings ({shown!r} is too much); the "
+                "line is not used: write numbers with a point, or put quotes around a cell with a comma"
+            )
+            account.add("surplus_cells", f"{name} line {line}", message, leaves_out=loses_scans)
+            continue
+        if len(cells) < num_headings:
+            message = f"{name} line {line}: {len(cells)} cells under {num_headings} headings; the rest is read as empty"
+            account.add("row_short", f"{name} line {line}", message)
+        padded = [*cells, *[""] * (num_headings - len(cells))]
+        table.rows.append(Row(line, {column: padded[place] for column, place in places.items()}))
+    _say_unheaded(name, first[1], text, account)
+    return table
+
+
+def _lines(name: str, text: str) -> Iterator[tuple[int, list[str]]]:
+    """Line number and stripped cells of each line; a quoted cell of a CSV file may run over several lines."""
     # newline=None: old Mac line ends (\r alone) are ends too.
-    reader = csv.DictReader(io.StringIO(text, newline=None), delimiter=delimiter)
-    return [{key.strip(): (value or "").strip() for key, value in row.items() if key} for row in reader]
-
-
-def number(cell: str) -> float | None:
-    """The cell as a number; None where it says missing, holds a sentinel such as -99, or is no finite number."""
-    if cell.lower() in MISSING:
-        return None
-    try:
-        value = float(cell)
-    except ValueError:
-        return None
-    return None if not math.isfinite(value) or value in _SENTINELS else value
-
-
-def outcomes(row: Mapping[str, str], *, where: str, notes: list[str]) -> dict[str, float]:
-    """All numeric columns of a row that are neither names nor days; cells that should be numbers but are not are noted.
-
-    Args:
-        row: cells by column.
-        where: what notes call the row.
-        notes: appended to.
-    """
-    scores = {}
-    for column, cell in row.items():
-        if column in _PLAIN_COLUMNS or column in DAY_COLUMNS or column in TIME_COLUMNS:
-            continue
-        value = number(cell)
-        if value is not None:
-            scores[column] = value
-        elif cell.lower() not in MISSING and any(char.isdigit() for char in cell) and not cell[0].isalpha():
-            notes.append(f"{where}: {column} {cell!r} is not a score and is left empty; correct the table")
-    return scores
-
-
-def days(rows: Iterable[tuple[str, Mapping[str, str]]], *, where: str = "", notes: list[str]) -> dict[str, float]:
-    """Acquisition days by key: as written, or counted from dates.
-
-    Where the table writes days for some visits and only dates for others, the dates are counted from a visit that has
-    both; without such a visit they stay unknown, since nothing says on which day the first date lies.
-
-    Args:
-        rows: key and cells of all rows of one subject; of several rows with one key the first that says anything wins.
-        where: put in front of the key in notes.
-        notes: appended to.
-    """
-    known: dict[str, float] = {}
-    dates: dict[str, datetime] = {}
-    for key, row in rows:
-        written = next((value for column in DAY_COLUMNS if (value := number(row.get(column, ""))) is not None), None)
-        if written is not None:
-            known.setdefault(key, written)
-        date = _date(row, f"{where}{key}", notes)
-        if date is not None:
-            dates.setdefault(key, date)
-    waiting = [key for key in dates if key not in known]
-    if not waiting:
-        return known
-    anchor = next((key for key in dates if key in known), None)
-    if anchor is None and known:
-        notes.append(f"{where}{waiting[0]}: a date, but other visits have days; write days for all, or both for one")
-        return known
-    zero, zero_day = (dates[anchor], known[anchor]) if anchor is not None else (min(dates.values()), 0.0)
-    return {**{key: zero_day + (dates[key].date() - zero.date()).days for key in waiting}, **known}
-
-
-def _date(row: Mapping[str, str], where: str, notes: list[str]) -> datetime | None:
-    for column in TIME_COLUMNS:
-        cell = row.get(column, "")
-        if cell.lower() in MISSING:
-            continue
+    source = io.StringIO(text, newline=None)
+    reader = csv.reader(source, csv.excel if name.lower().endswith(".csv") else _Tabs, strict=True)
+    while True:
+        begun = reader.line_num + 1
         try:
-            return datetime.fromisoformat(cell).replace(tzinfo=None)
-        except ValueError:
-            notes.append(f"{where}: {column} {cell!r} is not an ISO date; write YYYY-MM-DD")
-            return None
-    return None
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            message = f"line {begun} cannot be read ({error}); close its quote marks, or save the table again"
+            raise TableError(message) from error
+        yield begun, [_bare(cell) for cell in cells]
+
+
+def _bare(cell: str) -> str:
+    """The cell without blanks around it, and without the quotes that spreadsheets put around cells of a TSV file."""
+    cell = cell.strip()
+    return cell[1:-1].strip() if len(cell) > 1 and cell[0] == cell[-1] == '"' else cell
+
+
+def _headings(name: str, cells: list[str], account: Reconciliation) -> dict[str, int]:
+    """Where each column stands: known ones under their own name, however they are spelt."""
+    places: dict[str, int] = {}
+    for place, heading in enumerate(cells):
+        plain = "_".join(heading.lower().replace("-", " ").split())
+        column = plain if plain in KNOWN_COLUMNS else heading
+        if not column:
+            continue
+        if column in places:
+            where = f"{name} column {place + 1}"
+            message = f"{where}: {heading!r} is a heading given twice; the first is used, rename or remove this one"
+            account.add("heading_repeated", where, message)
+            continue
+        places[column] = place
+    return places
+
+
+def _say_unheaded(name: str, headings: list[str], text: str, account: Reconciliation) -> None:
+    """A column without a heading is not used; tabs at the ends of lines make empty ones, which are not worth a word."""
+    unheaded = [place for place, heading in enumerate(headings) if not heading]
+    if not unheaded:
+        return
+    filled = {place for _, cells in _lines(name, text) for place in unheaded if place < len(cells) and cells[place]}
+    for place in sorted(filled):
+        where = f"{name} column {place + 1}"
+        account.add("heading_empty", where, f"{where}: no heading, so the column is not used; give it one")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:37]}..."

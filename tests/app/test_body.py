@@ -1,5 +1,8 @@
 """What a request's body may be, over HTTP."""
 
+import errno
+import os
+
 import pytest
 
 from tests.support.heads import head_nifti
@@ -100,3 +103,14 @@ async def _note(closed, form):
     closed.append(sorted(form))
     for upload in form.values():
         await upload.close()
+
+
+def test_an_upload_that_finds_no_room_is_503_and_the_operator_is_told_why(client, monkeypatch, capfd):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp")
+
+    # Uploads of more than a MiB go to a file.
+    monkeypatch.setattr("tempfile._TemporaryFileWrapper", full)
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    problem = assert_problem(post_pair(client, b"\0" * 2**21, SCAN), 503, "no_room")
+    assert "tell its operator" in problem["detail"]

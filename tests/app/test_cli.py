@@ -110,6 +110,7 @@ def test_embed_writes_one_embedding_for_each_present_row(artefact, tmp_path, cap
     table = pq.read_table(out)
     rows = [0, 2, 3, 4, 5, 6]
     assert table["row"].to_pylist() == rows
+    assert table["cohort"].to_pylist() == [""] * 6
     assert table["subject_id"].to_pylist() == ["sub-0", "sub-1", "sub-1", "sub-2", "sub-2", "sub-3"]
     assert table["outcome.mmse"].to_pylist() == [20.0 + row for row in rows]
     assert str(table.schema.field("embedding").type) == "list<element: float>"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.settings import is_loopback, make_settings
+from app.settings import OWN_PATHS, is_loopback, make_settings
 from preprocess.errors import UsageError
 
 KEY = "0123456789abcdef"
@@ -62,3 +62,40 @@ def test_loopback_is_known(host):
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "localhost.evil.org", "127.0.0.1.evil.org", ""])
 def test_other_addresses_are_not_loopback(host):
     assert not is_loopback(host)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [("", ""), ("/", ""), ("/scan", "/scan"), ("/scan/", "/scan"), ("/a/b-2.x", "/a/b-2.x")]
+)
+def test_a_prefix_is_kept_without_its_last_slash(given, kept):
+    assert make_settings(root_path=given).root_path == kept
+
+
+@pytest.mark.parametrize(
+    "given", ["scan", "https://host/scan", "/a//b", "/../a", "/a b", "/a?b", "/a%2fb", "//host", "/a\nb"]
+)
+def test_what_is_no_prefix_is_refused(given):
+    with pytest.raises(UsageError, match=r"root_path: .* is no path prefix; write it as the proxy publishes it"):
+        make_settings(root_path=given)
+
+
+@pytest.mark.parametrize("given", ["/v1", "/docs/x", "/livez"])
+def test_a_prefix_that_is_a_path_of_the_service_is_refused(given):
+    with pytest.raises(UsageError, match="is a path of the service itself; publish it under another prefix"):
+        make_settings(root_path=given)
+
+
+def test_own_paths_are_those_of_the_application():
+    from app.main import create_app
+
+    app = create_app(make_settings())
+    firsts = {path.split("/")[1] for path in app.openapi()["paths"]}
+    assert firsts | {"docs", "redoc", "openapi.json"} == OWN_PATHS
+
+
+def test_proxies_are_believed_by_address(monkeypatch):
+    assert make_settings().forwarded_allow_ips == ("127.0.0.1", "::1")
+    monkeypatch.setenv("INTERSCAN_FORWARDED_ALLOW_IPS", "10.0.0.1, 10.0.0.2")
+    monkeypatch.setenv("INTERSCAN_ROOT_PATH", "/scan")
+    settings = make_settings()
+    assert (settings.forwarded_allow_ips, settings.root_path) == (("10.0.0.1", "10.0.0.2"), "/scan")

@@ -1,8 +1,10 @@
 """The verb `bench` and what it runs: keys, counts and what is read; the times themselves decide nothing."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -170,3 +172,31 @@ def test_the_published_pipeline_trains_on_the_same_scans_both_ways():
     result = json.loads(done.stdout)
     for case in ("loopback", "limited_to_100_mb_per_s"):
         assert result[case]["ratio"] > 0
+
+
+SLOW = """
+import signal, sys, time
+from pathlib import Path
+def end(*_):
+    Path("ended").touch()
+    sys.exit(1)
+signal.signal(signal.SIGTERM, end)
+Path("begun").touch()
+time.sleep(600)
+"""
+
+
+def test_an_interrupted_bench_asks_its_script_to_end_what_it_started(tmp_path):
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "slow.py").write_text(SLOW)
+    program = "import sys; from pathlib import Path; from interscan.bench import _run; _run(Path(sys.argv[1]), [])"
+    command = [sys.executable, "-c", program, str(tmp_path / "benchmarks" / "slow.py")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, cwd=ROOT) as bench:
+        until = time.monotonic() + 60
+        while not (tmp_path / "begun").exists():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        bench.send_signal(signal.SIGINT)
+        bench.communicate(timeout=60)
+    assert bench.returncode != 0
+    assert (tmp_path / "ended").exists()

@@ -1,13 +1,17 @@
 """The demo: pairs chosen by the truth alone, and the whole road in a small size."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
+import urllib.request
 
 import pytest
 
 from interscan.demo import choose_pairs
 from preprocess.errors import UsageError
+from tests.support.artefacts import write_artefact
 
 TRUTH = """subject_id\tsession_id\tday\ttrajectory\tatrophy\tmmse_true\tmmse\tscanner\trescan_of\tventricle_mm3
 sub-1\tses-01\t0\tstable\t0.1\t27\t27\ta\tn/a\t1
@@ -70,3 +74,36 @@ def test_the_demo_goes_all_the_way_and_prints_one_json_object(tmp_path):
     # Nothing is done twice, and the finished model answers as before.
     assert second["volumes_per_s"] == result["volumes_per_s"]
     assert second["declining_pair"] == result["declining_pair"]
+
+
+DEMO = """
+import sys, time
+from pathlib import Path
+from interscan.demo import _serving
+with _serving(Path(sys.argv[1]), allow_prefix=Path(sys.argv[1])) as address:
+    print(address, flush=True)
+    time.sleep(600)
+"""
+
+
+def answers(address):
+    try:
+        with urllib.request.urlopen(f"{address}/livez", timeout=5) as response:
+            return response.status == 200
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_service_of_a_demo_that_was_killed_ends_with_it(tmp_path, number):
+    artefact = write_artefact(tmp_path / "models" / "tiny")
+    with subprocess.Popen([sys.executable, "-c", DEMO, str(artefact)], stdout=subprocess.PIPE, text=True) as demo:
+        assert demo.stdout is not None
+        address = demo.stdout.readline().strip()
+        assert answers(address)
+        demo.send_signal(number)
+        demo.wait(60)
+    until = time.monotonic() + 60
+    while answers(address):
+        assert time.monotonic() < until
+        time.sleep(0.1)

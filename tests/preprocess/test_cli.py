@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from interscan.cli import run
-from preprocess.sources.nifti import list_table
+from preprocess.sources.scan_table import list_table
 from preprocess.store import Store
 from tests.support.clips import moving_block, npy
 from tests.support.images import head_file, tree, write_bids
@@ -54,6 +54,26 @@ def test_a_whole_cohort_ends_with_0_and_verifies(raw: Path, tmp_path: Path, caps
     assert call(capsys, "verify", tmp_path / "s")[:2] == (0, "2 of 2 volumes whole, 0 damaged or missing\n")
 
 
+def test_copies_and_scans_that_are_gone_are_told_by_both_verbs(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_bids(raw, {"02": {"01": head_file()}, "03": {"01": head_file(0.9)}}, {"01": 0})
+    copies = ["sub-01_ses-01_T1w", "sub-02_ses-01_T1w"]
+    code, out, _ = call(capsys, "preprocess", raw, tmp_path / "s", *TINY)
+    assert (code, out.splitlines()[:2]) == (
+        0,
+        [f"equal content: {', '.join(copies)}", "2 scans of 2 persons have equal content (1 different)"],
+    )
+    (raw / "sub-03" / "ses-01" / "anat" / "sub-03_ses-01_T1w.nii.gz").unlink()
+    code, result = call_json(capsys, "preprocess", raw, tmp_path / "s", *TINY)
+    assert code == 0
+    assert result["gone_from_source"] == ["tiny/sub-03_ses-01_T1w"]
+    assert result["equal_content"] == [[f"tiny/{name}" for name in copies]]
+    assert call_json(capsys, "verify", tmp_path / "s")[1]["equal_content"] == [[f"tiny/{name}" for name in copies]]
+    _, _, err = call(capsys, "preprocess", raw, tmp_path / "s", *TINY, "--dry-run")
+    assert "1 stored scan is no longer in the source: sub-03_ses-01_T1w; it stays;" in err
+
+
 def test_scans_left_out_end_with_1_and_are_named(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_bids(raw, {"01": {"02": head_file()[:-50]}})
     code, result = call_json(capsys, "preprocess", raw, tmp_path / "s", *TINY)
@@ -74,8 +94,92 @@ def test_dry_run_tells_rows_and_writes_nothing(raw: Path, tmp_path: Path, capsys
     call(capsys, "preprocess", raw, tmp_path / "s", *TINY)
     before = tree(tmp_path / "s")
     code, out, _ = call(capsys, "preprocess", raw, tmp_path / "s", *TINY, "--dry-run")
-    assert (code, out) == (0, "0 scans to do, 2 stored before, 2 rows; nothing written\n")
+    assert (code, out) == (0, "0 to do + 2 stored before + 0 left out = 2 found; 2 rows; nothing written\n")
     assert tree(tmp_path / "s") == before
+
+
+def test_everything_at_the_source_is_told_in_the_summary_on_stderr_and_in_json(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_bids(raw, {"02": {"01": head_file(0.9)}})
+    (raw / "sub-02/ses-01/anat/sub-01_ses-01_run-2_T1w.nii.gz").write_bytes(head_file())
+    (raw / "sub-02/ses-01/anat/sub-02_ses-01_T2w.nii.gz").write_bytes(b"x")
+    (raw / "derivatives").mkdir()
+    for number in range(12):
+        (raw / f"derivatives/{number:02d}.nii").write_bytes(b"x")
+    rows = ["participant_id\tsex\tmmse", "sub-01\tF\t27", "02\tM\t-4", "sub-09\tF\t29"]
+    (raw / "participants.tsv").write_text("\n".join(rows))
+    code, planned = call_json(capsys, "preprocess", raw, tmp_path / "s", *TINY, "--dry-run")
+    assert code == 1
+    assert (planned["found"], planned["to_do"], planned["left_out"]) == (4, 3, 1)
+    code, out, err = call(capsys, "preprocess", raw, tmp_path / "s", *TINY)
+    assert code == 1
+    left_out, summary = out.splitlines()
+    assert left_out.startswith(
+        "left out: sub-02/ses-01/anat/sub-01_ses-01_run-2_T1w.nii.gz: the path names two subjects"
+    )
+    fingerprint = Store.open(tmp_path / "s").manifest.fingerprint
+    assert summary == (
+        "3 kept + 1 left out = 4 found; 14 files passed over (12 in derivatives, 1 two subjects in one path, "
+        "1 of other modalities); 1 table row without a scan; 1 column ignored (1 without numbers); "
+        "1 table cell left empty (1 codes for missing); 1 other remark (1 ids read in another spelling); "
+        f"store {tmp_path}/s, fingerprint {fingerprint}"
+    )
+    names = ", ".join(f"derivatives/{number:02d}.nii" for number in range(5))
+    assert f"passed over, in derivatives: 12: {names} and 7 more" in err.splitlines()
+    assert "participants.tsv line 4: participant_id sub-09 has no T1w scan here" in err.splitlines()
+    code, result = call_json(capsys, "preprocess", raw, tmp_path / "s", *TINY)
+    assert (code, result["found"], result["kept"], result["left_out"], result["cohort"]) == (1, 4, 3, 1, "tiny")
+    account = result["reconciliation"]
+    assert account == planned["reconciliation"]
+    assert account["files"] == {"there": 20, "scans": 3, "read": 3, "other": 0, "passed_over": 14}
+    assert len(account["passed_over"]["derivatives"]["entries"]) == 12
+    assert account["rows_without_scan"]["row_without_scan"]["count"] == 1
+    assert result["findings"] == [left_out.removeprefix("left out: ")]
+
+
+def test_many_scans_left_out_stay_readable_as_text(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(60):
+        (raw / f"sub-01/ses-01/anat/sub-02_run-{number}_T1w.nii.gz").write_bytes(b"")
+    code, out, _ = call(capsys, "preprocess", raw, tmp_path / "s", *TINY, "--dry-run")
+    lines = out.splitlines()
+    assert (code, len(lines)) == (1, 54)
+    assert lines[50] == "left out: 10 more; --json lists all"
+    assert lines[-1].startswith(
+        "2 to do + 0 stored before + 60 left out = 62 found; 60 files passed over (60 two subjects"
+    )
+
+
+def test_the_cohorts_name_and_codes_for_missing_are_the_users(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (raw / "participants.tsv").write_text("participant_id\tmmse\tz\nsub-01\t-4\t-5\nsub-09\t29\t0\n")
+    options = ("--cohort", "mine", "--not-missing", "mmse=-4", "--missing", "z=-5")
+    code, result = call_json(capsys, "preprocess", raw, tmp_path / "s", *TINY, *options)
+    assert (code, result["cohort"]) == (0, "mine")
+    opened = Store.open(tmp_path / "s")
+    assert [record.outcomes for record in opened.records] == [{"mmse": -4.0}] * 2
+    assert set(opened.manifest.reconciliation) == {"mine"}
+    plain = call_json(capsys, "preprocess", raw, tmp_path / "s2", *TINY)[1]
+    assert plain["fingerprint"] == result["fingerprint"]
+    code, line = complaint(capsys, "preprocess", raw, tmp_path / "s3", *TINY, "--missing", "mmse")
+    assert (code, line) == (2, "interscan: --missing mmse: write column=number, for example --missing mmse=-4")
+
+
+def test_bad_lines_of_a_table_are_left_out_one_by_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "good.nii.gz").write_bytes(head_file())
+    (tmp_path / "folder.nii").mkdir()
+    (tmp_path / "loop.nii").symlink_to("loop.nii")
+    bad = ["folder.nii", "loop.nii", "x" * 300, "a\0b.nii", "zip://a.nii::/nowhere/x.zip", "nonsense://x", "/nowhere/x"]
+    lines = ["path,subject_id", "good.nii.gz,good", *(f"{path},s{number}" for number, path in enumerate(bad))]
+    (tmp_path / "scans.csv").write_text("\n".join([*lines, "good.nii.gz,a,surplus", ",b"]))
+    code, result = call_json(capsys, "preprocess", tmp_path / "scans.csv", tmp_path / "s", *TINY)
+    assert (code, result["found"], result["kept"], result["left_out"]) == (1, 10, 1, 9)
+    assert len(result["findings"]) == 9
+    assert str(tmp_path) not in str(result["findings"])
+    assert not [name for name, data in tree(tmp_path / "s").items() if str(tmp_path).encode() in data]
 
 
 def test_damage_ends_with_3_and_is_named(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

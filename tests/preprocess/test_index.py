@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,7 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocess.index import IndexRecord, from_bytes, from_table, to_bytes, to_table
+from preprocess.index import (
+    IndexRecord,
+    from_bytes,
+    from_table,
+    listed,
+    naming,
+    person_of,
+    subject_of,
+    to_bytes,
+    to_table,
+)
 from preprocess.schema import INDEX_COLUMNS
 from preprocess.types import Finding
 from tests.support.stores import record, volumes
@@ -35,6 +46,7 @@ RECORDS = st.builds(
     content_sha256=_TEXT,
     findings=st.lists(st.builds(Finding, code=_TEXT, message=_TEXT, leaves_out=st.booleans()), max_size=2).map(tuple),
     outcomes=st.dictionaries(_TEXT, _NUMBER, max_size=3),
+    cohort=_TEXT,
 )
 
 
@@ -63,6 +75,35 @@ def test_the_file_has_the_columns_of_the_schema_and_one_for_each_score() -> None
 
 def test_a_record_is_called_by_its_ids() -> None:
     assert record(3, None).name == "sub-01_ses-01_T1w"
+
+
+def test_an_index_of_the_time_before_cohorts_had_names_reads_as_one_without() -> None:
+    records = [record(row, volumes(2)[row]) for row in range(2)]
+    old = to_bytes(to_table(records).drop_columns(["cohort"]))
+    assert from_table(from_bytes(old)) == records
+    assert from_bytes(old)["cohort"].to_pylist() == ["", ""]
+
+
+_ID = st.text("ab/%2F", min_size=1, max_size=4)
+
+
+@given(st.tuples(st.just("") | _ID, _ID), st.tuples(st.just("") | _ID, _ID))
+def test_no_two_people_have_one_name(one: tuple[str, str], other: tuple[str, str]) -> None:
+    assert (person_of(*one) == person_of(*other)) == (one == other)
+    assert subject_of(person_of(*one)) == one[1]
+
+
+def test_a_person_is_called_by_cohort_and_subject_or_by_the_subject_alone() -> None:
+    assert person_of("IXI", "sub-01") == "IXI/sub-01"
+    assert person_of("", "sub-01") == "sub-01"
+
+
+def test_a_scan_is_called_with_its_cohort_where_there_are_several() -> None:
+    mine = replace(record(0, None), cohort="IXI")
+    assert naming([mine])(mine) == "sub-00_ses-00_T1w"
+    assert naming([mine, record(1, None)])(mine) == "IXI/sub-00_ses-00_T1w"
+    assert listed(["a", "b"]) == "a, b"
+    assert listed(list("abcde")) == "a, b, c and 2 more"
 
 
 def test_what_is_no_parquet_file_is_an_arrow_error() -> None:

@@ -8,15 +8,17 @@ from hypothesis import strategies as st
 
 from preprocess.errors import StoreError
 from preprocess.index import IndexRecord
-from preprocess.plan import SCANS_PER_TASK, Claim, Plan, make_plan
-from preprocess.types import Scan
-
-Found = tuple[Scan, str, int]
+from preprocess.plan import SCANS_PER_TASK, Claim, Found, Plan, Reread, identity_of, make_plan
+from preprocess.types import Finding, Scan
 
 
 def scan(subject: str, session: str, day: float | None, modality: str = "T1w", size: int = 10) -> Found:
     name = f"{subject}/{subject}_{session}_{modality}.nii"
     return Scan(subject, session, modality, f"/raw/{name}", day=day), name, size
+
+
+def in_cohort(cohort: str, found: Found) -> Found:
+    return replace(found[0], cohort=cohort), *found[1:]
 
 
 def stored_of(plan: Plan, *, left_out: tuple[int, ...] = ()) -> list[IndexRecord]:
@@ -33,6 +35,7 @@ def _record(claim: Claim, *, present: bool) -> IndexRecord:
         **{"site": found.site, "scanner": found.scanner, "spacing_mm": (), "affine": ()},
         **{"source_uri": claim.source_name, "source_sha256": "", "source_bytes": 10, "content_sha256": "x" * present},
         outcomes=dict(found.outcomes),
+        cohort=found.cohort,
     )
 
 
@@ -89,27 +92,44 @@ def test_corrected_tables_change_labels_and_do_no_work() -> None:
 
 
 def test_a_stored_scan_that_changed_at_its_source_is_refused() -> None:
-    stored = stored_of(make_plan([scan("a", "s1", 0)], [], "f"))
-    with pytest.raises(StoreError, match="a_s1_T1w: the source has 11 bytes, 10 when it was stored; preprocess the"):
-        make_plan([scan("a", "s1", 0, size=11)], stored, "f")
+    first = [scan("a", "s1", 0), scan("b", "s1", 0)]
+    stored = stored_of(make_plan(first, [], "f"))
+    reread = Reread(changed=frozenset({identity_of(stored[0])}))
+    with pytest.raises(StoreError, match=r"^a_s1_T1w: the source has other content now .* new store, or, .*--cohort$"):
+        make_plan(first, stored, "f", reread=reread)
 
 
-def test_a_left_out_scan_is_tried_again_in_its_row_once_it_is_replaced() -> None:
+@pytest.mark.parametrize("why", ["changed", "mended"])
+def test_a_left_out_scan_is_tried_again_in_its_row_once_it_is_replaced_or_would_be_kept(why: str) -> None:
     first = [scan("a", "s1", 0), scan("a", "s2", 9)]
     stored = stored_of(make_plan(first, [], "f"), left_out=(0,))
     assert make_plan(first, stored, "f").tasks == ()
-    plan = make_plan([scan("a", "s1", 0, size=11), first[1]], stored, "f")
+    plan = make_plan(first, stored, "f", reread=Reread(**{why: frozenset({identity_of(stored[0])})}))
     assert rows_of(plan) == {"a_s1_T1w": 0}
     assert [record.row for record in plan.kept] == [1]
     assert plan.num_rows == 2
 
 
-def test_left_out_scans_are_tried_again_when_the_limits_changed() -> None:
-    found = [scan("a", "s1", 0), scan("a", "s2", 9)]
-    stored = stored_of(make_plan(found, [], "f"), left_out=(0,))
-    plan = make_plan(found, stored, "f", retry_left_out=True)
-    assert rows_of(plan) == {"a_s1_T1w": 0}
-    assert [record.row for record in plan.kept] == [1]
+def test_a_left_out_scan_carries_what_is_wrong_with_it_today() -> None:
+    first = [scan("a", "s1", 0)]
+    stored = stored_of(make_plan(first, [], "f"), left_out=(0,))
+    today = (Finding("too_coarse", "a_s1_T1w: 9 mm is coarser than 8 mm"),)
+    plan = make_plan(first, stored, "f", reread=Reread(findings={identity_of(stored[0]): today}))
+    assert plan.tasks == ()
+    assert plan.kept == (replace(stored[0], findings=today),)
+
+
+def test_equal_ids_of_two_cohorts_are_two_people_with_rows_of_their_own() -> None:
+    first = [in_cohort("north", scan("a", "s1", 0)), in_cohort("north", scan("b", "s1", 0))]
+    stored = stored_of(make_plan(first, [], "f"))
+    plan = make_plan([in_cohort("south", scan("a", "s1", 0)), in_cohort("south", scan("a", "s2", 9))], stored, "f")
+    assert list(plan.kept) == stored
+    assert [(claim.row, claim.scan.cohort, claim.scan.session_id) for claim in claims_of(plan)] == [
+        (2, "south", "s1"),
+        (3, "south", "s2"),
+    ]
+    people = {record.person for record in stored_of(plan)}
+    assert people == {"north/a", "north/b", "south/a"}
 
 
 def test_the_digest_names_all_that_a_record_of_the_run_would_hold() -> None:
@@ -127,6 +147,7 @@ def test_the_digest_names_all_that_a_record_of_the_run_would_hold() -> None:
         (replace(found, day=1.0), name, size),
         (replace(found, outcomes={"mmse": 1.0}), name, size),
         (replace(found, site="x"), name, size),
+        (replace(found, cohort="north"), name, size),
         (found, name, size + 1),
         (found, "b.nii", size),
     ]
@@ -135,42 +156,49 @@ def test_the_digest_names_all_that_a_record_of_the_run_would_hold() -> None:
     assert len(digests) == 3 + len(changes)
 
 
+Names = tuple[str, str, str, str]
+"""Cohort, subject, session and modality."""
 _VISITS = st.dictionaries(
-    st.tuples(st.sampled_from("abcd"), st.sampled_from(["s1", "s2", "s3"]), st.sampled_from(["T1w", "T2w"])),
+    st.tuples(st.sampled_from(["", "north"]), st.sampled_from("abc"), st.sampled_from("12"), st.sampled_from("XY")),
     st.none() | st.integers(0, 500),
     max_size=24,
 )
 
 
-def _found(visits: dict[tuple[str, str, str], int | None]) -> list[Found]:
-    return [scan(subject, session, day, modality) for (subject, session, modality), day in visits.items()]
+def _found(visits: dict[Names, int | None]) -> list[Found]:
+    return [
+        in_cohort(cohort, scan(subject, session, day, modality))
+        for (cohort, subject, session, modality), day in visits.items()
+    ]
 
 
 @given(first=_VISITS, second=_VISITS)
 @settings(max_examples=200, deadline=None)
 def test_over_any_two_runs_every_scan_has_one_row_and_no_row_is_taken_twice(
-    first: dict[tuple[str, str, str], int | None], second: dict[tuple[str, str, str], int | None]
+    first: dict[Names, int | None], second: dict[Names, int | None]
 ) -> None:
     stored = stored_of(make_plan(_found(first), [], "f"))
     plan = make_plan(_found(second), stored, "f")
     after = stored_of(plan)
-    held = [(record.subject_id, record.session_id, record.modality) for record in after]
+
+    def names_of(record: IndexRecord) -> Names:
+        return (record.cohort, record.subject_id, record.session_id, record.modality)
+
+    held = [names_of(record) for record in after]
     assert sorted(held) == sorted({*first, *second})  # each once
-    by_row: dict[int, set[tuple[str, str]]] = {}
+    by_row: dict[int, set[tuple[str, ...]]] = {}
     for record in after:
-        by_row.setdefault(record.row, set()).add((record.subject_id, record.session_id))
+        by_row.setdefault(record.row, set()).add(names_of(record)[:3])
     assert all(len(visits) == 1 for visits in by_row.values())
     assert sorted(by_row) == list(range(plan.num_rows))
-    before = {(record.subject_id, record.session_id, record.modality): record.row for record in stored}
+    before = {names_of(record): record.row for record in stored}
     assert all(before.get(name, record.row) == record.row for name, record in zip(held, after, strict=True))
     assert all(0 < len(task) <= SCANS_PER_TASK for task in plan.tasks)
 
 
 @given(_VISITS, st.randoms())
 @settings(max_examples=50, deadline=None)
-def test_the_plan_does_not_depend_on_the_order_of_listing(
-    visits: dict[tuple[str, str, str], int | None], random: object
-) -> None:
+def test_the_plan_does_not_depend_on_the_order_of_listing(visits: dict[Names, int | None], random: object) -> None:
     found = _found(visits)
     shuffled = list(found)
     random.shuffle(shuffled)  # type: ignore[attr-defined]

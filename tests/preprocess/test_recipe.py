@@ -16,6 +16,7 @@ DECISIVE = {
     "grid": (24, 24, 25),
     "spacing_mm": 2.5,
     "field_of_view": "stretched",
+    "orientation": "qform",
     "intensity_percentiles": (1.0, 98.0),
     "dtype": "uint16",
 }
@@ -54,7 +55,8 @@ def test_a_store_of_an_older_transform_version_is_told_from_one_of_another_recip
 
 def test_a_recipe_of_volumes_is_written_as_before_there_were_other_kinds() -> None:
     written = VolumeRecipe(kinds={"T1w": "volume"}).model_dump(mode="json")
-    assert set(written) == {*DECISIVE, "quality", "modalities"}
+    # Where nothing is said of orientation, nothing is written: the fingerprint is what it was before it could be said.
+    assert set(written) == {*DECISIVE, "quality", "modalities"} - {"orientation"}
     assert VolumeRecipe(kinds={"T1w": "volume"}).fingerprint() == FINGERPRINT
 
 
@@ -171,3 +173,18 @@ def test_a_missing_a_broken_and_an_unreachable_recipe_file_are_told_apart(tmp_pa
     ]:
         with pytest.raises(UsageError, match=message):
             read_toml(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_recipe_is_read_with_and_without_a_byte_order_mark(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_bytes("# Größe\r\nspacing_mm = 3.0\r\n".encode(encoding))
+    assert read_toml(path) == {"spacing_mm": 3.0}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "latin-1"])
+def test_a_recipe_in_another_encoding_is_told_what_to_save_it_as(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_bytes("# Größe\nspacing_mm = 3.0\n".encode(encoding))
+    with pytest.raises(UsageError, match=r"recipe.toml: not (UTF-8 \(.*\); save it as UTF-8|a TOML file)"):
+        read_toml(path)

@@ -253,3 +253,23 @@ def test_a_port_where_nothing_listens_is_one_line(monkeypatch: pytest.MonkeyPatc
     with gcs_at(f"http://127.0.0.1:{port}", monkeypatch), pytest.raises(StorageError, match="127") as caught:
         Location("gs://somewhere/store").read("x")  # gcsfs tries six times, about 35 s
     one_line(caught.value, "gs://somewhere/store/x: ")
+
+
+@pytest.mark.parametrize("name", ["a b", "a#b?c", "100%", "a::b", "memory::c", "new\nline", "~", "[x]", "ü"])
+def test_a_local_folder_may_have_any_name(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for uri in (f"{tmp_path}/{name}", f"./{name}/inner"):
+        place = Location(uri)
+        place.write("x/y", b"1")
+        assert place.is_local
+        assert place.read("x/y") == b"1"
+        assert Path(uri, "x", "y").read_bytes() == b"1"
+        assert "x/y" in place.names()
+        assert place.child("x").read("y") == b"1"
+        assert Location(place.uri).read("x/y") == b"1"
+
+
+def test_a_full_disk_has_its_own_remedy() -> None:
+    full = pytest.raises(StorageError, match=r"^here: .*No space left.*; make room there, or choose another place$")
+    with full, refusals("here"):
+        raise OSError(errno.ENOSPC, "No space left on device", "/x")

@@ -126,7 +126,8 @@ def test_a_folder_without_store_json_is_no_store(root: Path) -> None:
     ("change", "message"),
     [
         (lambda text: "{", "store.json"),
-        (lambda text: text.replace('"schema_version": 1', '"schema_version": 2'), "schema_version"),
+        (lambda text: text.replace('"schema_version": 2', '"schema_version": 3'), "schema version 3 is of a newer"),
+        (lambda text: text.replace('"schema_version": 2', '"schema_version": "two"'), "schema_version"),
         (lambda text: text.replace('"num_kept"', '"num_kepd"'), "num_kept"),
         (lambda text: json.dumps({**json.loads(text), "surplus": 1}), "surplus"),
     ],

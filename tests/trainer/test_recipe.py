@@ -134,11 +134,11 @@ def test_an_objective_named_twice_is_refused(tmp_path: Path) -> None:
     assert "the objectives are info_nce, info_nce; name each once" in message
 
 
-@pytest.mark.parametrize("text", ["name = ", "\xff\xfe"])
-def test_what_is_not_toml_is_refused(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(("text", "reason"), [("name = ", "not a TOML file"), ("\xff\xfe", "not UTF-8")])
+def test_what_is_not_toml_is_refused(tmp_path: Path, text: str, reason: str) -> None:
     path = tmp_path / "broken.toml"
     path.write_bytes(text.encode("latin-1"))
-    assert "not a TOML file" in refusal(str(path))
+    assert reason in refusal(str(path))
     assert "no such recipe file" in refusal(str(tmp_path / "none.toml"))
 
 

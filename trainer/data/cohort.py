@@ -1,19 +1,23 @@
 """The scans of one modality, or the visits with several, as arrays: what splits, pairs and batches are made from."""
 
+import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from preprocess.equal_content import Groups, equal_scans, persons_together, summary
 from preprocess.errors import StoreError
-from preprocess.index import IndexRecord
+from preprocess.index import IndexRecord, subject_of
 from preprocess.store import Store
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
+_REPEAT = re.compile(r"(run-)?\d+")
+"""BIDS writes `run-2`, tables often the bare number."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +28,15 @@ class Cohort:
 
     Attributes:
         rows_N: place on the store's first axis.
-        subject_ids: one a scan.
+        subject_ids: the person, one a scan: with the cohort's name in front where it has one, see `IndexRecord.person`.
         days_N: days since the subject's first visit, NaN where unknown.
         scores_N: the outcome's score, NaN where unknown.
         scanners: scanner name, empty where unknown.
         sessions: session and run, for messages and tables.
         present_NM: which visit has which modality; None for the scans of one modality.
+        acquisitions: what tells scans of one session apart beside repeats, for example `zone-left`.
+        together: persons of whom scans have equal content, in any modality; no split may come between them.
+        note: one line that says how many scans have equal content; empty when none has.
     """
 
     rows_N: Rows
@@ -39,6 +46,9 @@ class Cohort:
     scanners: tuple[str, ...]
     sessions: tuple[str, ...]
     present_NM: Flags | None = None
+    acquisitions: tuple[str, ...] | None = None
+    together: tuple[frozenset[str], ...] = ()
+    note: str = ""
 
     def __len__(self) -> int:
         return len(self.rows_N)
@@ -54,7 +64,8 @@ class Cohort:
 
     def at(self, keep: list[int]) -> "Cohort":
         """The scans at these places."""
-        return Cohort(
+        return replace(
+            self,
             rows_N=self.rows_N[keep],
             subject_ids=tuple(self.subject_ids[place] for place in keep),
             days_N=self.days_N[keep],
@@ -62,6 +73,7 @@ class Cohort:
             scanners=tuple(self.scanners[place] for place in keep),
             sessions=tuple(self.sessions[place] for place in keep),
             present_NM=None if self.present_NM is None else self.present_NM[keep],
+            acquisitions=None if self.acquisitions is None else tuple(self.acquisitions[place] for place in keep),
         )
 
     @cached_property
@@ -73,14 +85,33 @@ class Cohort:
         return places
 
     @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """What figures call each scan's person: the subject alone where all are of one cohort."""
+        several = len({person.removesuffix(subject_of(person)) for person in self.subject_ids}) > 1
+        return self.subject_ids if several else tuple(map(subject_of, self.subject_ids))
+
+    @cached_property
+    def group_of(self) -> dict[str, str]:
+        """One name for all persons that are kept together: a person's own, where nobody shares content with it."""
+        shared = {person: min(group) for group in self.together for person in group}
+        return {person: shared.get(person, person) for person in self.places_by_subject}
+
+    @cached_property
+    def groups(self) -> tuple[str, ...]:
+        """The group of each scan's person: what is drawn, resampled and divided as one."""
+        return tuple(self.group_of[person] for person in self.subject_ids)
+
+    @cached_property
     def subject_codes_N(self) -> Rows:
-        """Subjects as whole numbers, equal where the subject is."""
-        codes = {subject_id: code for code, subject_id in enumerate(self.places_by_subject)}
-        return np.array([codes[subject_id] for subject_id in self.subject_ids], dtype=np.int64)
+        """Groups as whole numbers, equal where the group is: objectives take no scan of it for a stranger's."""
+        codes = {group: code for code, group in enumerate(dict.fromkeys(self.groups))}
+        return np.array([codes[group] for group in self.groups], dtype=np.int64)
 
 
 def read_cohort(store: Store, modality: str, outcome: str) -> Cohort:
     """The present scans of a modality with one outcome's scores, all unknown in a store without any outcome.
+
+    Of scans with equal content the first is used, by person and day: see `_each_content_once`.
 
     Raises:
         StoreError: the store has no such modality, no scan of it, or other outcomes only.
@@ -92,18 +123,25 @@ def read_cohort(store: Store, modality: str, outcome: str) -> Cohort:
         raise StoreError(f"{store.location.uri}: every {modality} scan was left out; see the findings in its index")
     unknown = float("nan")
     records.sort(key=lambda record: _order(record, record.day))
+    equal = equal_scans(store.records, store.manifest.arrays)
+    records = _each_content_once(records, equal)
     return Cohort(
         rows_N=np.array([record.row for record in records], dtype=np.int64),
-        subject_ids=tuple(record.subject_id for record in records),
+        subject_ids=tuple(record.person for record in records),
         days_N=np.array([unknown if record.day is None else record.day for record in records]),
         scores_N=np.array([record.outcomes.get(outcome, unknown) for record in records]),
         scanners=tuple(record.scanner for record in records),
         sessions=tuple(_session(record) for record in records),
+        acquisitions=tuple(_acquisition(record) for record in records),
+        together=persons_together(equal),
+        note=_note(equal),
     )
 
 
 def read_visits(store: Store, modalities: Sequence[str], outcome: str) -> Cohort:
     """The visits that have at least one of several modalities, with one outcome's scores.
+
+    Of scans with equal content the first is used, by person and day; other visits lack the modality.
 
     Args:
         store: whose index is read.
@@ -117,10 +155,14 @@ def read_visits(store: Store, modalities: Sequence[str], outcome: str) -> Cohort
     for modality in modalities:
         store.layout(modality)
     _require_outcome(store, outcome)
+    equal = equal_scans(store.records, store.manifest.arrays)
+    wanted = [record for record in store.records if record.present and record.modality in modalities]
+    once = _each_content_once(sorted(wanted, key=lambda record: _order(record, record.day)), equal)
+    used = {(record.row, record.modality) for record in once}
     by_visit: dict[tuple[str, str, str], list[IndexRecord]] = {}
-    for record in store.records:
-        if record.present and record.modality in modalities:
-            by_visit.setdefault((record.subject_id, record.session_id, record.run), []).append(record)
+    for record in wanted:
+        if (record.row, record.modality) in used:
+            by_visit.setdefault((record.person, record.session_id, record.run), []).append(record)
     visits = [
         (records, _only_value(store, records, "day", (one.day for one in records))) for records in by_visit.values()
     ]
@@ -143,12 +185,15 @@ def read_visits(store: Store, modalities: Sequence[str], outcome: str) -> Cohort
         _only_value(store, records, "row", (one.row for one in records))
     return Cohort(
         rows_N=np.array([record.row for record in firsts], dtype=np.int64),
-        subject_ids=tuple(record.subject_id for record in firsts),
+        subject_ids=tuple(record.person for record in firsts),
         days_N=np.array([np.nan if day is None else day for _, day in visits], dtype=np.float64),
         scores_N=np.array([np.nan if score is None else score for score in scores], dtype=np.float64),
         scanners=tuple(record.scanner for record in firsts),
         sessions=tuple(_session(record) for record in firsts),
         present_NM=present_NM,
+        acquisitions=tuple(_acquisition(record) for record in firsts),
+        together=persons_together(equal),
+        note=_note(equal),
     )
 
 
@@ -162,11 +207,39 @@ def _require_outcome(store: Store, outcome: str) -> None:
 
 
 def _order(record: IndexRecord, day: float | None) -> tuple[str, float, str, str]:
-    return (record.subject_id, float("inf") if day is None else day, record.session_id, record.run)
+    return (record.person, float("inf") if day is None else day, record.session_id, record.run)
 
 
 def _session(record: IndexRecord) -> str:
     return "_".join(part for part in (record.session_id, record.run) if part)
+
+
+def _acquisition(record: IndexRecord) -> str:
+    """The run without the number of a repeat: scans of one day that differ in more are no rescans of each other."""
+    return "_".join(part for part in record.run.split("_") if part and not _REPEAT.fullmatch(part))
+
+
+def _each_content_once(records: Sequence[IndexRecord], equal: Groups) -> list[IndexRecord]:
+    """The records, of equal scans of one modality only the first.
+
+    A copy shows nothing new: beside its original it is a pair without change, a rescan without noise, or a stranger at
+    no distance, and which of its dates and scores is right is not known.
+    """
+    group_of = {(one.row, one.modality): number for number, group in enumerate(equal) for one in group}
+    seen: set[tuple[int, str]] = set()
+    once = []
+    for record in records:
+        group = group_of.get((record.row, record.modality))
+        if group is None or (group, record.modality) not in seen:
+            once.append(record)
+        if group is not None:
+            seen.add((group, record.modality))
+    return once
+
+
+def _note(equal: Groups) -> str:
+    told = summary(equal)
+    return told and f"{told}; each content is used once, and these persons are kept on one side of the split"
 
 
 def _only_value(
@@ -176,7 +249,7 @@ def _only_value(
     known = {value for value in values if value is not None}
     if len(known) > 1:
         raise StoreError(
-            f"{store.location.uri}: {records[0].subject_id} {_session(records[0])}: its modalities have {what} "
+            f"{store.location.uri}: {records[0].person} {_session(records[0])}: its modalities have {what} "
             f"{', '.join(f'{value:g}' for value in sorted(known))}; a visit has one: correct the table and preprocess "
             "again"
         )

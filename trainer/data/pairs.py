@@ -70,11 +70,11 @@ def visit_pairs(cohort: Cohort, outcome: OutcomeSpec, *, which: Literal["consecu
 
 
 def rescan_pairs(cohort: Cohort, outcome: OutcomeSpec) -> Pairs:
-    """All pairs of scans that one subject had on one day."""
+    """All pairs of scans that one subject had on one day, of one acquisition: two zones of a lung are no repeat."""
     chosen: list[tuple[int, int]] = []
     for places in cohort.places_by_subject.values():
         for same_day in _by_day(cohort, places):
-            chosen.extend(combinations(same_day, 2))
+            chosen.extend(pair for pair in combinations(same_day, 2) if _is_repeat(cohort, *pair))
     return _pairs(cohort, outcome, chosen)
 
 
@@ -121,6 +121,10 @@ def _by_day(cohort: Cohort, places: Sequence[int]) -> list[list[int]]:
         if not np.isnan(day):
             groups.setdefault(day, []).append(place)
     return [groups[day] for day in sorted(groups)]
+
+
+def _is_repeat(cohort: Cohort, first: int, second: int) -> bool:
+    return cohort.acquisitions is None or cohort.acquisitions[first] == cohort.acquisitions[second]
 
 
 def _pairs(cohort: Cohort, outcome: OutcomeSpec, chosen: Sequence[tuple[int, int]]) -> Pairs:

@@ -1,7 +1,8 @@
 """The batches of an epoch: a pure function of the cohort, the seed and the epoch.
 
-A batch holds each subject at most once, since two scans of one subject in a batch are false negatives. Subjects are
-divided evenly over the batches of a round, so that no batch is a small remainder and no scan is planned twice.
+A batch holds each subject at most once, since two scans of one subject in a batch are false negatives. Of subjects that
+share scans of equal content an epoch draws one, for they may be one person. Subjects are divided evenly over the
+batches of a round, so that no batch is a small remainder and no scan is planned twice.
 """
 
 from typing import Literal
@@ -48,15 +49,19 @@ def plan_epoch(
     rng = np.random.default_rng([seed, epoch, 0xBA7C])
     num_together = {"pairs": 2, "visits": num_visits, "scans": 1}[sampling]
     usable = _visits_of_days(cohort, num_together) if num_together > 1 else cohort.places_by_subject
-    if len(usable) < MIN_BATCH:
+    num_groups = len({cohort.group_of[subject] for subject in usable})
+    if num_groups < MIN_BATCH:
         what = {1: "a scan", 2: "visits on two days"}.get(num_together, f"visits on {num_together} days")
         raise UsageError(
-            f"{len(usable)} training subjects have {what}; {MIN_BATCH} are the least a batch can hold; bring more "
+            f"{num_groups} training subjects have {what}; {MIN_BATCH} are the least a batch can hold; bring more "
             "subjects, or choose data.sampling = 'scans' where days are unknown"
         )
     subjects = sorted(usable)
-    num_drawn = max(MIN_BATCH, round(subjects_per_epoch * len(subjects)))
-    drawn = [subjects[place] for place in rng.permutation(len(subjects))[:num_drawn]]
+    num_drawn = max(MIN_BATCH, round(subjects_per_epoch * num_groups))
+    one_of_each: dict[str, str] = {}
+    for place in rng.permutation(len(subjects)):
+        one_of_each.setdefault(cohort.group_of[subjects[place]], subjects[place])
+    drawn = list(one_of_each.values())[:num_drawn]
     if num_together > 1:
         samples = np.array(
             [np.sort(rng.choice(usable[subject], size=num_together, replace=False)) for subject in drawn]

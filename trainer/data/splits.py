@@ -1,6 +1,9 @@
-"""Splits by subject, made before any pair is; a pure function of the subjects and the seed."""
+"""Splits by subject, made before any pair is; a pure function of the subjects and the seed.
 
-from collections.abc import Iterable, Mapping, Sequence
+Persons of whom scans have equal content are divided as one: what is learned of the one is known of the other.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +11,8 @@ import numpy as np
 from preprocess.errors import UsageError
 
 SPLITS = ("train", "validation", "test")
+_Unit = tuple[str, ...]
+"""Subjects that stay on one side of a split; mostly one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +36,13 @@ class Split:
 
 
 def split_subjects(
-    subject_ids: Iterable[str], *, validation: float, test: float, seed: int, train: float = 1.0
+    subject_ids: Iterable[str],
+    *,
+    validation: float,
+    test: float,
+    seed: int,
+    train: float = 1.0,
+    together: Collection[frozenset[str]] = (),
 ) -> Split:
     """Divide subjects at random into three parts.
 
@@ -41,6 +52,8 @@ def split_subjects(
         test: fraction of subjects that are held out, rounded, at least one.
         seed: the same seed and subjects give the same split.
         train: fraction of all others that trains, rounded, at least one; a larger one holds the smaller.
+        together: disjoint sets of subjects that stay on one side. One that is larger than what a part still lacks goes
+            to a later part, training last; a part into which none fits gets the smallest.
 
     Raises:
         UsageError: fewer than three subjects, or nothing left to train on.
@@ -53,13 +66,19 @@ def split_subjects(
             f"{len(ordered)} subjects cannot be split into training, {num_validation} validation and {num_test} test "
             "subjects; bring more subjects or lower split.validation and split.test"
         )
-    shuffled = [ordered[place] for place in np.random.default_rng([seed, 0x5B11]).permutation(len(ordered))]
-    rest = shuffled[num_validation + num_test :]
-    rest = rest[: max(1, round(train * len(rest)))]
+    units = _units(ordered, together)
+    shuffled = [units[place] for place in np.random.default_rng([seed, 0x5B11]).permutation(len(units))]
+    chosen, shuffled = _fill(shuffled, num_validation)
+    held_out, rest = _fill(shuffled, num_test)
+    if not (chosen and held_out and rest):
+        raise UsageError(
+            f"{len(ordered)} subjects cannot be split into training, validation and test subjects: they share scans "
+            f"of equal content, and {len(units)} groups of them share none with each other; bring more subjects"
+        )
     return Split(
-        train=tuple(sorted(rest)),
-        validation=tuple(sorted(shuffled[:num_validation])),
-        test=tuple(sorted(shuffled[num_validation : num_validation + num_test])),
+        train=_flat(_share(rest, train)),
+        validation=_flat(chosen),
+        test=_flat(held_out),
     )
 
 
@@ -70,6 +89,7 @@ def split_around(
     validation: float,
     seed: Sequence[int],
     train: float = 1.0,
+    together: Collection[frozenset[str]] = (),
 ) -> Split:
     """Divide the subjects that a fold does not test into validation and training, alike in classes.
 
@@ -79,16 +99,20 @@ def split_around(
         validation: fraction of the others of each class that validates, rounded, at least one where a class has two.
         seed: the same numbers and subjects give the same split.
         train: fraction of each class's rest that trains, rounded, at least one; a larger one holds the smaller.
+        together: disjoint sets of subjects that stay on one side: with a tested one the others do not train, and of the
+            rest each counts as one subject, of the first class that its subjects have.
 
     Raises:
         UsageError: nobody is left to validate, or to train on.
     """
     held_out = frozenset(test)
-    by_class: dict[str | None, list[str]] = {}
-    for subject in sorted(class_by_subject.keys() - held_out):
-        by_class.setdefault(class_by_subject[subject], []).append(subject)
+    beside = held_out.union(*(group for group in together if group & held_out))
+    by_class: dict[str | None, list[_Unit]] = {}
+    for unit in _units(sorted(class_by_subject.keys() - beside), together):
+        known = (class_by_subject[subject] for subject in unit)
+        by_class.setdefault(next((name for name in known if name is not None), None), []).append(unit)
     generator = np.random.default_rng([*seed, 0x5B12])
-    chosen: dict[str, list[str]] = {"train": [], "validation": []}
+    chosen: dict[str, list[_Unit]] = {"train": [], "validation": []}
     for name in sorted(by_class, key=lambda name: (name is None, name or "")):
         own = by_class[name]
         shuffled = [own[place] for place in generator.permutation(len(own))]
@@ -104,7 +128,37 @@ def split_around(
             f"{len(chosen['validation'])} to validate and {len(chosen['train'])} to train on; bring more subjects"
         )
     return Split(
-        train=tuple(sorted(chosen["train"])),
-        validation=tuple(sorted(chosen["validation"])),
+        train=_flat(chosen["train"]),
+        validation=_flat(chosen["validation"]),
         test=tuple(sorted(held_out)),
     )
+
+
+def _units(subject_ids: Sequence[str], together: Collection[frozenset[str]]) -> list[_Unit]:
+    """The subjects, those that stay together as one, in the order of the first of each."""
+    group_of = {subject: group for group in together for subject in group}
+    units: dict[frozenset[str], list[str]] = {}
+    for subject in subject_ids:
+        units.setdefault(group_of.get(subject, frozenset({subject})), []).append(subject)
+    return [tuple(unit) for unit in units.values()]
+
+
+def _fill(units: Sequence[_Unit], num_subjects: int) -> tuple[list[_Unit], list[_Unit]]:
+    """The first units that fit into so many subjects, or else the smallest one, and the others; both in order."""
+    chosen: list[_Unit] = []
+    for unit in units:
+        if sum(map(len, chosen)) + len(unit) <= num_subjects:
+            chosen.append(unit)
+    chosen = chosen or sorted(units, key=len)[:1]
+    return chosen, [unit for unit in units if unit not in chosen]
+
+
+def _share(units: Sequence[_Unit], fraction: float) -> list[_Unit]:
+    """The first units, until they hold the fraction of the subjects; at least one."""
+    num_wanted = max(1, round(fraction * sum(map(len, units))))
+    ends = np.cumsum([len(unit) for unit in units])
+    return list(units[: int(np.searchsorted(ends, num_wanted)) + 1])
+
+
+def _flat(units: Iterable[_Unit]) -> tuple[str, ...]:
+    return tuple(sorted(subject for unit in units for subject in unit))

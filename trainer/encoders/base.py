@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from trainer.encoders.heads import PreciseLinear
+from trainer.encoders.narrow import guard_convolutions
 
 SMALLEST_EDGE = 16
 """Voxels or pixels an edge needs, so that something is left after the 3D encoders have halved it four times."""
@@ -42,6 +43,7 @@ class Encoder(nn.Module):
             raise ValueError(f"embedding_width is {embedding_width}; it must be at least 1")
         self.in_channels = in_channels
         self.embedding_width = embedding_width
+        guard_convolutions(features)
         self.features = features
         self.linear = PreciseLinear(feature_width, embedding_width)
 

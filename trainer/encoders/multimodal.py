@@ -16,6 +16,7 @@ from torch import nn
 
 from trainer.encoders.base import NormName, put_group_norm
 from trainer.encoders.heads import PreciseLinear
+from trainer.encoders.narrow import guard_convolutions
 from trainer.objectives.similarity import unit_rows
 
 SMALLEST_VOLUME_EDGE = 32
@@ -144,6 +145,7 @@ class VolumeEncoder(nn.Module):
         )
         if norm == "group":
             put_group_norm(self.net)
+        guard_convolutions(self.net)
         self.net._avg_pooling = _PreciseMean()
         self.net._fc = PreciseLinear(self.net._fc.in_features, embedding_width)
 

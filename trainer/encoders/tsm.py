@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from trainer.encoders.base import Encoder, NormName
+from trainer.encoders.narrow import Conv2d
 from trainer.encoders.resnet2d import resnet_features
 
 NUM_FRAMES = 8
@@ -41,7 +42,7 @@ def shift_frames(features_BTCHW: torch.Tensor) -> torch.Tensor:
     return torch.cat((from_next, from_last, rest), dim=2)
 
 
-class ShiftedConv2d(nn.Conv2d):
+class ShiftedConv2d(Conv2d):
     """A convolution that shifts channels between the frames of a clip first; parameters and names as of Conv2d.
 
     Args:

@@ -20,6 +20,7 @@ import pydantic
 
 from preprocess.console import LOG
 from preprocess.errors import Interrupted, RunError, UsageError
+from preprocess.lease import CROSS_VALIDATION, held
 from preprocess.storage import Location
 from preprocess.store import Store
 from trainer.data.cohort import Cohort
@@ -155,7 +156,7 @@ def cross_validate(
 
     Raises:
         UsageError: the cohort cannot be divided so, or several processes were started.
-        RunError: the folder holds another cross-validation.
+        RunError: the folder holds another cross-validation, or another process works on this one.
         Interrupted: stopped on request, after a checkpoint or between two folds.
         InterscanError: as `train_run`.
     """
@@ -164,6 +165,8 @@ def cross_validate(
             f"WORLD_SIZE is {os.environ['WORLD_SIZE']} and folds are trained in one process; start it without torchrun"
         )
     cohort = cohort_of(store, recipe.data, recipe.outcome.name)
+    if cohort.note:
+        LOG.warning("%s", cohort.note)
     folds = plan_folds(
         cohort,
         outcome=recipe.outcome.name,
@@ -174,19 +177,19 @@ def cross_validate(
         train=recipe.split.train,
         seed=recipe.seed,
     )
-    _begin(location, recipe, store, num_folds)
     found = []
-    with listening() as stop:
+    with held(location, CROSS_VALIDATION, does="works on") as leased, listening() as stop:
+        _begin(leased, recipe, store, num_folds)
         for done, fold in enumerate(folds):
             progress(done, len(folds))
-            figures = _read_figures(location, fold)
+            figures = _read_figures(leased, fold)
             if figures is None:
                 if stop.wanted:
                     raise Interrupted(
                         f"stopped after {done} of {len(folds)} folds, their figures written; run the same command "
                         "again to go on"
                     )
-                figures = _follow_fold(recipe, store, cohort, location, fold, supply, stop, keep_runs)
+                figures = _follow_fold(recipe, store, cohort, leased, fold, supply, stop, keep_runs)
             found.append(figures)
     progress(len(folds), len(folds))
     figures_of, incomplete = summarise(found)

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from threadpoolctl import threadpool_limits
 
+from preprocess.console import LOG
 from preprocess.types import PROGRESSIONS
 from trainer.evaluate.metrics import ReliabilityBins
 from trainer.evaluate.similarity import unit_rows
@@ -114,7 +115,7 @@ def change_scatter(
 
 
 def project(embeddings_NE: npt.ArrayLike, *, seed: int, start_N2: Floats | None = None) -> tuple[Floats, str]:
-    """Lay embeddings out in the plane by cosine: UMAP, or PCA where fewer than 15 scans differ.
+    """Lay embeddings out in the plane by cosine: UMAP, or PCA where fewer than 15 scans differ or UMAP cannot run.
 
     Args:
         embeddings_NE: (N, E), at least one row.
@@ -127,10 +128,27 @@ def project(embeddings_NE: npt.ArrayLike, *, seed: int, start_N2: Floats | None 
     """
     unit_NE = unit_rows(embeddings_NE)
     if len(np.unique(unit_NE.round(9), axis=0)) < MIN_SCANS_FOR_UMAP:
-        centred_NE = unit_NE - unit_NE.mean(0)
-        axes_EE = np.linalg.svd(centred_NE, full_matrices=False)[2]
-        place_NE = centred_NE @ axes_EE[:2].T
-        return np.pad(place_NE, ((0, 0), (0, 2 - place_NE.shape[1]))), "PCA"
+        return _pca(unit_NE), "PCA"
+    try:
+        return _umap(unit_NE, seed, start_N2), "UMAP"
+    except (OSError, RuntimeError) as error:
+        # numba keeps what it compiles on disk, and finds no place for it (at import), or none with room. A picture by
+        # another method is better than no report.
+        if isinstance(error, RuntimeError) and "cannot cache" not in str(error):
+            raise
+        reason = str(error).splitlines()[0]
+        LOG.warning("drawn by PCA, since UMAP cannot keep its compiled code (%s); set NUMBA_CACHE_DIR", reason)
+        return _pca(unit_NE), "PCA"
+
+
+def _pca(unit_NE: Floats) -> Floats:
+    centred_NE = unit_NE - unit_NE.mean(0)
+    axes_EE = np.linalg.svd(centred_NE, full_matrices=False)[2]
+    place_NE: Floats = centred_NE @ axes_EE[:2].T
+    return np.pad(place_NE, ((0, 0), (0, 2 - place_NE.shape[1])))
+
+
+def _umap(unit_NE: Floats, seed: int, start_N2: Floats | None) -> Floats:
     with warnings.catch_warnings():
         # umap says at import that one class needs a library which is not used here.
         warnings.filterwarnings("ignore", message="Tensorflow not installed", category=ImportWarning)
@@ -145,7 +163,7 @@ def project(embeddings_NE: npt.ArrayLike, *, seed: int, start_N2: Floats | None 
     # numba starts its threads by setting OpenMP's number of them for the whole process, torch included, whose sums then
     # add up in another order; the limit puts the earlier number back.
     with threadpool_limits(1, user_api="openmp"):
-        return np.asarray(reducer.fit_transform(unit_NE.astype(np.float32)), dtype=np.float64), "UMAP"
+        return np.asarray(reducer.fit_transform(unit_NE.astype(np.float32)), dtype=np.float64)
 
 
 def trajectories(

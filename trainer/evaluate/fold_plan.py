@@ -1,6 +1,8 @@
 """Plans a cross-validation: who is tested, who validates and who trains in every fold, from subjects and scores alone.
 
-Every subject with a score is tested once a repeat. Subjects without one only ever train. Nothing is read or written.
+Every subject with a score is tested once a repeat. Subjects without one only ever train.
+Subjects that share scans of equal content are tested together, and then none of them trains. Nothing is read or
+written.
 """
 
 import hashlib
@@ -109,13 +111,15 @@ def plan_folds(
         subjects, labels = list(known), list(known.values())
     everyone = {subject: known.get(subject) for subject in cohort.places_by_subject}
     planned = []
-    for fold in patient_folds(subjects, labels, num_folds=num_folds, num_repeats=num_repeats, seed=seed):
+    groups = [cohort.group_of[subject] for subject in subjects]
+    for fold in patient_folds(groups, labels, num_folds=num_folds, num_repeats=num_repeats, seed=seed):
         split = split_around(
             everyone,
             {subjects[row] for row in fold.test_L},
             validation=validation,
             train=train,
             seed=(seed, fold.repeat, fold.number),
+            together=cohort.together,
         )
         num_train = len((split.of("train") | split.of("validation")) & known.keys())
         state = np.random.SeedSequence([seed, fold.repeat, fold.number]).generate_state(1)[0]

@@ -47,8 +47,8 @@ class HeldOut:
         return similarity.cosine_distances(self.embeddings_NE, pairs.earlier_P, pairs.later_P)
 
     def subjects(self, pairs: Pairs) -> np.ndarray:
-        """Subject of each pair."""
-        return np.array(self.cohort.subject_ids)[pairs.earlier_P]
+        """Subject of each pair; those that share scans of equal content count as one."""
+        return np.array(self.cohort.groups)[pairs.earlier_P]
 
 
 @dataclass(frozen=True)
@@ -125,9 +125,7 @@ def _classified(trained: Trained, store: Store, cohort: Cohort, held: Cohort, dr
         answers.append((known, known.scores_N == positive, trained.class_probability(visits)))
     (_, chosen_N, chosen_probability_N), (known, positive_N, probability_N) = answers
     threshold = best_threshold(chosen_N, chosen_probability_N) if 0 < chosen_N.mean() < 1 else 0.5
-    figures = binary_figures(
-        positive_N, probability_N, probability_N >= threshold, known.subject_ids, **draws._asdict()
-    )
+    figures = binary_figures(positive_N, probability_N, probability_N >= threshold, known.groups, **draws._asdict())
     return {
         "class_balanced_accuracy": figures.balanced_accuracy,
         "class_auc": figures.auc,
@@ -163,7 +161,7 @@ def _probabilities(held_out: HeldOut, trained: Trained) -> np.ndarray:
 
 def _similarity_metrics(held_out: HeldOut, draws: _Draws) -> dict[str, Metric]:
     cohort, embeddings_NE = held_out.cohort, held_out.embeddings_NE
-    subjects = np.array(cohort.subject_ids)
+    subjects = np.array(cohort.groups)
     found = {"embedding_spread": Metric(value=similarity.embedding_spread(embeddings_NE), num=len(cohort))}
     if len(held_out.pairs) and len(set(cohort.subject_ids)) > 1:
         hits = similarity.same_subject_hits(embeddings_NE, cohort.subject_ids, cohort.days_N)
@@ -196,7 +194,7 @@ def _score_metrics(held_out: HeldOut, trained: Trained, draws: _Draws) -> dict[s
     if predicted_N is None or not known_N.any():
         return {}
     guess, true = predicted_N[known_N], held_out.cohort.scores_N[known_N]
-    subjects = np.array(held_out.cohort.subject_ids)[known_N]
+    subjects = np.array(held_out.cohort.groups)[known_N]
     mean = trained.result["score_statistics"]["mean"]
     mae = cluster_bootstrap(
         lambda rows: metrics.score_regression(guess[rows], true[rows]).mae, subjects, **draws._asdict()

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from preprocess.lease import RUN, held
 from preprocess.store import Store
 from trainer.data.cohort import Cohort
 from trainer.data.pairs import Pairs, visit_pairs
@@ -38,9 +39,14 @@ def evaluate_run(run: Run, *, store_uri: str | None = None) -> Evaluation:
         What was found.
 
     Raises:
-        RunError: the run is not finished.
+        RunError: the run is not finished, or another process writes to it.
         StoreError: the store is another one, or has no scan of the held-out subjects.
     """
+    with held(run.location, RUN, does="evaluates") as leased:
+        return _evaluate(Run(leased, run.record), store_uri)
+
+
+def _evaluate(run: Run, store_uri: str | None) -> Evaluation:
     store = run.open_store(store_uri)
     recipe = run.recipe
     cohort = cohort_of(store, recipe.data, recipe.outcome.name)
@@ -64,7 +70,7 @@ def evaluate_run(run: Run, *, store_uri: str | None = None) -> Evaluation:
         metrics=measured.metrics,
         controls=controls,
         history=_summary(history),
-        notes=_notes(run),
+        notes=_notes(run, cohort),
         caveats=_absent(held_out, trained),
     )
     _write(run, evaluation, drawn, history)
@@ -135,7 +141,7 @@ def _epoch_figures(held_out: HeldOut, run: Run, store: Store) -> dict[str, bytes
     embeddings = embed_epochs(run, store, cohort, [epoch for epoch in shown if epoch != last])
     if last in shown:  # the finished model's, which are there already
         embeddings[last] = held_out.embeddings_NE
-    return {"epochs": epoch_trajectories(embeddings, cohort.subject_ids, cohort.days_N, seed=run.recipe.seed)}
+    return {"epochs": epoch_trajectories(embeddings, cohort.labels, cohort.days_N, seed=run.recipe.seed)}
 
 
 def _progression_figures(held_out: HeldOut, probabilities_P3: np.ndarray) -> dict[str, bytes]:
@@ -164,7 +170,7 @@ def _summary(history: History) -> HistorySummary:
     )
 
 
-def _notes(run: Run) -> tuple[str, ...]:
+def _notes(run: Run, cohort: Cohort) -> tuple[str, ...]:
     outcome = run.recipe.outcome
     good = "rise" if outcome.higher_is_better else "fall"
     why = f" ({outcome.source})" if outcome.source else ""
@@ -173,6 +179,7 @@ def _notes(run: Run) -> tuple[str, ...]:
         "improved, the opposite declined, anything between stable.",
         "Subjects were split before pairs were made; intervals resample held-out subjects.",
         "Progression head and its temperature were fitted on training and validation subjects only.",
+        *((f"{cohort.note}.",) if cohort.note else ()),
     )
 
 

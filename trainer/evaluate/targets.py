@@ -40,7 +40,7 @@ class Embedded:
         return Examples(
             self.embeddings_NE[known_N],
             self.cohort.scores_N[known_N],
-            np.array(self.cohort.subject_ids)[known_N],
+            np.array(self.cohort.groups)[known_N],
         )
 
 

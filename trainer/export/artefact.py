@@ -11,6 +11,7 @@ import torch
 from pydantic import ValidationError
 
 from preprocess.errors import ArtefactError, RunError
+from preprocess.lease import ARTEFACT, held
 from preprocess.manifest import (
     GOLDEN_NAME,
     MANIFEST_NAME,
@@ -89,13 +90,20 @@ def export_run(
 
     Raises:
         RunError: the run is not finished or not evaluated, or has no progression head or no normal scan.
-        ArtefactError: an artefact is there already, the run's target cannot be exported, or an exported program
-            differs from the model.
+        ArtefactError: an artefact is there already, another process writes one there, the run's target cannot be
+            exported, or an exported program differs from the model.
         StoreError: the store is another one.
     """
-    if artefact.exists(MANIFEST_NAME):
-        raise ArtefactError(f"{artefact.uri}: holds an artefact already; artefacts never change, choose another folder")
     _refuse_other_targets(run)
+    with held(artefact, ARTEFACT) as leased:
+        if leased.exists(MANIFEST_NAME):
+            raise ArtefactError(
+                f"{artefact.uri}: holds an artefact already; artefacts never change, choose another folder"
+            )
+        return _export(run, leased, name, version, store_uri)
+
+
+def _export(run: Run, artefact: Location, name: str | None, version: str, store_uri: str | None) -> Manifest:
     evaluation = _read_evaluation(run)
     store = run.open_store(store_uri)
     trained = load_trained(run, store)

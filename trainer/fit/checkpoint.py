@@ -3,6 +3,8 @@
 checkpoints/step-00000012-1a2b3c4d.pt   one state, put only where the name is free
 checkpoints/latest.json                 the state in force and those kept before it, each with its digest
 checkpoints/best.json                   the state with the best figure, where the recipe names one
+
+A run goes on from the newest state that is whole, and says what was lost where that is not the one written last.
 """
 
 import hashlib
@@ -23,10 +25,19 @@ from preprocess.console import LOG
 from preprocess.errors import RunError, StorageError
 from preprocess.storage import Location
 from trainer.fit.background import Background
+from trainer.fit.pointers import (
+    BEST,
+    FOLDER,
+    LATEST,
+    DamagedError,
+    Entry,
+    entries_of,
+    read_pointer,
+    state_names,
+    whole_states,
+)
 
-_FOLDER = "checkpoints"
-_POINTER = f"{_FOLDER}/latest.json"
-_BEST = f"{_FOLDER}/best.json"
+_ANEW = "start a new run in another place"
 _TRIES = 3
 _BACKOFF_S = 1.0
 """Before the second try, twice that before the third, each times a random factor from 0.5 to 1.5."""
@@ -63,8 +74,7 @@ def load_state(data: bytes, *, where: str = "checkpoint") -> State:
         state: State = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise RunError(
-            f"{where}: holds more than tensors and plain values, so interscan did not write it; "
-            "start a new run in another place"
+            f"{where}: holds more than tensors and plain values, so interscan did not write it; {_ANEW}"
         ) from error
     return state
 
@@ -89,6 +99,9 @@ class Checkpoints:
         background: uploads there; without it every save is synchronous.
         origin: what the states belong to (recipe, fingerprint, git_revision); written into each and held against each
             that is loaded.
+
+    Attributes:
+        lost_steps: by how many steps the state that `load_latest` found is older than the one written last.
     """
 
     def __init__(
@@ -104,8 +117,9 @@ class Checkpoints:
         self._background = background
         self._origin = dict(origin or {})
         self._overtaken = threading.Event()
-        self._entries: list[dict[str, Any]] | None = None
-        """What latest.json names, newest first; None before it was read."""
+        self._entries: list[Entry] | None = None
+        """What latest.json names, newest first, or shall name; None before it was read."""
+        self.lost_steps = 0
 
     def save(self, state: State, *, step: int, best: Best | None = None) -> str:
         """Write a checkpoint, point to it, and drop the oldest; returns its name.
@@ -154,7 +168,7 @@ class Checkpoints:
             self._background.forget()
         entry = self._put({**state, **self._origin}, step=step, best=None, last=True)
         # An upload that was just writing its pointer may have written it after this one.
-        if self._pointer(_POINTER).get("name") != entry["name"]:
+        if read_pointer(self._run, LATEST).get("name") != entry["name"]:
             _try_thrice("the pointer is not written", lambda: self._point(entry))
         return str(entry["name"])
 
@@ -173,58 +187,115 @@ class Checkpoints:
             self._background.raise_failure()
 
     def load_latest(self) -> State | None:
-        """The state that the pointer names, or None where nothing was saved yet.
+        """The newest state that is whole, or None where nothing was saved yet.
+
+        Where that is not the one written last, a warning says what was lost, and the next save no longer counts the
+        damaged ones.
 
         Raises:
-            RunError: the checkpoint is missing, is not the one that was written, or belongs to another run.
+            RunError: no state is whole, or the newest whole one belongs to another run.
         """
-        return self._load(_POINTER)
+        entries, fault = self._known()
+        faults = [fault] if fault else []
+        for entry in self._newest_first(entries):
+            try:
+                state = self._read(entry)
+            except DamagedError as error:
+                faults.append(str(error))
+                entries = [one for one in entries if one["name"] != entry["name"]]
+                continue
+            self._entries = entries
+            if faults:
+                self._report_lost(faults, entry)
+            return state
+        if faults:
+            raise RunError(f"{'; '.join(faults)}; no other checkpoint of this run is whole; {_ANEW}")
+        if state_names(self._run):
+            LOG.warning("%s/%s: no checkpoint there is whole or named; beginning anew", self._run.uri, FOLDER)
+        self._entries = []
+        return None
+
+    def _report_lost(self, faults: list[str], used: Entry) -> None:
+        """Say what is damaged, where the run goes on instead, and how much was lost."""
+        steps = [step for step, _ in state_names(self._run)]
+        self.lost_steps = max(0, *(step - used["step"] for step in steps))
+        LOG.warning(
+            "%s; going on from %s instead, after step %d: %d later steps are lost and computed again",
+            "; ".join(faults),
+            used["name"],
+            used["step"],
+            self.lost_steps,
+        )
 
     def load_best(self) -> State | None:
         """The state with the best figure, or None where the recipe named none or nothing was saved yet.
 
         Raises:
-            RunError: as `load_latest`.
+            RunError: pointer or state is missing or damaged, or belongs to another run.
         """
-        return self._load(_BEST)
+        remedy = f"delete {self._run.uri}/{BEST}, and use the latest checkpoint"
+        try:
+            pointer = read_pointer(self._run, BEST)
+            return self._read(entries_of(pointer)[0]) if pointer else None
+        except DamagedError as error:
+            raise RunError(f"{error}; {remedy}") from error
 
     def kept(self) -> tuple[int, ...]:
         """Steps of the states that stay and are there, in order, each once."""
-        present = set(self._run.names(_FOLDER))
-        return tuple(sorted({int(entry["step"]) for entry in self._named() if entry["name"] in present}))
+        present = set(self._run.names(FOLDER))
+        return tuple(sorted({entry["step"] for entry in self._known()[0] if entry["name"] in present}))
 
     def load_kept(self, step: int) -> State:
-        """The newest state of a step that `kept` names.
+        """The newest whole state of a step that `kept` names.
 
         Raises:
-            RunError: as `load_latest`.
+            RunError: all states of the step are missing or damaged, or the newest belongs to another run.
             KeyError: no such step is kept.
         """
-        for entry in self._named():
-            if entry["step"] == step:
+        fault: DamagedError | None = None
+        for entry in self._known()[0]:
+            if entry["step"] != step:
+                continue
+            try:
                 return self._read(entry)
-        raise KeyError(step)
+            except DamagedError as error:
+                fault = fault or error
+        if fault is None:
+            raise KeyError(step)
+        raise RunError(f"{fault}; choose another epoch, or {_ANEW}") from fault
 
-    def _named(self) -> list[dict[str, Any]]:
-        """What latest.json names, newest first."""
-        pointer = self._pointer(_POINTER)
-        return [pointer, *pointer.get("earlier", [])] if pointer else []
-
-    def _load(self, pointer_name: str) -> State | None:
-        pointer = self._pointer(pointer_name)
-        return self._read(pointer) if pointer else None
-
-    def _read(self, pointer: Mapping[str, Any]) -> State:
-        where = f"{self._run.uri}/{pointer['name']}"
+    def _known(self) -> tuple[list[Entry], str]:
+        """The states of the run, newest first, and what is wrong with the pointer, if anything is."""
         try:
-            data = self._run.read(pointer["name"])
+            pointer = read_pointer(self._run, LATEST)
+        except DamagedError as error:
+            return whole_states(self._run), str(error)
+        if pointer:
+            return entries_of(pointer), ""
+        found = whole_states(self._run)
+        return found, f"{self._run.uri}/{LATEST} is missing" if found else ""
+
+    def _newest_first(self, entries: list[Entry]) -> list[Entry]:
+        """These and the best one, newest first; those of one step in the order given."""
+        try:
+            best = entries_of(read_pointer(self._run, BEST))
+        except DamagedError as error:
+            LOG.warning("%s; old checkpoints stay until a better one comes, as one of them may be the best", error)
+            best = []
+        names = {entry["name"] for entry in entries}
+        both = [*entries, *(entry for entry in best if entry["name"] not in names)]
+        return sorted(both, key=lambda entry: -entry["step"])
+
+    def _read(self, entry: Entry) -> State:
+        where = f"{self._run.uri}/{entry['name']}"
+        try:
+            data = self._run.read(entry["name"])
         except FileNotFoundError as error:
-            raise RunError(f"{where}: this checkpoint is missing; start a new run in another place") from error
+            raise DamagedError(f"{where}: this checkpoint is missing") from error
         found = hashlib.sha256(data).hexdigest()
-        if found != pointer["sha256"]:
-            raise RunError(
-                f"{where}: SHA-256 {found[:12]} is not the recorded {pointer['sha256'][:12]}, it is damaged; "
-                "start a new run in another place"
+        if found != entry["sha256"]:
+            raise DamagedError(
+                f"{where}: SHA-256 {found[:12]} is not the recorded {entry['sha256'][:12]}, it is damaged"
             )
         state = load_state(data, where=where)
         for name, wanted in self._origin.items():
@@ -232,55 +303,49 @@ class Checkpoints:
                 if state.get(name, wanted) != wanted:
                     LOG.warning("%s was written by revision %s, this is %s", where, state[name], wanted)
             elif name in state and state[name] != wanted:
-                raise RunError(
-                    f"{where}: its {name} is not this run's, it was copied from another run; "
-                    "start a new run in another place"
-                )
+                raise RunError(f"{where}: its {name} is not this run's, it was copied from another run; {_ANEW}")
         return state
 
-    def _pointer(self, name: str) -> dict[str, Any]:
-        """Contents of a pointer; empty where there is none."""
-        try:
-            pointer: dict[str, Any] = json.loads(self._run.read(name))
-        except (FileNotFoundError, NotADirectoryError):
-            return {}
-        return pointer
-
-    def _put(self, state: State, *, step: int, best: Best | None, last: bool = False) -> dict[str, Any]:
+    def _put(self, state: State, *, step: int, best: Best | None, last: bool = False) -> Entry:
         data = dump_state(state)
         digest = hashlib.sha256(data).hexdigest()
 
-        def write() -> dict[str, Any]:
+        def write() -> Entry:
             # A new name each try: a try that failed may have written a part, or all.
-            name = f"{_FOLDER}/step-{step:08d}-{uuid.uuid4().hex[:8]}.pt"
+            name = f"{FOLDER}/step-{step:08d}-{uuid.uuid4().hex[:8]}.pt"
             if not self._run.create(name, data):
                 raise StorageError(f"{self._run.uri}/{name}: the name is taken; check who else writes there")
-            entry = {"name": name, "sha256": digest, "step": step}
+            entry = Entry(name=name, sha256=digest, step=step)
             if self._overtaken.is_set() and not last:
                 return entry
             if best is not None:
                 told = {**entry, "figure": best.figure, "value": best.value}
-                self._run.write(_BEST, json.dumps(told).encode())
+                self._run.write(BEST, json.dumps(told).encode())
             self._point(entry)
             return entry
 
         return _try_thrice(f"the checkpoint of step {step} is not written", write)
 
-    def _point(self, entry: dict[str, Any]) -> None:
+    def _point(self, entry: Entry) -> None:
         if self._entries is None:
-            before = self._pointer(_POINTER)
-            self._entries = [{key: before[key] for key in entry}, *before.get("earlier", [])] if before else []
+            try:
+                self._entries = entries_of(read_pointer(self._run, LATEST))
+            except DamagedError:
+                self._entries = whole_states(self._run)
         kept = [entry, *(one for one in self._entries if one["name"] != entry["name"])][: self._keep]
-        self._run.write(_POINTER, json.dumps({**entry, "earlier": kept[1:]}).encode())
+        self._run.write(LATEST, json.dumps({**entry, "earlier": kept[1:]}).encode())
         self._entries = kept
 
     def _prune(self) -> None:
-        """Delete every state that no pointer names: old ones, and what a crash left behind."""
-        latest, best = self._pointer(_POINTER), self._pointer(_BEST)
-        named = {one["name"] for one in (latest, best, *latest.get("earlier", [])) if one}
+        """Delete every state that no pointer names: old ones, damaged ones, and what a crash left behind."""
+        try:
+            latest, best = (read_pointer(self._run, name) for name in (LATEST, BEST))
+        except DamagedError:
+            return  # what it named may be any of them
+        named = {entry["name"] for entry in (*entries_of(latest), *entries_of(best))}
         if self._overtaken.is_set():
             return
-        for name in self._run.names(_FOLDER):
+        for name in self._run.names(FOLDER):
             if name.endswith(".pt") and name not in named:
                 self._run.delete(name)
 

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from preprocess.console import LOG
 from preprocess.errors import UsageError
 from preprocess.manifest import OutcomeSpec
 from preprocess.store import Store
@@ -83,6 +84,29 @@ def with_threshold(recipe: TrainRecipe, training: Cohort) -> TrainRecipe:
     source = f"tertiles of {len(pairs)} training pairs of {num_subjects} subjects"
     outcome = recipe.outcome.model_copy(update={"threshold": threshold, "source": source})
     return recipe.model_copy(update={"outcome": outcome})
+
+
+def require_modalities(training: Cohort, modalities: Sequence[str]) -> None:
+    """Refuse a modality that no training subject has.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for column, name in enumerate(modalities):
+        assert training.present_NM is not None
+        if not training.present_NM[:, column].any():
+            raise UsageError(
+                f"data.modalities: no training subject has {name}; leave it out, or change seed for another split"
+            )
+
+
+def report_unpaired(training: Cohort) -> None:
+    """Say how many training subjects cannot be paired; they still serve objectives on single scans."""
+    single = [subject for subject, places in training.places_by_subject.items() if len(places) == 1]
+    if single:
+        LOG.info(
+            "%d of %d training subjects have one scan and are not paired", len(single), len(training.places_by_subject)
+        )
 
 
 def build_objectives(

@@ -5,11 +5,10 @@ where an uninterrupted one ends. The plan is that of all processes together, eac
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,17 +20,17 @@ from preprocess.store import Store
 from preprocess.transforms import unit_scale
 from trainer.data.augment import Augment
 from trainer.data.cohort import Cohort
-from trainer.data.reader import VolumeReader
 from trainer.data.sampling import MIN_BATCH, Batches, plan_epoch
 from trainer.data.stream import VolumeStream
 from trainer.data.visits import VisitBatch, VisitStream
 from trainer.fit.checkpoint import Best, Checkpoints, State
+from trainer.fit.diagnosis import diagnose, require_finite_weights
 from trainer.fit.distributed import ALONE, Group
 from trainer.fit.embedding import embed_cohort
 from trainer.fit.model import TrainingModel
 from trainer.fit.optim import build_optimiser, build_schedule
 from trainer.fit.phases import Phase, phase_of
-from trainer.fit.precision import Compute
+from trainer.fit.precision import Compute, name_of
 from trainer.fit.step import Scans, Step, Visits
 from trainer.fit.stop import StopRequest
 from trainer.fit.supply import Supply
@@ -146,6 +145,11 @@ class Loop:
         self.num_steps = sum(steps)
         self.position = Position()
 
+    @property
+    def precision(self) -> str:
+        """The number format that steps are computed in, as recipes call it."""
+        return name_of(self._compute.dtype)
+
     def plan(self, epoch: int) -> Batches:
         """The batches of an epoch, as places in the training cohort."""
         return plan_epoch(
@@ -166,20 +170,37 @@ class Loop:
             "optimiser": self._optimiser.state_dict(),
             "schedule": self._schedule.state_dict(),
             "scaler": self._scaler.state_dict(),
+            "precision": self.precision,
             "torch_rng": torch.get_rng_state(),
             "position": {"epoch": position.epoch, "batch": position.batch, "step": position.step},
             "sums": dict(position.sums),
             "history": [dict(entry) for entry in position.history],
         }
 
-    def restore(self, state: State) -> None:
-        """The inverse of `state`."""
+    def restore(self, state: State, *, lost_steps: int = 0) -> None:
+        """The inverse of `state`.
+
+        Args:
+            state: of this run.
+            lost_steps: that the run had done beyond it and are computed again; told in the history.
+        """
         self.model.load_state_dict(state["model"])
         self._optimiser.load_state_dict(state["optimiser"])
         self._schedule.load_state_dict(state["schedule"])
-        self._scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty where the run has not computed in float16 so far
+            self._scaler.load_state_dict(state["scaler"])
+        before = state.get("precision", self.precision)
+        if before != self.precision and self._group.is_first:
+            LOG.warning(
+                "computed in %s so far, on this machine in %s: the figures will differ by rounding from those of one "
+                "machine; go on where the run began to keep them alike",
+                before,
+                self.precision,
+            )
         torch.set_rng_state(state["torch_rng"])
         self.position = Position(**state["position"], sums=dict(state["sums"]), history=list(state["history"]))
+        if lost_steps:
+            self._add("lost_steps", lost_steps)
 
     def run(self, stop: StopRequest, tracking: Tracking | None, progress: Callable[[int, int], None]) -> None:
         """Train to the end.
@@ -199,6 +220,7 @@ class Loop:
         position = self.position
         while position.epoch < self._epochs:
             self._run_epoch(stop, progress)
+            require_finite_weights(self.model, steps_done=position.step, group=self._group)
             position.history.append(self._close_epoch())
             position.epoch, position.batch, position.sums = position.epoch + 1, 0, {}
             if tracking is not None:
@@ -253,6 +275,7 @@ class Loop:
         self._add("wait_seconds", stream.counts.wait_seconds)
         self._add("bytes", self._group.total(stream.counts.bytes_fetched))
         if stopping:
+            require_finite_weights(self.model, steps_done=position.step, group=self._group)
             if self._group.is_first:
                 self._checkpoints.save_last(self.state(), step=position.step)
             raise Interrupted(
@@ -308,13 +331,21 @@ class Loop:
             for values_N in (self._training.scores_N, self._training.days_N)
         )
         subjects_B = torch.as_tensor(self._training.subject_codes_N[places_BK[:, 0]], device=device)
-        loss, values = self._step.gradients(scans, scores_BK, subjects_B, days_BK)
-        if not math.isfinite(loss):
-            raise RunError(
-                f"the loss is {loss} at step {position.step + 1} of {self.num_steps}; start a new run with a "
-                "lower optim.learning_rate, or with optim.clip_norm"
+        batch = (scans, scores_BK, subjects_B, days_BK)
+        loss, values = self._step.gradients(*batch)
+        if not self._step.update():
+            what = "the gradient is not finite" if math.isfinite(loss) else f"the loss is {loss}"
+            own_BK = places_BK if isinstance(scans, Visits) else places_BK[self._group.share(len(places_BK))]
+            why = diagnose(
+                self._step,
+                self.model,
+                batch,
+                [self._training.subject_ids[place] for place in own_BK.ravel()],
+                precision=self.precision,
+                steps_done=position.step,
+                group=self._group,
             )
-        self._step.update()
+            raise RunError(f"{what} at step {position.step + 1} of {self.num_steps}; {why}")
         num_scans = places_BK.size // self._data.views
         self._add("volumes", num_scans)
         self._add("loss", loss * num_scans)
@@ -346,6 +377,8 @@ class Loop:
             "wait_seconds": sums["wait_seconds"],
             "utilisation": sums["step_seconds"] / sums["seconds"],
         }
+        if "lost_steps" in sums:
+            entry["lost_steps"] = sums["lost_steps"]
         for objective in phase_of(self._phases, self.position.epoch)[1].objectives:
             if objective.name not in sums:
                 continue
@@ -364,31 +397,3 @@ class Loop:
                     entry[f"{name}_over_chance"],
                 )
         return {**entry, **self._validate(self.model)}
-
-
-def validation_figures(
-    store: Store,
-    modality: str,
-    cohort: Cohort,
-    compute: Compute,
-    score: Callable[[np.ndarray], dict[str, float]],
-    *,
-    reader: VolumeReader | Mapping[str, VolumeReader] | None = None,
-) -> Callable[[nn.Module], dict[str, float]]:
-    """A function that embeds the validation subjects and hands the embeddings to `score`.
-
-    Args:
-        store: where volumes are.
-        modality: which array.
-        cohort: the validation subjects' scans.
-        compute: device and number format.
-        score: figures of embeddings_NE by name.
-        reader: whose cache and resident volumes serve.
-    """
-
-    def figures(model: nn.Module) -> dict[str, float]:
-        encoder: Any = model.encoder
-        embeddings_NE = embed_cohort(encoder, store, modality, cohort, compute, reader=reader)
-        return score(embeddings_NE)
-
-    return figures

@@ -37,8 +37,13 @@ class Compute:
         return self.device.type == "cuda"
 
 
+def name_of(dtype: torch.dtype) -> str:
+    """As recipes call it: `float32`, `bfloat16` or `float16`."""
+    return str(dtype).removeprefix("torch.")
+
+
 def choose_compute(device: Device, precision: Precision) -> Compute:
-    """Resolve `auto` by what the machine has.
+    """Resolve `auto` by what the machine has; `trainer.fit.trial` then tries whether it computes right.
 
     Raises:
         UsageError: CUDA asked for and not there.

@@ -6,7 +6,9 @@ a graph and hand each chunk its part of that gradient. The chain rule makes it t
 no scan's embedding depends on another scan; a batch normalisation would break that.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -127,6 +129,8 @@ class Step:
         self._clip_norm = clip_norm
         self._cache_chunk = cache_chunk
         self._group = group
+        self._last_loss = math.nan
+        self._before: _Before | None = None
 
     def gradients(
         self,
@@ -146,6 +150,7 @@ class Step:
         Returns:
             The loss, and each objective's own value by name; the same in all processes.
         """
+        self._before = _Before.of(self._model, self._compute.device, self._before)
         self._optimiser.zero_grad(set_to_none=True)
         if 0 < self._cache_chunk < len(scans):
             loss, values = self._cached(scans, scores_BK, subjects_B, days_BK)
@@ -156,16 +161,68 @@ class Step:
         encoder = list(self._model.encoder.parameters())
         own = {id(parameter) for parameter in encoder}
         self._group.add_gradients(encoder, [one for one in self._model.parameters() if id(one) not in own])
-        return float(loss.detach()), values
+        self._last_loss = float(loss.detach())
+        return self._last_loss, values
 
-    def update(self) -> None:
-        """Change the weights by the gradients, and the learning rate by the schedule."""
+    def update(self) -> bool:
+        """Change the weights by the gradients, and the learning rate by the schedule.
+
+        Returns:
+            Whether loss and gradients are finite, the same in all processes. Where they are not, the model is as it was
+            before `gradients`. An infinite gradient of float16 is none of that as long as its scale can be lowered.
+        """
+        self._scaler.unscale_(self._optimiser)
+        present = [one.grad for one in self._model.parameters() if one.grad is not None]
+        norm = nn.utils.get_total_norm(present)
+        finite = math.isfinite(self._last_loss) and (_are_finite(norm, present) or self._scale_can_fall())
+        if self._group.any(not finite):
+            self._put_back()
+            return False
         if self._clip_norm > 0:
-            self._scaler.unscale_(self._optimiser)
-            nn.utils.clip_grad_norm_(self._model.parameters(), self._clip_norm)
+            nn.utils.clip_grads_with_norm_(self._model.parameters(), self._clip_norm, norm)
         self._scaler.step(self._optimiser)
         self._scaler.update()
         self._schedule.step()
+        return True
+
+    def is_finite_in_float32(
+        self,
+        scans: Scans | Visits,
+        scores_BK: torch.Tensor,
+        subjects_B: torch.Tensor,
+        days_BK: torch.Tensor | None = None,
+    ) -> tuple[bool, dict[str, Value]]:
+        """Compute the batch of the last `gradients` once more without autocast, with the same draws; changes nothing.
+
+        Returns:
+            Whether loss and gradients are finite in all processes, and each objective's own value.
+        """
+        with self._in_float32():
+            loss, values = self.gradients(scans, scores_BK, subjects_B, days_BK)
+            present = [one.grad for one in self._model.parameters() if one.grad is not None]
+            finite = math.isfinite(loss) and _are_finite(nn.utils.get_total_norm(present), present)
+        self._put_back()
+        return not self._group.any(not finite), values
+
+    def _scale_can_fall(self) -> bool:
+        """Whether this is float16 and its gradients may be infinite for being scaled: the scaler skips the step."""
+        return self._scaler.is_enabled() and self._scaler.get_scale() > 1
+
+    @contextmanager
+    def _in_float32(self) -> Iterator[None]:
+        compute, scaler = self._compute, self._scaler
+        self._compute = Compute(compute.device, torch.float32)
+        self._scaler = self._compute.scaler()
+        try:
+            yield
+        finally:
+            self._compute, self._scaler = compute, scaler
+
+    def _put_back(self) -> None:
+        """Drop the gradients, and put back what computing them has changed."""
+        assert self._before is not None
+        self._optimiser.zero_grad(set_to_none=True)
+        self._before.put_back(self._model, self._compute.device)
 
     def _cached(
         self, scans: Scans | Visits, scores_BK: torch.Tensor, subjects_B: torch.Tensor, days_BK: torch.Tensor | None
@@ -205,3 +262,42 @@ class Step:
         with self._compute.autocast():
             output = self._model.judge(gathered_NE, scores_BK, subjects_B, days_BK, present_BM)
         return total(self.objectives, output)
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """What a step changes while it computes gradients: running statistics, and the random numbers of dropout.
+
+    Attributes:
+        buffers: of the model, copied.
+        cpu_rng: state of torch's generator.
+        cuda_rng: that of the device, where it is CUDA.
+    """
+
+    buffers: list[torch.Tensor]
+    cpu_rng: torch.Tensor
+    cuda_rng: torch.Tensor | None
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, model: nn.Module, device: torch.device, earlier: "_Before | None") -> "_Before":
+        """As it is now; an earlier one's memory is used again."""
+        now = list(model.buffers())
+        buffers = [one.clone() for one in now] if earlier is None else earlier.buffers
+        # One call for all: some encoders have 150 buffers of a few hundred numbers.
+        torch._foreach_copy_(buffers, now)
+        cuda_rng = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        return cls(buffers, torch.get_rng_state(), cuda_rng)
+
+    @torch.no_grad()
+    def put_back(self, model: nn.Module, device: torch.device) -> None:
+        """Make it so again."""
+        torch._foreach_copy_(list(model.buffers()), self.buffers)
+        torch.set_rng_state(self.cpu_rng)
+        if self.cuda_rng is not None:
+            torch.cuda.set_rng_state(self.cuda_rng, device)
+
+
+def _are_finite(norm: torch.Tensor, gradients: Sequence[torch.Tensor]) -> bool:
+    """Whether all gradients are: their norm says so at once, and may overflow where none of them does."""
+    return bool(norm.isfinite()) or all(bool(one.isfinite().all()) for one in gradients)

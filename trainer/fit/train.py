@@ -6,7 +6,7 @@ Under torchrun all processes train; the first alone writes, validates and fits t
 import copy
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,7 @@ from torch import nn
 
 from preprocess.console import LOG
 from preprocess.errors import UsageError
+from preprocess.lease import RUN, Lease, LeasedLocation
 from preprocess.storage import Location
 from preprocess.store import Store
 from trainer.data.augment import Augment
@@ -32,6 +33,8 @@ from trainer.fit.context import (
     ScoreStatistics,
     build_objectives,
     cohort_of,
+    report_unpaired,
+    require_modalities,
     score_statistics,
     two_classes,
     with_threshold,
@@ -40,8 +43,7 @@ from trainer.fit.distributed import Group, joined
 from trainer.fit.embedding import embed_cohort, embed_visits
 from trainer.fit.fusion import FittedFusion, FusionExamples, fit_fusion, judge_fusion
 from trainer.fit.head import FittedHead, fit_head
-from trainer.fit.lease import Lease, LeasedLocation
-from trainer.fit.loop import Loop, validation_figures
+from trainer.fit.loop import Loop
 from trainer.fit.model import TrainingModel, new_model
 from trainer.fit.phases import Phase
 from trainer.fit.precision import Compute, choose_compute
@@ -49,6 +51,8 @@ from trainer.fit.run import Run, git_revision
 from trainer.fit.stop import StopRequest, listening
 from trainer.fit.supply import Supply, SupplyOptions
 from trainer.fit.tracking import Tracking
+from trainer.fit.trial import scans_at_once, settle
+from trainer.fit.validation import validation_figures
 from trainer.recipe import TrainRecipe, refuse_contradictions
 
 _FINISHED = b"finished"
@@ -130,17 +134,28 @@ class _Parts:
         split: Split | None,
     ) -> "_Parts":
         cohort = cohort_of(store, recipe.data, recipe.outcome.name)
+        if cohort.note and split is None and group.is_first:
+            LOG.warning("%s", cohort.note)
         split = split or split_subjects(
             cohort.subject_ids,
             validation=recipe.split.validation,
             test=recipe.split.test,
             train=recipe.split.train,
             seed=recipe.seed,
+            together=cohort.together,
         )
         training, validation = (cohort.of_subjects(split.of(part)) for part in ("train", "validation"))
-        _require_modalities(training, recipe.data.modalities)
+        require_modalities(training, recipe.data.modalities)
         recipe = with_threshold(recipe, training)
         model = new_model(recipe, store)
+        compute = settle(
+            compute,
+            recipe.precision,
+            model,
+            () if recipe.data.modalities else store.layout(recipe.data.modality).shape,
+            num_scans=scans_at_once(recipe.data, cache_chunk=recipe.optim.cache_chunk),
+            group=group,
+        )
         supply = Supply(
             store,
             recipe.data,
@@ -165,7 +180,7 @@ class _Parts:
 def _lead(parts: _Parts, location: Location, stop: StopRequest, progress: Callable[[int, int], None]) -> dict[str, Any]:
     """Train in the first process, which alone writes."""
     recipe, group = parts.recipe, parts.group
-    lease = Lease(location)
+    lease = Lease(location, RUN, does="trains")
     background = Background(lease.beat, pulse_s=lease.beat_s)
     leased = LeasedLocation(location, lease)
     origin = {
@@ -201,11 +216,11 @@ def _train_leased(
     progress: Callable[[int, int], None],
 ) -> dict[str, Any]:
     if not parts.recipe.data.modalities:
-        _report_unpaired(parts.training)
+        report_unpaired(parts.training)
     with background:
         state = checkpoints.load_latest()
         if state is not None:
-            loop.restore(state)
+            loop.restore(state, lost_steps=checkpoints.lost_steps)
             LOG.info("%s: going on after step %d of %d", run.location.uri, loop.position.step, loop.num_steps)
         elif isinstance(parts.model.encoder, VisitEncoder):
             _begin_visits(parts, parts.model.encoder)
@@ -311,16 +326,6 @@ def _fit_progression(parts: _Parts) -> FittedHead | None:
     return fit_head(*pairs[0], *pairs[1], hidden=recipe.head.hidden, strengths=recipe.head.l2, seed=recipe.seed)
 
 
-def _require_modalities(training: Cohort, modalities: Sequence[str]) -> None:
-    """Refuse a modality that no training subject has."""
-    for column, name in enumerate(modalities):
-        assert training.present_NM is not None
-        if not training.present_NM[:, column].any():
-            raise UsageError(
-                f"data.modalities: no training subject has {name}; leave it out, or change seed for another split"
-            )
-
-
 def _begin_visits(parts: _Parts, encoder: VisitEncoder) -> None:
     """Standardise arrays by the training subjects' rows, and begin the run's random numbers, which dropout draws."""
     present_NM = parts.training.present_NM
@@ -371,6 +376,7 @@ def _finish(
     result = {
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "steps": loop.position.step,
+        "precision": loop.precision,
         "volumes_per_s": sum(entry["volumes"] for entry in history) / sum(entry["seconds"] for entry in history),
         "last_epoch": history[-1],
         "score_statistics": statistics.to_dict() if statistics else None,
@@ -380,12 +386,3 @@ def _finish(
         model["fusion_head"] = fusion.head.state_dict() if fusion else None
         result["fusion_head"] = fusion.summary() if fusion else None
     return run.finish(model, result)
-
-
-def _report_unpaired(training: Cohort) -> None:
-    """Say how many training subjects cannot be paired; they still serve objectives on single scans."""
-    single = [subject for subject, places in training.places_by_subject.items() if len(places) == 1]
-    if single:
-        LOG.info(
-            "%d of %d training subjects have one scan and are not paired", len(single), len(training.places_by_subject)
-        )

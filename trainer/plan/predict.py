@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from preprocess.console import LOG
 from preprocess.errors import UsageError
 from preprocess.machine import num_cores
 from preprocess.store import Store
@@ -48,7 +49,10 @@ def predict_run(recipe: TrainRecipe, store: Store, hardware: Hardware, gpu: str)
         )
     device = hardware.device(gpu)
     precision = _precision(recipe, gpu, device)
-    workload = count_workload(recipe, read_cohort(store, recipe.data.modality, recipe.outcome.name))
+    cohort = read_cohort(store, recipe.data.modality, recipe.outcome.name)
+    if cohort.note:
+        LOG.warning("%s", cohort.note)
+    workload = count_workload(recipe, cohort)
     layout = store.layout(recipe.data.modality)
     num_voxels = int(np.prod(layout.shape))
     work = measure_step(recipe.encoder, layout.shape, precision)

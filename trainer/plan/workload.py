@@ -90,6 +90,7 @@ def count_workload(recipe: TrainRecipe, cohort: Cohort) -> Workload:
         test=recipe.split.test,
         train=recipe.split.train,
         seed=recipe.seed,
+        together=cohort.together,
     )
     training, validation = (cohort.of_subjects(split.of(part)) for part in ("train", "validation"))
     # As train_run: without any term that can use a scan without a score, such scans are not drawn.

@@ -14,10 +14,8 @@ processor).
 """
 
 import gzip
-import multiprocessing
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,7 +36,8 @@ from preprocess.sources.synthetic.brain_plan import (
 )
 from preprocess.sources.synthetic.phantom import Anatomy, aged, true_ventricle_mm3
 from preprocess.sources.synthetic.scanner import acquire, grid_of
-from preprocess.sources.synthetic.table_cohort import claim, put
+from preprocess.sources.synthetic.table_cohort import claimed, put
+from preprocess.workers import WorkerPool
 
 """Written first: names the parameters, so that a later call can tell its own unfinished cohort from anything else."""
 
@@ -124,42 +123,39 @@ def write_brain_cohort(
         raise UsageError(
             f"workers is {workers}, below 0; give 0 for this process alone or leave it out for one per processor"
         )
-    claim(
-        out,
-        {
-            "cohort": "brain",
-            "version": _VERSION,
-            "num_subjects": num_subjects,
-            "num_visits": num_visits,
-            "seed": seed,
-            "spacing_mm": float(spacing_mm),
-            "ageing": ageing or None,  # not named by cohorts that do not age
-        },
-    )
-
-    visits = [(subject, session) for subject in plan for session in subject.sessions]
-    jobs = [
-        _Job(
-            out / image_path(subject, session),
-            seed,
-            subject.number,
-            session,
-            spacing_mm,
-            age_at(subject, session) if ageing else None,
-        )
-        for subject, session in visits
-    ]
-    num_missing = sum(not job.path.exists() for job in jobs)
-    texts = partial(text_files, plan, num_visits=num_visits, ageing=ageing)
-    names = texts({(a.subject_id, b.session_id): 0.0 for a, b in visits})
-    if num_missing or not all((out / name).exists() for name in names):
-        volumes_mm3: dict[tuple[str, str], float] = {}
-        for (subject, session), volume_mm3 in zip(visits, _run(jobs, num_missing, workers), strict=True):
-            volumes_mm3[subject.subject_id, session.session_id] = volume_mm3
-            if progress is not None:
-                progress(len(volumes_mm3), len(jobs))
-        for name, text in texts(volumes_mm3).items():
-            put(out / name, text.encode())
+    parameters = {
+        "cohort": "brain",
+        "version": _VERSION,
+        "num_subjects": num_subjects,
+        "num_visits": num_visits,
+        "seed": seed,
+        "spacing_mm": float(spacing_mm),
+        "ageing": ageing or None,  # not named by cohorts that do not age
+    }
+    with claimed(out, parameters):
+        visits = [(subject, session) for subject in plan for session in subject.sessions]
+        jobs = [
+            _Job(
+                out / image_path(subject, session),
+                seed,
+                subject.number,
+                session,
+                spacing_mm,
+                age_at(subject, session) if ageing else None,
+            )
+            for subject, session in visits
+        ]
+        num_missing = sum(not job.path.exists() for job in jobs)
+        texts = partial(text_files, plan, num_visits=num_visits, ageing=ageing)
+        names = texts({(a.subject_id, b.session_id): 0.0 for a, b in visits})
+        if num_missing or not all((out / name).exists() for name in names):
+            volumes_mm3: dict[tuple[str, str], float] = {}
+            for (subject, session), volume_mm3 in zip(visits, _run(out, jobs, num_missing, workers), strict=True):
+                volumes_mm3[subject.subject_id, session.session_id] = volume_mm3
+                if progress is not None:
+                    progress(len(volumes_mm3), len(jobs))
+            for name, text in texts(volumes_mm3).items():
+                put(out / name, text.encode())
     return _summary(out, plan, num_missing)
 
 
@@ -177,14 +173,14 @@ def _summary(out: Path, plan: Sequence[PlannedSubject], num_written: int) -> Coh
     )
 
 
-def _run(jobs: Sequence[_Job], num_missing: int, workers: int | None) -> Iterator[float]:
+def _run(out: Path, jobs: Sequence[_Job], num_missing: int, workers: int | None) -> Iterator[float]:
     """True ventricle volumes in the order of the jobs, each picture being on disk when its volume is answered."""
     processes = num_cores() if workers is None else workers
     processes = min(processes, num_missing)
     if processes <= 1:
         yield from map(_make, jobs)
         return
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with WorkerPool(processes, where=str(out)) as pool:
         yield from pool.map(_make, jobs)
 
 

@@ -8,7 +8,8 @@ import csv
 import io
 import json
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from preprocess.errors import UsageError
+from preprocess.lease import COHORT, LEASE_NAME, held
+from preprocess.storage import Location, refusals
 
 TABLE = "scans.csv"
 TRUTH = "truth.tsv"
 SCAN_COLUMNS = ("path", "subject_id", "session_id", "run", "day", "modality", "scanner")
-"""The columns of `scans.csv` before the outcomes, as `preprocess.sources.nifti.list_table` reads them."""
+"""The columns of `scans.csv` before the outcomes, as `preprocess.sources.scan_table.list_table` reads them."""
 
 EVEN_STEPS = (0.7548776662466927, 0.5698402909980532)
 """1/p and 1/p^2 with p^3 = p + 1: multiples of both modulo 1 fill the square evenly (Roberts 2018)."""
@@ -156,22 +159,23 @@ def write_cohort(
     Raises:
         UsageError: `out` holds something else.
     """
-    claim(out, parameters)
     num_written = 0
-    for done, file in enumerate(files, start=1):
-        if not (out / file.path).exists():
-            put(out / file.path, file.content())
-            num_written += 1
-        if progress is not None:
-            progress(done, len(files))
-    for name, text in ((TRUTH, truth), (TABLE, scans)):
-        if not (out / name).exists():
-            put(out / name, text.encode())
+    with claimed(out, parameters):
+        for done, file in enumerate(files, start=1):
+            if not (out / file.path).exists():
+                put(out / file.path, file.content())
+                num_written += 1
+            if progress is not None:
+                progress(done, len(files))
+        for name, text in ((TRUTH, truth), (TABLE, scans)):
+            if not (out / name).exists():
+                put(out / name, text.encode())
     return num_written
 
 
-def claim(out: Path, parameters: Mapping[str, object]) -> None:
-    """Make `out` ours, or refuse it.
+@contextmanager
+def claimed(out: Path, parameters: Mapping[str, object]) -> Iterator[None]:
+    """Make `out` ours while the block runs, or refuse it.
 
     Args:
         out: folder; new, empty, or claimed before by the same parameters.
@@ -179,7 +183,22 @@ def claim(out: Path, parameters: Mapping[str, object]) -> None:
 
     Raises:
         UsageError: `out` holds something else.
+        StorageError: another process writes this cohort.
     """
+    # Looked at before it is held, so that nothing is put beside what somebody else keeps there, and while it is: two
+    # calls may find one empty folder.
+    _refuse_others(out, parameters)
+    with held(Location(out), COHORT):
+        _refuse_others(out, parameters)
+        marker = out / _MARKER
+        if not marker.exists():
+            named = {name: value for name, value in parameters.items() if value is not None}
+            put(marker, (json.dumps(named, indent=2) + "\n").encode())
+        yield
+
+
+def _refuse_others(out: Path, parameters: Mapping[str, object]) -> None:
+    """Refuse a folder that holds anything but a cohort of these parameters."""
     marker = out / _MARKER
     if marker.exists():
         found = json.loads(marker.read_text())
@@ -190,15 +209,27 @@ def claim(out: Path, parameters: Mapping[str, object]) -> None:
                     "choose another folder or the same arguments"
                 )
         return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and (not out.is_dir() or any(not _is_ours(path.name) for path in out.iterdir())):
         raise UsageError(f"{out} is not empty and holds no cohort of this program; choose a new or empty folder")
-    named = {name: value for name, value in parameters.items() if value is not None}
-    put(marker, (json.dumps(named, indent=2) + "\n").encode())
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a file is of the lease, or a marker that is not whole yet."""
+    return name in (LEASE_NAME, f".{_MARKER}.partial") or name.startswith(("writer-claim-", f".{LEASE_NAME}."))
 
 
 def put(path: Path, content: bytes) -> None:
-    """Write a file so that it exists whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file so that it exists whole or not at all.
+
+    Raises:
+        StorageError: the disk is full or refuses.
+    """
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+    with refusals(str(path)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_bytes(content)
+            partial.replace(path)
+        except OSError:
+            partial.unlink(missing_ok=True)  # on a full disk it would be in the way of whatever comes next
+            raise

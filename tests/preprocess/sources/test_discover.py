@@ -76,7 +76,7 @@ def test_nothing_there_is_one_line(tmp_path: Path) -> None:
         ("sub-1/anat/sub-1_T1w.nii", "sub-1/anat/sub-1_T1w.nii.gz"),
         ("sub-1/anat/sub-1_T1w.nii", "sub-1/extra/sub-1_T1w.nii"),
         ("anna/x.nii", "anna/x.nii.gz"),
-        ("anna/b/c.nii", "anna/b_c.nii"),
+        ("anna/late/c.nii", "anna/late_c.nii"),
         ("anna/x.mov", "anna/x.mp4"),
         ("sub-1/us/sub-1_LUS.avi", "sub-1/us/sub-1_LUS.npy"),
     ],
@@ -87,3 +87,34 @@ def test_two_files_for_the_same_row_are_refused(names: tuple[str, str], tmp_path
     with pytest.raises(UsageError) as caught:
         list_scans(put(tmp_path, *names), ("LUS" if is_clip else "T1w",), kinds=kinds)
     assert f"{names[0]} and {names[1]} are both" in str(caught.value)
+
+
+def test_of_twins_none_is_taken_but_the_others_are(tmp_path: Path) -> None:
+    listing = list_scans(put(tmp_path, "anna/x.nii", "anna/x.nii.gz", "ben/x.nii"), ("T1w",))
+    assert [scan.subject_id for scan, _, _ in listing.scans] == ["ben"]
+    assert [one.name for one in listing.account.left_out] == ["anna/x.nii", "anna/x.nii.gz"]
+
+
+def test_a_source_of_which_every_scan_is_left_out_says_how_many(tmp_path: Path) -> None:
+    names = [f"sub-0{n}/anat/sub-0{n + 1}_T1w.nii" for n in (1, 2, 3)]
+    with pytest.raises(UsageError, match=r"no scan is left: sub-01/anat/sub-02_T1w.nii: .*\(and 2 more left out\)"):
+        list_scans(put(tmp_path, *names), ("T1w",))
+
+
+@pytest.mark.parametrize("above", ["site-a", "rawdata", "a/b"])
+def test_the_folder_above_a_data_set_is_refused_with_the_one_to_give(above: str, tmp_path: Path) -> None:
+    uri = put(tmp_path, f"{above}/sub-01/anat/sub-01_T1w.nii", f"{above}/dataset_description.json")
+    with pytest.raises(UsageError) as caught:
+        list_scans(uri, ("T1w",))
+    assert f"deeper ({above}/sub-01); give {uri}/{above}, or a table" in str(caught.value)
+    assert subjects(f"{uri}/{above}") == ["sub-01"]
+
+
+def test_derivatives_beside_subjects_are_no_reason_to_refuse(tmp_path: Path) -> None:
+    uri = put(tmp_path, "sub-01/anat/sub-01_T1w.nii", "derivatives/x/sub-01/anat/sub-01_T1w.nii", "site/sub-02/x.nii")
+    assert subjects(uri) == ["sub-01"]
+
+
+def test_what_is_there_instead_of_scans_is_known_when_there_are_none(tmp_path: Path) -> None:
+    uri = put(tmp_path, "sourcedata/sub-01/anat/sub-01_T1w.nii", "sub-01/anat/sub-01_T2w.nii", "sub-01/x.mgz")
+    assert list_scans(uri, ("T1w",)).other_modalities == {"1 in sourcedata", "T2w", "FreeSurfer volume"}

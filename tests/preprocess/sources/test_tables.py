@@ -1,107 +1,77 @@
-"""Clinical tables as they come: what is a number, what is missing, and what is noted instead of guessed."""
+"""Tables as they come: cells stay under their headings, and what cannot is told with its line."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from preprocess.sources.tables import days, number, outcomes, read_rows
-
-
-@pytest.mark.parametrize(
-    "cell", ["", "n/a", "N/A", ".", "NaN", "None", "-", "-99", "-99.0", "-999", "-4", "inf", "1e400"]
-)
-def test_what_says_missing_is_missing(cell: str) -> None:
-    assert number(cell) is None
+from preprocess.sources.reconciliation import Reconciliation
+from preprocess.sources.tables import TableError, read_table
 
 
-@pytest.mark.parametrize(("cell", "value"), [("27", 27.0), ("27.5", 27.5), ("0", 0.0), ("1e1", 10.0), ("-1", -1.0)])
-def test_numbers_are_numbers(cell: str, value: float) -> None:
-    assert number(cell) == value
-
-
-@given(st.floats(min_value=0, allow_infinity=False))
-def test_every_score_that_is_not_negative_survives(value: float) -> None:
-    assert number(repr(value)) == value
-
-
-def test_only_numeric_cells_are_scores_and_odd_ones_are_noted() -> None:
-    row = {
-        **{"session_id": "ses-01", "site": "7", "scanner": "3", "day": "180", "acq_time": "2020-01-01"},
-        **{
-            "mmse": "27",
-            "age": "90-92",
-            "moca": "<5",
-            "cdr": "0,5",
-            "faq": "-99",
-            "gds": ".",
-            "sex": "F",
-            "apoe": "n/a",
-        },
-    }
-    notes: list[str] = []
-    assert outcomes(row, where="sub-01_ses-01", notes=notes) == {"mmse": 27.0}
-    assert notes == [
-        "sub-01_ses-01: age '90-92' is not a score and is left empty; correct the table",
-        "sub-01_ses-01: moca '<5' is not a score and is left empty; correct the table",
-        "sub-01_ses-01: cdr '0,5' is not a score and is left empty; correct the table",
-        "sub-01_ses-01: faq '-99' is not a score and is left empty; correct the table",
-    ]
+def read(text: str, name: str = "t.tsv") -> tuple[list[dict[str, str]], list[tuple[str, str]]]:
+    account = Reconciliation()
+    table = read_table(name, text, account)
+    return [row.cells for row in table.rows], [(one.code, one.message) for one in account.remarks]
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_rows_read_alike_with_any_line_end(end: str) -> None:
-    text = end.join(["subject_id, score ", "sub-01, 27 ", "sub-02,28,surplus", "sub-03"])
-    assert read_rows(text, ",") == [
-        {"subject_id": "sub-01", "score": "27"},
-        {"subject_id": "sub-02", "score": "28"},
-        {"subject_id": "sub-03", "score": ""},
+    text = end.join(["subject_id, score ", "sub-01, 27 ", "", "sub-02,28"]) + end
+    rows, remarks = read(text, "t.csv")
+    assert rows == [{"subject_id": "sub-01", "score": "27"}, {"subject_id": "sub-02", "score": "28"}]
+    assert remarks == []
+    assert read("") == ([], [])
+
+
+def test_a_lone_quote_mark_in_a_tsv_file_is_a_character() -> None:
+    rows, remarks = read('id\tnote\tmmse\n1\t"tall\t27\n2\t5\' 3"\t28\n3\t"quoted"\t29\n')
+    assert rows == [
+        {"id": "1", "note": '"tall', "mmse": "27"},
+        {"id": "2", "note": "5' 3\"", "mmse": "28"},
+        {"id": "3", "note": "quoted", "mmse": "29"},
     ]
-    assert read_rows("", ",") == []
+    assert remarks == []
 
 
-def _days(*rows: tuple[str, dict[str, str]]) -> tuple[dict[str, float], list[str]]:
-    notes: list[str] = []
-    return days(rows, where="sub-01_", notes=notes), notes
+def test_a_quoted_comma_in_a_csv_file_is_part_of_its_cell_and_an_open_quote_is_told() -> None:
+    assert read('id,mmse\n1,"27,5"\n', "t.csv")[0] == [{"id": "1", "mmse": "27,5"}]
+    with pytest.raises(TableError, match=r"line 2 cannot be read .* close its quote marks"):
+        read('id,note\n1,"open\n2,x\n', "t.csv")
 
 
-@pytest.mark.parametrize("column", ["day", "days_since_first", "days_since_baseline", "days"])
-def test_days_are_taken_as_written(column: str) -> None:
-    assert _days(("a", {column: "0"}), ("b", {column: "203"}), ("c", {column: "n/a"})) == ({"a": 0, "b": 203}, [])
-
-
-def test_dates_are_counted_from_the_first() -> None:
-    found, notes = _days(
-        ("b", {"acq_time": "2020-07-21T08:00:00"}),
-        ("a", {"acq_time": "2020-01-01T23:00:00Z"}),
-        ("c", {"date": "2020-01-01"}),
+def test_a_decimal_comma_makes_a_surplus_cell_and_its_line_is_not_used() -> None:
+    rows, [(code, message)] = read("id,mmse,cdr\n1,27,5,0\n2,28,1\n", "t.csv")
+    assert rows == [{"id": "2", "mmse": "28", "cdr": "1"}]
+    assert code == "surplus_cells"
+    assert message == (
+        "t.csv line 2: 4 cells under 3 headings ('0' is too much); the line is not used: write numbers with a point, "
+        "or put quotes around a cell with a comma"
     )
-    assert found == {"a": 0, "b": 202, "c": 0}  # 2020 was a leap year
-    assert notes == []
 
 
-def test_a_visit_with_only_a_date_is_counted_from_a_visit_with_both() -> None:
-    found, notes = _days(
-        ("a", {"day": "10", "acq_time": "2020-01-11"}), ("b", {"day": "n/a", "acq_time": "2020-01-31"})
-    )
-    assert found == {"a": 10, "b": 30}
-    assert notes == []
+def test_tabs_at_the_ends_of_lines_are_nothing_and_a_short_line_is_told() -> None:
+    rows, remarks = read("id\tmmse\t\n1\t27\t\t\t\n2\n")
+    assert rows == [{"id": "1", "mmse": "27"}, {"id": "2", "mmse": ""}]
+    assert remarks == [("row_short", "t.tsv line 3: 1 cells under 3 headings; the rest is read as empty")]
 
 
-def test_days_and_dates_that_nothing_joins_are_not_joined() -> None:
-    """Counted from its own first date, the second visit would be a rescan on day 0."""
-    found, notes = _days(("a", {"day": "0"}), ("b", {"acq_time": "2020-07-21"}))
-    assert found == {"a": 0}
-    assert notes == ["sub-01_b: a date, but other visits have days; write days for all, or both for one"]
+def test_known_headings_are_found_in_any_spelling_and_others_stay_as_written() -> None:
+    rows, remarks = read("Participant_ID\tSession ID\t MMSE \tAcq_Time\n1\t2\t27\t2020-01-01\n")
+    assert rows == [{"participant_id": "1", "session_id": "2", "MMSE": "27", "acq_time": "2020-01-01"}]
+    assert remarks == []
 
 
-def test_the_first_row_of_a_visit_that_says_anything_wins() -> None:
-    assert _days(("a", {"day": "n/a"}), ("a", {"day": "5"}), ("a", {"day": "6"}), ("", {"day": "1"}))[0] == {
-        "a": 5,
-        "": 1,
-    }
+def test_headings_given_twice_or_not_at_all_are_told() -> None:
+    rows, remarks = read("\tid\tmmse\tmmse\n0\ta\t27\t3\n")
+    assert rows == [{"id": "a", "mmse": "27"}]
+    assert remarks == [
+        (
+            "heading_repeated",
+            "t.tsv column 4: 'mmse' is a heading given twice; the first is used, rename or remove this one",
+        ),
+        ("heading_empty", "t.tsv column 1: no heading, so the column is not used; give it one"),
+    ]
 
 
-def test_an_unreadable_date_is_noted() -> None:
-    found, notes = _days(("a", {"acq_time": "21/07/2020"}))
-    assert found == {}
-    assert notes == ["sub-01_a: acq_time '21/07/2020' is not an ISO date; write YYYY-MM-DD"]
+def test_wide_characters_are_no_table_and_a_nul_in_a_cell_is_only_a_cell() -> None:
+    with pytest.raises(TableError, match="NUL bytes"):
+        read("i\0d\0\n\0")
+    assert read("id\npath\0x\n")[0] == [{"id": "path\0x"}]

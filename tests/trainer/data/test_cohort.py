@@ -1,5 +1,6 @@
 """The cohort holds present scans only, ordered by acquisition day whatever the files are called."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from preprocess.errors import StoreError
+from preprocess.store import Store
 from tests.support.cohorts import MODALITY, TinyScan, default_scans, write_store
 from tests.support.visits import ARRAYS, TinyVisit, default_visits, write_visits
 from trainer.data.cohort import read_cohort, read_visits
@@ -124,3 +126,63 @@ def test_a_modality_that_nobody_has_is_refused(tmp_path: Path) -> None:
     visits = [TinyVisit("a", 1.0, frozenset({"FC"}), left_out=frozenset({"SC"}))]
     with pytest.raises(StoreError, match=r"every SC scan was left out; .* data\.modalities"):
         read_visits(write_visits(tmp_path, visits), ("SC", "FC"), "impaired")
+
+
+def with_equal(store: Store, *groups: Sequence[int]) -> Store:
+    """The store, the rows of each group with the content of its first."""
+    for first, *others in groups:
+        for row in others:
+            content = store.records[first].content_sha256
+            store.records[row] = replace(store.records[row], content_sha256=content)
+    return store
+
+
+def test_a_copy_of_a_visit_is_no_visit_and_its_original_stays(tmp_path: Path) -> None:
+    """Else it is a pair without change, or a rescan without noise."""
+    scans = [TinyScan("a", f"s{day}", float(day), 1.0) for day in (0, 90, 180)] + [TinyScan("b", "s0", 0.0, 1.0)]
+    cohort = read_cohort(with_equal(write_store(tmp_path, scans), (2, 0)), MODALITY, "mmse")
+    assert cohort.sessions == ("s0", "s90", "s0")
+    assert cohort.together == ()
+    assert cohort.note == (
+        "2 scans of 1 person have equal content (1 different); each content is used once, and these persons are kept "
+        "on one side of the split"
+    )
+
+
+def test_people_who_share_a_scan_stay_together_and_only_one_of_them_has_it(tmp_path: Path) -> None:
+    scans = [TinyScan(who, f"s{day}", float(day), 1.0) for who in "abc" for day in (0, 90)]
+    cohort = read_cohort(with_equal(write_store(tmp_path, scans), (0, 3)), MODALITY, "mmse")
+    held = list(zip(cohort.subject_ids, cohort.sessions, strict=True))
+    assert held == [("a", "s0"), ("a", "s90"), ("b", "s0"), ("c", "s0"), ("c", "s90")]
+    assert cohort.together == (frozenset("ab"),)
+    assert cohort.group_of == {"a": "a", "b": "a", "c": "c"}
+    assert cohort.subject_codes_N.tolist() == [0, 0, 0, 1, 1]
+    assert cohort.of_subjects({"b", "c"}).group_of == {"b": "a", "c": "c"}
+
+
+def test_copies_in_another_modality_keep_people_together_too(tmp_path: Path) -> None:
+    visits = [TinyVisit(name, 1.0, frozenset({"SC", "FC"})) for name in "abc"]
+    store = with_equal(write_visits(tmp_path, visits), (1, 3))  # rows of FC and SC in turn: the SC of a and b
+    assert read_cohort(store, "FC", "impaired").together == (frozenset("ab"),)
+    both = read_visits(store, ("FC", "SC"), "impaired")
+    assert both.together == (frozenset("ab"),)
+    np.testing.assert_array_equal(both.present_NM, [[True, True], [True, False], [True, True]])
+
+
+def test_equal_ids_of_two_cohorts_are_two_people(tmp_path: Path) -> None:
+    scans = [TinyScan("sub-01", f"s{day}", float(day), 1.0) for day in (0, 90)]
+    store = write_store(tmp_path, scans)
+    store.records[1] = replace(store.records[1], cohort="south/east")
+    cohort = read_cohort(store, MODALITY, "mmse")
+    assert cohort.subject_ids == ("south%2Feast/sub-01", "sub-01") == cohort.labels
+    assert cohort.of_subjects({"sub-01"}).labels == ("sub-01",)
+    assert cohort.of_subjects({"south%2Feast/sub-01"}).labels == ("sub-01",)
+
+
+@pytest.mark.parametrize(
+    ("run", "acquisition"),
+    [("", ""), ("2", ""), ("run-02", ""), ("acq-mprage_run-1", "acq-mprage"), ("zone-left", "zone-left"), ("L2", "L2")],
+)
+def test_an_acquisition_is_the_run_without_the_number_of_a_repeat(tmp_path: Path, run: str, acquisition: str) -> None:
+    cohort = read_cohort(write_store(tmp_path, [TinyScan("s", "a", 0.0, 1.0, run=run)]), MODALITY, "mmse")
+    assert cohort.acquisitions == (acquisition,)

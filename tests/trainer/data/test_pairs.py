@@ -1,5 +1,6 @@
 """Pairs are earlier first by day, rescans are never change, and labels follow direction and threshold of the score."""
 
+from dataclasses import replace
 from fractions import Fraction
 from itertools import combinations
 
@@ -156,3 +157,19 @@ def test_changes_that_differ_in_their_last_bits_only_are_one_change() -> None:
 @pytest.mark.parametrize("changes", [[], [NAN], [0.0, 0.0, NAN]])
 def test_where_nothing_changed_there_is_no_tertile_threshold(changes: list[float]) -> None:
     assert tertile_threshold(np.array(changes, dtype=float)) is None
+
+
+def test_scans_of_one_day_are_rescans_only_of_the_same_acquisition() -> None:
+    """Two zones of a lung are no repeat of each other, and their difference no noise."""
+    cohort = cohort_of([("a", 0.0, 1.0), ("a", 0.0, 1.0), ("a", 0.0, 1.0), ("a", 9.0, 1.0)])
+    zones = replace(cohort, acquisitions=("zone-left", "zone-right", "zone-left", "zone-left"))
+    repeats = rescan_pairs(zones, MMSE)
+    assert list(zip(repeats.earlier_P, repeats.later_P, strict=True)) == [(0, 2)]
+    assert len(rescan_pairs(cohort, MMSE)) == 3
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_days_that_are_not_known_make_neither_rescans_nor_gaps(same: bool) -> None:
+    cohort = cohort_of([("a", NAN, 1.0), ("a", NAN, 2.0), ("b", NAN, 1.0), ("b", 3.0 if same else NAN, 1.0)])
+    assert len(rescan_pairs(cohort, MMSE)) == 0
+    assert len(visit_pairs(cohort, MMSE, which="all")) == 0

@@ -1,6 +1,7 @@
 """An epoch's batches are a function of seed and epoch, never hold a subject twice, and use no scan twice."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ def assert_alike(first: Batches, second: Batches) -> None:
         np.testing.assert_array_equal(one, other)
 
 
+GOLDEN = [[[12, 14], [16, 17], [7, 8], [3, 5]]]
 days = st.one_of(st.integers(0, 5).map(float), st.just(float("nan")))
 any_cohort = st.lists(st.lists(days, min_size=1, max_size=8), min_size=2, max_size=12).map(cohort_of)
 paired_cohort = st.lists(
@@ -144,3 +146,34 @@ def test_too_few_subjects_for_a_batch_are_refused_with_what_they_lack() -> None:
         plan(cohort, "pairs")
     with pytest.raises(UsageError, match=r"^1 training subjects have a scan"):
         plan(cohort.of_subjects({"sub-000"}), "scans")
+
+
+@given(paired_cohort, st.data(), st.sampled_from(["scans", "pairs"]), st.integers(0, 20))
+@settings(max_examples=100)
+def test_people_who_share_equal_scans_never_meet_and_each_of_them_has_a_turn(
+    cohort: Cohort, data: st.DataObject, sampling: Sampling, epoch: int
+) -> None:
+    people = data.draw(st.permutations(list(cohort.places_by_subject)))
+    together = tuple(frozenset(pair) for pair in zip(people[:-2:2], people[1:-1:2], strict=False))
+    shared = replace(cohort, together=together)
+    for batch in plan(shared, sampling, epoch=epoch):
+        subjects = [cohort.subject_ids[place] for place in batch[:, 0]]
+        assert all(len(group.intersection(subjects)) <= 1 for group in together)
+        assert [cohort.subject_ids[place] for place in batch[:, -1]] == subjects  # a pair is of one person still
+    drawn = [set(np.concatenate([b.ravel() for b in plan(shared, sampling, epoch=one)])) for one in range(40)]
+    for group in together:
+        counts = [sum(bool(places.intersection(cohort.places_by_subject[who])) for places in drawn) for who in group]
+        assert sum(counts) == 40
+        assert min(counts) > 0
+
+
+def test_two_people_of_equal_content_are_too_few_for_a_batch() -> None:
+    cohort = replace(cohort_of([[0.0, 9.0], [0.0, 9.0]]), together=(frozenset({"sub-000", "sub-001"}),))
+    with pytest.raises(UsageError, match=r"^1 training subjects have visits on two days; 2 are the least"):
+        plan(cohort, "pairs")
+
+
+def test_without_equal_content_an_epoch_is_what_it_always_was() -> None:
+    """Golden: drawn by the version before people could stay together; a run that goes on must see its own batches."""
+    cohort = cohort_of([[0.0, 1.0, 2.0]] * 6)
+    assert [batch.tolist() for batch in plan(cohort, "pairs", subjects_per_epoch=0.7, seed=3, epoch=2)] == GOLDEN

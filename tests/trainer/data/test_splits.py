@@ -9,6 +9,10 @@ from trainer.data.splits import SPLITS, split_around, split_subjects
 
 subjects = st.sets(st.text("abcdef0123456789", min_size=1, max_size=6), min_size=8, max_size=60)
 fractions = st.floats(0.01, 0.4)
+GOLDEN_VALIDATION = ("sub-01", "sub-08")
+GOLDEN_TEST = ("sub-02", "sub-06", "sub-09")
+GOLDEN_TRAIN = ("sub-03", "sub-04", "sub-05", "sub-07", "sub-10", "sub-11")
+GOLDEN_AROUND = (("sub-07", "sub-08", "sub-11"), ("sub-03", "sub-04", "sub-05", "sub-06", "sub-09", "sub-10"))
 
 
 @given(subjects, fractions, fractions, st.integers(0, 2**32))
@@ -29,6 +33,52 @@ def test_order_and_repeats_of_the_subjects_do_not_matter(ids: set[str], seed: in
     random.shuffle(listed)
     kwargs = {"validation": 0.2, "test": 0.2, "seed": seed}
     assert split_subjects(listed, **kwargs) == split_subjects(sorted(ids), **kwargs)
+
+
+def test_without_equal_content_a_split_is_what_it_always_was() -> None:
+    """Golden: drawn by the version before persons could stay together; a run that goes on must find its own split."""
+    ids = [f"sub-{number:02d}" for number in range(12)]
+    split = split_subjects(ids, validation=0.2, test=0.25, seed=3, train=0.8)
+    assert (split.validation, split.test) == (GOLDEN_VALIDATION, GOLDEN_TEST)
+    assert split.train == GOLDEN_TRAIN
+    around = split_around(
+        {name: "01"[place % 2] for place, name in enumerate(ids)}, ids[:3], validation=0.3, seed=(5, 1)
+    )
+    assert (around.validation, around.train) == GOLDEN_AROUND
+    named = split_subjects([f"north/{name}" for name in ids], validation=0.2, test=0.25, seed=3, train=0.8)
+    assert named.test == tuple(f"north/{name}" for name in GOLDEN_TEST)
+
+
+@given(subjects, st.data(), fractions, fractions, st.integers(0, 1000))
+def test_who_stays_together_is_on_one_side_and_nobody_is_lost(
+    ids: set[str], data: st.DataObject, validation: float, test: float, seed: int
+) -> None:
+    shuffled = data.draw(st.permutations(sorted(ids)))
+    sizes = data.draw(st.lists(st.integers(2, 4), max_size=5))
+    together, start = [], 0
+    for size in sizes:
+        together.append(frozenset(shuffled[start : start + size]))
+        start += size
+    together = [group for group in together if len(group) > 1]
+    num_units = len(ids) - sum(len(group) - 1 for group in together)
+    assume(num_units >= 3 and start <= len(ids) - 3)
+    split = split_subjects(ids, validation=validation, test=test, seed=seed, together=together)
+    parts = [split.of(name) for name in SPLITS]
+    assert sorted([*split.train, *split.validation, *split.test]) == sorted(ids)
+    assert all(parts)
+    assert all(sum(bool(group & part) for part in parts) == 1 for group in together)
+    largest = max(map(len, together), default=1)
+    for part, fraction in ((split.validation, validation), (split.test, test)):
+        assert len(part) <= max(1, round(fraction * len(ids)), largest)
+    held = split_around(dict.fromkeys(ids, "x"), [min(ids)], validation=0.3, seed=(seed,), together=together)
+    beside = next((group for group in together if min(ids) in group), frozenset({min(ids)}))
+    assert set(held.train) | set(held.validation) == ids - beside
+    assert all(not (group & held.of("train") and group & held.of("validation")) for group in together)
+
+
+def test_persons_who_all_share_content_with_each_other_cannot_be_split() -> None:
+    with pytest.raises(UsageError, match=r"5 subjects cannot be split .* and 2 groups of them share none with each"):
+        split_subjects("abcde", validation=0.2, test=0.2, seed=0, together=[frozenset("abcd")])
 
 
 def test_another_seed_gives_another_split() -> None:

@@ -1,5 +1,6 @@
 """Figures are PNGs that state their numbers, come out alike from like numbers, and say which map they drew."""
 
+import errno
 import io
 import os
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 from sklearn.decomposition import PCA
 
+from trainer.evaluate import figures
 from trainer.evaluate.figures import (
     change_scatter,
     confusion_figure,
@@ -112,3 +114,35 @@ def test_a_picture_leaves_the_number_of_threads_as_it_was() -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2"}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.split() == ["UMAP", "1"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("cannot cache function 'x': no locator available for file 'y'"),
+        OSError(errno.ENOSPC, "No space left on device"),
+    ],
+)
+def test_where_compiled_code_cannot_be_kept_the_picture_is_drawn_by_pca(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embeddings_NE = np.random.default_rng(0).normal(size=(30, 5))
+
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(figures, "_umap", refuse)
+    place_N2, method = project(embeddings_NE, seed=0)
+    unit_NE = embeddings_NE / np.linalg.norm(embeddings_NE, axis=1, keepdims=True)
+    expected_N2 = PCA(2).fit_transform(unit_NE)
+    assert method == "PCA"
+    np.testing.assert_allclose(np.abs(place_N2), np.abs(expected_N2), atol=1e-9)
+
+
+def test_another_failure_of_umap_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(figures, "_umap", refuse)
+    with pytest.raises(RuntimeError, match="a defect"):
+        project(np.random.default_rng(0).normal(size=(30, 5)), seed=0)

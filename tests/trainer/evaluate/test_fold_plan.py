@@ -1,6 +1,7 @@
 """Planned folds test every scored subject once a repeat, none that they fit or choose on, and are alike in outcome."""
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -160,3 +161,19 @@ def test_what_cannot_be_divided_is_refused_in_one_line(cohort: Cohort, changes: 
     with pytest.raises(UsageError, match=said) as caught:
         planned(cohort, **changes)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("target", ["classification", "regression"])
+def test_people_who_share_equal_scans_are_tested_together_and_none_of_them_trains_then(target: str) -> None:
+    cohort = graded() if target == "classification" else measured()
+    together = (frozenset({"sub-00", "sub-01", "sub-02"}), frozenset({"sub-10", "sub-x"}))
+    shared = replace(cohort, together=together)
+    folds = planned(shared, target=target)
+    for fold in folds:
+        sides = [fold.split.of(name) for name in ("train", "validation", "test")]
+        for group in together:
+            assert sum(bool(group & side) for side in sides) == 1
+    tested = Counter(subject for fold in folds for subject in fold.split.test)
+    scored = set(cohort.scored().subject_ids)
+    assert tested == dict.fromkeys(scored, 3)
+    assert planned(cohort, target=target) == planned(replace(cohort, together=()), target=target)

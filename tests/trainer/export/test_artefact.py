@@ -10,6 +10,7 @@ import torch
 
 from app.registry import load_artefact
 from preprocess.errors import ArtefactError, RunError, StorageError
+from preprocess.lease import LEASE_NAME
 from preprocess.manifest import MANIFEST_NAME, PROGRAM_NAME, Manifest
 from preprocess.storage import Location
 from tests.support.cohorts import MODALITY, default_scans, tiny_recipe, write_store
@@ -148,7 +149,7 @@ def test_the_manifest_is_written_last(evaluated: Finished, tmp_path: Path, monke
 
     def write(name: str, data: bytes) -> None:
         if name == MANIFEST_NAME:
-            assert {path.name for path in (tmp_path / "artefact").iterdir()} == FILES
+            assert {path.name for path in (tmp_path / "artefact").iterdir()} == FILES | {LEASE_NAME}
             raise StorageError("connection lost")
         plain_write(name, data)
 

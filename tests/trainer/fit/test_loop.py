@@ -20,11 +20,12 @@ from trainer.data.augment import Augment
 from trainer.data.cohort import Cohort, read_cohort
 from trainer.fit.checkpoint import Best, Checkpoints
 from trainer.fit.context import build_objectives, score_statistics
-from trainer.fit.loop import Loop, validation_figures
+from trainer.fit.loop import Loop
 from trainer.fit.optim import build_optimiser, build_schedule
 from trainer.fit.precision import Compute, choose_compute
 from trainer.fit.stop import StopRequest
 from trainer.fit.tracking import Tracking
+from trainer.fit.validation import validation_figures
 from trainer.objectives.terms import total
 
 STANDING = {"objective": [{"name": "learner", "variant": "mse"}], "optim": {"epochs": 1, "learning_rate": 1e-12}}

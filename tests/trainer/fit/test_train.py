@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from preprocess.errors import Interrupted, RunError, StorageError, UsageError
+from preprocess.lease import Lease
 from preprocess.storage import Location
 from tests.support.cohorts import (
     TIMING_FIELDS,
@@ -34,7 +35,6 @@ from tests.trainer.conftest import Finished
 from trainer.data.cohort import read_cohort
 from trainer.fit import train as train_module
 from trainer.fit.checkpoint import Checkpoints
-from trainer.fit.lease import Lease
 from trainer.fit.run import Run
 from trainer.fit.tracking import read_history
 from trainer.fit.train import train_run

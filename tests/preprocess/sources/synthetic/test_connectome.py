@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from preprocess.engine import preprocess
 from preprocess.errors import UsageError
 from preprocess.recipe import VolumeRecipe
-from preprocess.sources.nifti import list_table
+from preprocess.sources.scan_table import list_table
 from preprocess.sources.synthetic.connectome import (
     MODALITIES,
     ConnectomeSummary,

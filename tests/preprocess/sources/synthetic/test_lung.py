@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from preprocess.errors import UsageError
-from preprocess.sources.nifti import list_table
+from preprocess.sources.scan_table import list_table
 from preprocess.sources.synthetic.lung import LungSummary, describe_lung_cohort, write_lung_cohort
 
 SMALL = {"num_subjects": 10, "seed": 1, "size_px": 64, "num_frames": 6}

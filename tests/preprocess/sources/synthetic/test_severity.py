@@ -11,7 +11,7 @@ from PIL import Image as Pillow
 from scipy import stats
 
 from preprocess.errors import UsageError
-from preprocess.sources.nifti import list_table
+from preprocess.sources.scan_table import list_table
 from preprocess.sources.synthetic.severity import SeveritySummary, describe_severity_cohort, write_severity_cohort
 
 

@@ -1,4 +1,4 @@
-"""One process writes to a run: others hear who, the dead are replaced by exactly one, and a lost lease stops writes."""
+"""One process writes to a place: others hear who, exactly one replaces the dead, and a lost lease stops writes."""
 
 import json
 import os
@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from preprocess.errors import RunError, StorageError
+from preprocess.errors import RunError, StorageError, StoreError
+from preprocess.lease import LEASE_NAME, STORE, Lease, LeasedLocation, held
 from preprocess.storage import Location
 from tests.support.troubled import TroubledLocation
-from trainer.fit.lease import LEASE_NAME, Lease, LeasedLocation
 
 
 @pytest.fixture
@@ -194,7 +194,7 @@ def test_writes_that_follow_each_other_closely_ask_once(tmp_path: Path, monkeypa
 def test_a_bucket_that_refuses_a_heartbeat_does_not_end_the_run(tmp_path: Path) -> None:
     run = TroubledLocation(tmp_path)
     with Lease(run) as lease:
-        run.refusals = {LEASE_NAME: 1}
+        run.refusals = {LEASE_NAME: 2}
         lease.beat()
         lease.require()
         run.refusals = {"log": 1}
@@ -206,3 +206,57 @@ def test_what_is_no_lease_is_named_with_the_remedy(run: Location) -> None:
     run.write(LEASE_NAME, b"{}")
     with pytest.raises(RunError, match=r"writer\.json: interscan did not write this; delete it if nobody"):
         Lease(run).acquire()
+
+
+def test_what_is_held_is_named_and_its_own_error_raised(tmp_path: Path) -> None:
+    store = Location(tmp_path / "store")
+    with held(store, STORE) as leased:
+        leased.write("x", b"1")
+        leased.child("folder").write("y", b"2")
+        with pytest.raises(StoreError, match=r"writes this store since .*; wait until it ends, or use another place"):
+            Lease(store, STORE).acquire()
+        change(store, token="another", host="elsewhere", pid=7)
+        leased._lease._confirmed = -float("inf")
+        for write in (lambda: leased.child("folder").write("y", b"3"), leased.zarr_store, leased.require):
+            with pytest.raises(StoreError, match="this store was taken over by host elsewhere, pid 7"):
+                write()
+    assert leased.read("folder/y") == b"2"
+
+
+@pytest.mark.parametrize("error", [None, ValueError("odd"), KeyboardInterrupt()], ids=repr)
+def test_a_place_is_given_back_however_the_block_ends(tmp_path: Path, error: BaseException | None) -> None:
+    def work() -> None:
+        with held(Location(tmp_path / "new" / "store"), STORE):
+            if error is not None:
+                raise error
+
+    if error is None:
+        work()
+    else:
+        with pytest.raises(type(error)):
+            work()
+    # A folder that only the lease needed is gone too.
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_the_heart_beats_while_the_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Location(tmp_path)
+    plain = Lease.__init__
+
+    def quick(lease: Lease, *arguments: Any, **named: Any) -> None:
+        plain(lease, *arguments, **named, beat_s=0.01)
+
+    monkeypatch.setattr(Lease, "__init__", quick)
+    with held(store, STORE):
+        first = record(store)["heartbeat"]
+        until = time.monotonic() + 60
+        while record(store)["heartbeat"] == first:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+
+
+def test_a_place_whose_name_no_table_could_hold_is_refused_before_it_is_made(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller"))
+    with pytest.raises(StorageError, match=r"M\\xfcller: holds bytes that are no UTF-8; rename the folder"):
+        Lease(Location(folder), STORE).acquire()
+    assert list(tmp_path.iterdir()) == []

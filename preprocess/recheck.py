@@ -1,0 +1,131 @@
+"""Reads the files of stored scans again: which changed, and which that were left out would be kept today.
+
+Content decides: an uncompressed scan that is replaced keeps its size, a copied cohort has other times, and a bucket
+other tags. A scan that was left out is judged anew, since a missing decoder may be there now, or another limit.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Lock
+
+from preprocess.errors import ScanError
+from preprocess.forms import stored_form
+from preprocess.index import IndexRecord
+from preprocess.kinds import prepare_scan
+from preprocess.plan import Found, Identity, Reread, identity_of
+from preprocess.recipe import VolumeRecipe
+from preprocess.storage import Location
+from preprocess.types import Finding, Scan
+
+Read = Callable[[Scan], bytes]
+"""The whole file of a scan; raises ScanError where it is not there."""
+Judge = Callable[[bytes, Scan], tuple[Finding, ...] | None]
+"""What is wrong with a file today; None when it would be kept."""
+_READERS = 8
+"""As a disk or a bucket answers several at once; each holds one file in memory."""
+
+
+def reread(scans: Sequence[Found], stored: Sequence[IndexRecord], read: Read, judged: Judge) -> Reread:
+    """Hold the source's files against the digests in the index.
+
+    Args:
+        scans: what the source lists.
+        stored: the store's index.
+        read: of a scan's file.
+        judged: of a file's content.
+
+    Raises:
+        StorageError: the source refuses.
+        UsageError: a scan that was left out needs an extra that is not installed.
+    """
+    known = {identity_of(record): record for record in stored}
+    pairs = [(known[identity_of(found[0])], found) for found in scans if identity_of(found[0]) in known]
+    turn = Lock()
+
+    def judge_alone(data: bytes, scan: Scan) -> tuple[Finding, ...] | None:
+        with turn:  # a whole head in float32 is 64 MB and more, several times over
+            return judged(data, scan)
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        answers = list(pool.map(lambda pair: _hold(pair[0], pair[1], read, judge_alone), pairs))
+    return Reread(
+        changed=frozenset(answer.identity for answer in answers if answer.is_changed),
+        mended=frozenset(answer.identity for answer in answers if answer.is_mended),
+        findings={answer.identity: answer.findings for answer in answers if answer.findings is not None},
+    )
+
+
+def digest_of(data: bytes) -> str:
+    """SHA-256 of a file, as the index has it; empty for a file that could not be read."""
+    return hashlib.sha256(data).hexdigest() if data else ""
+
+
+def judge(data: bytes, scan: Scan, *, store: Location, recipe: VolumeRecipe) -> tuple[Finding, ...] | None:
+    """What is wrong with a file today; None when it would be kept.
+
+    Args:
+        data: the whole file.
+        scan: whose it is.
+        store: whose arrays have a form that the file must have too.
+        recipe: kinds, sizes and limits.
+
+    Raises:
+        UsageError: an extra that reads this type of file is not installed.
+    """
+    try:
+        prepared = prepare_scan(data, scan, recipe)
+        if prepared.values is None:
+            return prepared.findings
+        form = stored_form(store, scan.modality) if recipe.kind_of(scan.modality) == "array" else None
+        if form is not None:
+            form.check(prepared, name=scan.name)
+    except ScanError as error:
+        return (error.finding,)
+    return None
+
+
+def source_digest(source: Location, name: str, uri: str) -> str:
+    """SHA-256 of a file of the source; empty where there is none.
+
+    Args:
+        source: its folder.
+        name: relative to the folder, or absolute.
+        uri: the whole path or URL where it is known, else empty.
+
+    Raises:
+        StorageError: the source refuses.
+    """
+    try:
+        if "://" in (uri or name):
+            return digest_of(Location(uri or name, source.options).read())
+        return digest_of(Location(uri or source.key(name)).read() if source.is_local else source.read(name))
+    except FileNotFoundError:
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    identity: Identity
+    is_changed: bool = False
+    is_mended: bool = False
+    findings: tuple[Finding, ...] | None = None
+
+
+def _hold(record: IndexRecord, found: Found, read: Read, judged: Judge) -> _Answer:
+    scan, _, num_bytes = found
+    identity = identity_of(record)
+    if num_bytes not in (0, record.source_bytes):  # 0 where the listing does not know
+        return _Answer(identity, is_changed=True)
+    try:
+        data = read(scan)
+    except ScanError:
+        # Not there: what is stored stays, and is named as gone; what was missing is missing still.
+        return _Answer(identity)
+    if digest_of(data) != record.source_sha256:
+        return _Answer(identity, is_changed=True)
+    if record.present:
+        return _Answer(identity)
+    findings = judged(data, scan)
+    return _Answer(identity, is_mended=findings is None, findings=findings)

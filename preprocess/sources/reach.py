@@ -1,0 +1,107 @@
+"""Files that a table names, wherever they lie: their sizes, their bytes, and what the store calls them.
+
+One bad path is one scan left out: a folder, a loop of links, a name too long, an unknown protocol, an archive that is
+not there. A bucket that refuses everything is one error of the run.
+"""
+
+import zipfile
+from collections.abc import Callable
+from typing import TypeVar
+
+from preprocess.errors import ScanError, StorageError
+from preprocess.storage import Location, Options, refusals
+from preprocess.types import Finding, Scan
+
+_Answer = TypeVar("_Answer")
+
+
+def is_whole(path: str) -> bool:
+    """Whether the path is a URL or an absolute path, and not relative to its table."""
+    return "://" in path or path.startswith(("/", "~"))
+
+
+def size_of(uri: str) -> int:
+    """The file's size in bytes; 0 where it is missing, or no file.
+
+    Raises:
+        StorageError: it cannot be reached; the reason in one line.
+    """
+
+    def ask() -> int:
+        location = Location(uri)
+        info = location.fs.info(location.path)
+        return 0 if info.get("type") == "directory" else int(info.get("size") or 0)
+
+    try:
+        return _guarded(uri, ask)
+    except FileNotFoundError:
+        return 0
+
+
+def read_scan(source: Location, scan: Scan) -> bytes:
+    """A scan's bytes.
+
+    Args:
+        source: the folder or bucket that was listed; a refusal of its own bucket ends the run, to be gone on with.
+        scan: whose file.
+
+    Raises:
+        ScanError: the file is missing or cannot be read; the message does not hold its path on this machine.
+        StorageError: the source's own bucket refuses.
+    """
+    label = _base(scan.uri)
+    options: Options | None = source.options if "://" in scan.uri else None
+    try:
+        return _guarded(scan.uri, lambda: Location(scan.uri, options).read())
+    except FileNotFoundError as error:
+        raise ScanError(Finding("missing", f"{scan.name}: {label} is listed but not there; copy the file")) from error
+    except StorageError as error:
+        if not source.is_local and scan.uri.startswith(f"{source.uri.rstrip('/')}/"):
+            raise
+        message = f"{scan.name}: {label} cannot be read ({_reason(error)}); correct its path, or make it readable"
+        raise ScanError(Finding("unreachable", message)) from error
+
+
+def label_of(path: str, scan_name: str) -> str:
+    """What the store calls a file that a table names.
+
+    A relative path stays as it is. Of an absolute one only the file's name is kept, since folders of one machine, and
+    the user names in them, are nobody else's; of a URL all but credentials and query, which may be a signature.
+
+    Args:
+        path: the table's cell.
+        scan_name: tells files of one name apart.
+    """
+    if "::" not in path and "://" in path and not path.startswith(("file://", "local://")):
+        protocol, _, rest = path.partition("://")
+        place = rest.split("?")[0].split("#")[0]
+        host, slash, tail = place.partition("/")
+        return f"{protocol}://{host.rpartition('@')[2]}{slash}{tail}"
+    outside = is_whole(path) or path.startswith("../") or "/../" in path
+    return f"outside/{scan_name}/{_base(path)}" if outside else path
+
+
+def _guarded(uri: str, ask: Callable[[], _Answer]) -> _Answer:
+    """Ask a file system; whatever it raises becomes FileNotFoundError or one StorageError."""
+    if "\0" in uri:
+        raise StorageError("the path holds a NUL character")
+    try:
+        with refusals(_base(uri), missing_is_error=False):
+            return ask()
+    except (ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise StorageError(f"{_base(uri)}: {' '.join(str(error).split())[:120]}") from error
+
+
+def _reason(error: StorageError) -> str:
+    """Why, without the path: what the operating system calls it, or what the file system says."""
+    cause = error.__cause__
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    if cause is not None and cause.__cause__ is None and not isinstance(cause, OSError):
+        return type(cause).__name__ if "/" in str(cause) else " ".join(str(cause).split())[:120] or type(cause).__name__
+    return str(error) if "/" not in str(error) else "refused"
+
+
+def _base(uri: str) -> str:
+    """The file's own name, without folders, query and what tells an archive."""
+    return uri.split("::")[0].split("?")[0].rstrip("/").rpartition("/")[2].replace("\0", "\\0")[:80] or "the file"
