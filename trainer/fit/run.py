@@ -12,7 +12,7 @@ result.json    written last: a run without it is not finished
 import hashlib
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,13 @@ _RUN_NAME = "run.json"
 _CHECKPOINTS_NAME = "checkpoints"
 _MODEL_NAME = "model.pt"
 _RESULT_NAME = "result.json"
+_RUN_KEYS = ("recipe", "store_uri", "fingerprint", "index_sha256", "split")
+_RESULT_KEYS = ("model_sha256",)
+"""What those files hold at least."""
+_FINISH_AGAIN = (
+    f"delete {_RESULT_NAME} and run the same interscan train command again, which ends the run anew from its last "
+    "checkpoint; without checkpoints train again in another place"
+)
 
 
 class Run:
@@ -93,17 +100,23 @@ class Run:
             RunError: there is none, or it is of another version.
         """
         try:
-            return cls(location, json.loads(location.read(_RUN_NAME)))
+            data = location.read(_RUN_NAME)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise RunError(
                 f"{location.uri}: no {_RUN_NAME}, so this is not a run; start it with interscan train"
             ) from error
+        remedy = "put back a copy of it, or start a new run in another place"
+        record = _object(data, keys=_RUN_KEYS, where=f"{location.uri}/{_RUN_NAME}", remedy=remedy)
+        try:
+            return cls(location, record)
         except ValidationError as error:
             where = ".".join(str(part) for part in error.errors()[0]["loc"])
             raise RunError(
                 f"{location.uri}/{_RUN_NAME}: {where}: no setting of this version; go on with the version that "
                 "started the run, or start a new one in another place"
             ) from error
+        except (TypeError, AttributeError) as error:
+            raise RunError(f"{location.uri}/{_RUN_NAME}: {error}, it is damaged; {remedy}") from error
 
     def open_store(self, uri: str | None = None) -> Store:
         """The store the run was trained on.
@@ -127,12 +140,17 @@ class Run:
         return complete
 
     def result(self) -> dict[str, Any] | None:
-        """What the run ended with, or None while it is not finished."""
+        """What the run ended with, or None while it is not finished.
+
+        Raises:
+            RunError: the file that says so is damaged.
+        """
         try:
-            result: dict[str, Any] = json.loads(self.location.read(_RESULT_NAME))
+            data = self.location.read(_RESULT_NAME)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return result
+        where = f"{self.location.uri}/{_RESULT_NAME}"
+        return _object(data, keys=_RESULT_KEYS, where=where, remedy=_FINISH_AGAIN)
 
     def drop_weights(self) -> None:
         """Delete checkpoints and model for good; recipe, split, history and result stay."""
@@ -159,7 +177,7 @@ class Run:
         if found != result["model_sha256"]:
             raise RunError(
                 f"{self.location.uri}/{_MODEL_NAME}: SHA-256 {found[:12]} is not {result['model_sha256'][:12]}, "
-                "the model is damaged; train again in another place"
+                f"the model is damaged; {_FINISH_AGAIN}"
             )
         return load_state(data, where=f"{self.location.uri}/{_MODEL_NAME}"), result
 
@@ -171,6 +189,24 @@ def differences(started: Any, wanted: Any, path: str = "") -> Iterator[str]:
             yield from differences(started[key], wanted[key], f"{path}.{key}" if path else key)
     elif started != wanted:
         yield f"{path} was {started!r} and is {wanted!r}"
+
+
+def _object(data: bytes, *, keys: Sequence[str], where: str, remedy: str) -> dict[str, Any]:
+    """A JSON object with these keys at least.
+
+    Raises:
+        RunError: the bytes are none.
+    """
+    try:
+        found = json.loads(data)
+    except ValueError as error:
+        size = "is empty" if not data else f"holds {len(data)} bytes that are not JSON"
+        raise RunError(f"{where}: {size}, it is damaged; {remedy}") from error
+    missing = [key for key in keys if not isinstance(found, dict) or key not in found]
+    if missing:
+        raise RunError(f"{where}: no {', '.join(missing)} in it, it is damaged; {remedy}")
+    whole: dict[str, Any] = found
+    return whole
 
 
 def git_revision() -> str:

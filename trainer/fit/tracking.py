@@ -13,6 +13,7 @@ from types import TracebackType
 
 from torch.utils.tensorboard import SummaryWriter
 
+from preprocess.errors import RunError
 from preprocess.storage import Location
 
 LOG_NAME = "log.jsonl"
@@ -20,11 +21,25 @@ History = list[dict[str, float]]
 
 
 def read_history(run: Location) -> History:
-    """The published history of a run; empty where there is none."""
+    """The published history of a run; empty where there is none.
+
+    Raises:
+        RunError: a line is damaged.
+    """
     try:
-        return [json.loads(line) for line in run.read(LOG_NAME).decode().splitlines()]
+        lines = run.read(LOG_NAME).splitlines()
     except FileNotFoundError:
         return []
+    history = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            history.append({name: float(value) for name, value in json.loads(line).items()})
+        except (ValueError, AttributeError, TypeError) as error:
+            raise RunError(
+                f"{run.uri}/{LOG_NAME}: line {number} of {len(lines)} is no JSON object of numbers, it is damaged; "
+                f"delete {LOG_NAME}, and the curves of training are left out"
+            ) from error
+    return history
 
 
 class Tracking:

@@ -10,7 +10,9 @@ from preprocess.errors import UsageError
 from preprocess.machine import num_cores
 from preprocess.store import Store
 from trainer.data.cohort import read_cohort
-from trainer.fit.precision import choose_compute
+from trainer.fit.model import new_model
+from trainer.fit.precision import choose_compute, name_of
+from trainer.fit.trial import scans_at_once, settle
 from trainer.plan.estimate import (
     Memory,
     Range,
@@ -48,7 +50,7 @@ def predict_run(recipe: TrainRecipe, store: Store, hardware: Hardware, gpu: str)
             f"({', '.join(recipe.data.modalities)}); time one epoch of the run instead"
         )
     device = hardware.device(gpu)
-    precision = _precision(recipe, gpu, device)
+    precision = _precision(recipe, store, gpu, device)
     cohort = read_cohort(store, recipe.data.modality, recipe.outcome.name)
     if cohort.note:
         LOG.warning("%s", cohort.note)
@@ -136,17 +138,24 @@ def _combine(
     )
 
 
-def _precision(recipe: TrainRecipe, gpu: str, device: Device) -> str:
-    """The number format a step would be computed in on that device.
+def _precision(recipe: TrainRecipe, store: Store, gpu: str, device: Device) -> str:
+    """The number format a step would be computed in on that device; on this CPU it is tried, as training does.
 
     Raises:
-        UsageError: the recipe asks for CUDA and the plan for the CPU.
+        UsageError: the recipe asks for CUDA and the plan for the CPU, or for a precision that the CPU computes wrong.
     """
     if gpu != "cpu":
         return device.half if recipe.precision == "auto" else recipe.precision
     if recipe.device == "cuda":
         raise UsageError("the recipe says device = 'cuda' and --gpu is cpu; name the GPU, for example --gpu a100")
-    return str(choose_compute("cpu", recipe.precision).dtype).removeprefix("torch.")
+    compute = settle(
+        choose_compute("cpu", recipe.precision),
+        recipe.precision,
+        new_model(recipe, store),
+        store.layout(recipe.data.modality).shape,
+        num_scans=scans_at_once(recipe.data, cache_chunk=recipe.optim.cache_chunk),
+    )
+    return name_of(compute.dtype)
 
 
 def _assumptions(hardware: Hardware, device: Device, probe: Probe, speed: StepSpeed, cores: int) -> tuple[str, ...]:
