@@ -3,6 +3,7 @@
 For images, which have no curl. Nothing but the standard library is imported, so that a probe costs no second of a core.
 """
 
+import http.client
 import os
 import sys
 import urllib.error
@@ -14,9 +15,9 @@ _TIMEOUT_S = 4.0
 def is_ready(port: str) -> bool:
     """Whether /readyz of this machine answers 200."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=_TIMEOUT_S) as answer:  # noqa: S310 - http
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=_TIMEOUT_S) as answer:
             return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError, ValueError):
+    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError):
         return False
 
 

@@ -1,4 +1,4 @@
-"""Writes a bill of materials (CycloneDX, JSON) for each image from its locked requirements: `make sbom`, into dist/sbom/."""
+"""Writes a bill of materials (CycloneDX) for each image from its locked requirements: `make sbom`, into dist/sbom/."""
 
 import json
 import re

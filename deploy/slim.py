@@ -1,12 +1,13 @@
-"""Makes an installed environment as small as it can be without losing a function, then writes the bytecode it will need.
+"""Makes an installed environment small without losing a function, then writes the bytecode that it will need.
 
 python3 slim.py ENVIRONMENT TARGET
 
-What goes: test suites, headers, static libraries and build files, symbols of libraries, and two parts of Arrow that nothing
-here speaks: Flight (a network protocol) and its own client of S3 (s3:// goes through fsspec). What stays although it looks spare: torch's shared-memory manager, pyarrow's substrait library, which its
-data set module links, and most of `torch.testing`, which MONAI imports. Bytecode of all files would double the size of the Python
-part; none would double the time of a start, since a read-only image can never write any. So the modules that the
-target's program imports are imported once.
+What goes: test suites, headers, static libraries and build files, symbols of libraries, and two parts of Arrow that
+nothing here speaks: Flight (a network protocol) and its own client of S3 (s3:// goes through fsspec). What stays
+although it looks spare: torch's shared-memory manager, pyarrow's substrait library, which its data set module links,
+and most of `torch.testing`, which MONAI imports. Bytecode of all files would double the size of the Python part; none
+would double the time of a start, since a read-only image can never write any. So the modules that the target's program
+imports are imported once.
 """
 
 import shutil
@@ -41,18 +42,37 @@ _FILES = (
     "numpy/**/*.a",
 )
 _TESTED = (
-    *("numpy", "scipy", "sklearn", "matplotlib", "nibabel", "networkx", "sympy", "numba", "umap", "monai", "zarr", "fsspec"),
+    *(
+        "numpy",
+        "scipy",
+        "sklearn",
+        "matplotlib",
+        "nibabel",
+        "networkx",
+        "sympy",
+        "numba",
+        "umap",
+        "monai",
+        "zarr",
+        "fsspec",
+    ),
     *("pydicom",),
 )
 """Packages that bring folders called `tests`; elsewhere the name may mean something else."""
+_SHARED = (
+    *("torch", "monai.data", "monai.transforms", "scipy.ndimage", "nibabel", "zarr", "gcsfs", "pyarrow.parquet"),
+    *("cyclopts", "rich.progress", "PIL.Image"),
+)
 _IMPORTED = {
-    "app": "torch,torch.export,torch.jit,monai.data,monai.transforms,monai.networks.nets,scipy.ndimage,nibabel,zarr,gcsfs,pyarrow.parquet,"
-    "pyarrow.compute,fastapi,uvicorn,multipart,prometheus_client,pydantic_settings,cyclopts,rich.progress,PIL.Image",
-    "preprocess": "torch,monai.data,monai.transforms,scipy.ndimage,nibabel,zarr,gcsfs,pyarrow.parquet,cyclopts,"
-    "rich.progress,PIL.Image,pydicom,pydicom.pixels,av",
-    "trainer": "torch,torch.export,torch.utils.tensorboard,monai.data,monai.transforms,monai.networks.nets,scipy.ndimage,"
-    "nibabel,zarr,gcsfs,pyarrow.parquet,cyclopts,rich.progress,sklearn.pipeline,sklearn.linear_model,sklearn.covariance,"
-    "sklearn.model_selection,matplotlib.figure,umap,jinja2,safetensors.torch",
+    "app": (
+        *("torch.export", "torch.jit", "pyarrow.compute", "fastapi", "uvicorn", "multipart", "prometheus_client"),
+        "pydantic_settings",
+    ),
+    "preprocess": ("pydicom", "pydicom.pixels", "av"),
+    "trainer": (
+        *("torch.export", "torch.utils.tensorboard", "monai.networks.nets", "sklearn.pipeline", "sklearn.linear_model"),
+        *("sklearn.covariance", "sklearn.model_selection", "matplotlib.figure", "umap", "jinja2", "safetensors.torch"),
+    ),
 }
 
 
@@ -77,10 +97,10 @@ def main(environment: Path, target: str) -> None:
     packages = next(environment.glob("lib/python*/site-packages"))
     slim(packages)
     (packages / "interscan.pth").write_text(PACKAGE_FOLDER + "\n", encoding="utf-8")
-    modules = _IMPORTED[target].split(",")
+    modules = (*_SHARED, *_IMPORTED[target])
     code = "import importlib\n" + "\n".join(f"importlib.import_module({name!r})" for name in modules)
     # -B is not given and PYTHONDONTWRITEBYTECODE is emptied: this is the one time that bytecode is written.
-    subprocess.run([environment / "bin" / "python", "-c", code], check=True, env={"HOME": "/tmp", "PATH": "/usr/bin"})
+    subprocess.run([environment / "bin" / "python", "-c", code], check=True, env={"HOME": "/build", "PATH": "/usr/bin"})
 
 
 if __name__ == "__main__":

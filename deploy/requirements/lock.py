@@ -1,8 +1,8 @@
-"""Writes the hash-locked requirements of the three images: `make lock`, after a change of pyproject.toml.
+"""Writes the hash-locked requirements of the images: `make lock`, after a change of pyproject.toml.
 
-torch is left out, and with it the CUDA libraries that one of its builds asks for: the Dockerfile installs torch from the
-index that fits the machine. Everything else is pinned with the hashes of all its files, so that an image is the same
-whoever builds it, and a file that was exchanged on the way is refused.
+torch is left out, and with it the CUDA libraries that one of its builds asks for: the Dockerfile installs torch from
+the index that fits the machine. Everything else is pinned with the hashes of all its files, so that an image is the
+same whoever builds it, and a file that was exchanged on the way is refused.
 """
 
 import re
@@ -47,8 +47,11 @@ def main() -> None:
             *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--upgrade"),
             *("--python-version", PYTHON, "--generate-hashes", "-"),
         ],
-        check=True, stdout=subprocess.PIPE, text=True, input="hatchling\npip\n",
-    ).stdout  # fmt: skip
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        input="hatchling\npip\n",
+    ).stdout
     (FOLDER / "build.txt").write_text(f"# What builds an image; written by `make lock`.\n{build}", encoding="utf-8")
 
 

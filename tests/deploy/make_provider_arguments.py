@@ -2,8 +2,8 @@
 
     pip download --no-deps cdktf-cdktf-provider-google==16.12.1 && python tests/deploy/make_provider_arguments.py WHEEL
 
-Terraform's own validation needs the provider, a program that cannot be had everywhere; the bindings for Python name the same
-arguments (provider 6.50) and are read here as text, never imported.
+Terraform's own validation needs the provider, a program that cannot be had everywhere; the bindings for Python name
+the same arguments (provider 6.50) and are read here as text, never imported.
 """
 
 import ast
@@ -48,7 +48,9 @@ def main(wheel: Path) -> None:
             classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
             name = "".join(part.capitalize() for part in module.split("_")) + "Config"
             table[resource] = {key: value for key, value in arguments(classes, name).items() if key not in meta}
-    TARGET.write_text(json.dumps({"source": wheel.name, "resources": table}, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    TARGET.write_text(
+        json.dumps({"source": wheel.name, "resources": table}, indent=1, sort_keys=True) + "\n", encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import deployment
+from tests.support import deployment, observing
 from tests.support.deployment import DEPLOY, ROOT
+from tests.support.terraform import terraform_faults
 
 Check = Callable[[str], list[str]]
 
 
 def terraform(text: str, name: str) -> list[str]:
     files = {path.name: path.read_text(encoding="utf-8") for path in sorted((DEPLOY / "terraform").glob("*.tf"))}
-    return deployment.terraform_faults({**files, name: text})
+    return terraform_faults({**files, name: text})
 
 
 CHECKS: dict[str, Check] = {
@@ -34,16 +35,20 @@ CHECKS: dict[str, Check] = {
     ),
     "deploy/skypilot/train.yaml": deployment.skypilot_faults,
     "deploy/systemd/interscan.service": deployment.systemd_faults,
-    "deploy/prometheus/alerts.yml": deployment.alert_faults,
-    "deploy/prometheus/prometheus.yml": deployment.prometheus_faults,
-    "deploy/grafana/dashboard.json": deployment.dashboard_faults,
+    "deploy/prometheus/alerts.yml": observing.alert_faults,
+    "deploy/prometheus/prometheus.yml": observing.prometheus_faults,
+    "deploy/grafana/dashboard.json": observing.dashboard_faults,
     **{
         f"deploy/terraform/{path.name}": lambda text, name=path.name: terraform(text, name)  # type: ignore[misc]
         for path in sorted((DEPLOY / "terraform").glob("*.tf"))
     },
 }
 FAULTS = [
-    ("Dockerfile", 'ENTRYPOINT ["/opt/interscan/bin/python", "-m", "interscan"]', "ENTRYPOINT /opt/interscan/bin/python"),
+    (
+        "Dockerfile",
+        'ENTRYPOINT ["/opt/interscan/bin/python", "-m", "interscan"]',
+        "ENTRYPOINT /opt/interscan/bin/python",
+    ),
     ("Dockerfile", "WORKDIR /tmp", "WORKDIR tmp"),
     ("deploy/compose.yaml", "read_only: true", "readonly: true"),
     ("deploy/compose.yaml", "condition: service_healthy", "condition: service_is_healthy"),
@@ -51,12 +56,16 @@ FAULTS = [
     ("deploy/gke/train.yaml", "restartPolicy: Never", "restartPolicy: Sometimes"),
     ("deploy/gke/train.yaml", "action: FailJob", "action: FailAll"),
     ("deploy/gke/train.yaml", "memory: 48Gi", "memory: 48GiB"),
-    ("deploy/gke/train.yaml", "          image: REGION-docker.pkg.dev/PROJECT/interscan/trainer:0.1.0\n", "          imageUri: x\n"),
+    (
+        "deploy/gke/train.yaml",
+        "          image: REGION-docker.pkg.dev/PROJECT/interscan/trainer:0.1.0\n",
+        "          imageUri: x\n",
+    ),
     ("deploy/gke/service.yaml", "minAvailable: 1", "minimum: 1"),
     ("deploy/gke/service.yaml", "readinessProbe:", "readyProbe:"),
     ("deploy/gke/service.yaml", "type: AverageValue", "kind: AverageValue"),
     ("deploy/gke/service.yaml", "protocol: UDP", "protocol: QUIC"),
-    ("deploy/gke/kueue.yaml", "nominalQuota: \"2\"", "quota: \"2\""),
+    ("deploy/gke/kueue.yaml", 'nominalQuota: "2"', 'quota: "2"'),
     ("deploy/gke/kueue.yaml", "queueingStrategy: BestEffortFIFO", "queueingStrategy: Fair"),
     ("deploy/gke/kueue.yaml", "kueue.x-k8s.io/v1beta2", "kueue.x-k8s.io/v9"),
     ("deploy/vertex/train.yaml", "strategy: SPOT", "useSpot: true"),
@@ -82,12 +91,20 @@ FAULTS = [
     ("deploy/terraform/buckets.tf", "retention_period =", "retention_days ="),
     ("deploy/terraform/buckets.tf", "  location                    = var.region\n", ""),
     ("deploy/terraform/service.tf", "startup_cpu_boost", "cpu_boost"),
-    ("deploy/terraform/identities.tf", 'resource "google_service_account" "role"', 'resource "google_service_account" "roles"'),
+    (
+        "deploy/terraform/identities.tf",
+        'resource "google_service_account" "role"',
+        'resource "google_service_account" "roles"',
+    ),
     ("deploy/terraform/variables.tf", 'variable "artefact"', 'variable "artifact"'),
     ("deploy/terraform/alerts.tf", "combiner     =", "combine ="),
-    ("deploy/terraform/registry.tf", "format        = \"DOCKER\"\n", ""),
+    ("deploy/terraform/registry.tf", 'format        = "DOCKER"\n', ""),
     ("deploy/terraform/secrets.tf", "user_managed {", "user_managed {{"),
-    ("deploy/terraform/outputs.tf", "google_cloud_run_v2_service.app.uri", "google_cloud_run_v2_service.application.uri"),
+    (
+        "deploy/terraform/outputs.tf",
+        "google_cloud_run_v2_service.app.uri",
+        "google_cloud_run_v2_service.application.uri",
+    ),
     ("deploy/terraform/versions.tf", "project = var.project", "project = var.projekt"),
 ]
 
@@ -124,7 +141,11 @@ def test_a_copy_with_one_fault_is_refused(name: str, right: str, wrong: str) -> 
 
 
 def test_every_file_of_deploy_has_a_validator_and_a_fault() -> None:
-    files = {name for name in tracked() if name.endswith((".yaml", ".yml", ".json", ".tf", ".service")) or name == "Dockerfile"}
+    files = {
+        name
+        for name in tracked()
+        if name.endswith((".yaml", ".yml", ".json", ".tf", ".service")) or name == "Dockerfile"
+    }
     assert files == set(CHECKS)
     assert set(CHECKS) == {name for name, _, _ in FAULTS}
 

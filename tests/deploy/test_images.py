@@ -1,7 +1,7 @@
-"""The three images, built and run for real: sizes, refusals, hardening, stopping and going on, and the whole road by compose.
+"""The three images, built and run for real: sizes, refusals, hardening, stopping and going on, the road by compose.
 
-`make test-deploy`; needs root and Debian's docker.io, mmdebstrap and docker-compose, and says so when they are missing. What it
-measured stands in .engine/figures.json afterwards.
+`make test-deploy`; needs root and Debian's docker.io, mmdebstrap and docker-compose, and says so when they are
+missing. What it measured stands in .engine/figures.json afterwards.
 """
 
 import json
@@ -38,7 +38,14 @@ KEY = "a-key-of-the-tests-0123456789"
 MAX_PACKED_BYTES = 350_000_000
 MAX_UNPACKED_BYTES = 1_000_000_000
 BUCKET = (
-    *("--network", "interscan-tests", "--env", "FSSPEC_GS_TOKEN=anon", "--env", "FSSPEC_GS_ENDPOINT_URL=http://gcs:4443"),
+    *(
+        "--network",
+        "interscan-tests",
+        "--env",
+        "FSSPEC_GS_TOKEN=anon",
+        "--env",
+        "FSSPEC_GS_ENDPOINT_URL=http://gcs:4443",
+    ),
     *("--env", "FSSPEC_GS_PROJECT=test", "--env", "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT=false"),
 )
 
@@ -79,10 +86,23 @@ def bucket(engine: Engine, images: dict[str, float]) -> Iterator[None]:
     make_emulator(engine)
     engine.run("network", "create", "interscan-tests")
     running = engine.run(
-        "run", "--detach", "--network", "interscan-tests", "--network-alias", "gcs",
-        "--volume", f"{ROOT / 'deploy' / 'buckets'}:/data:ro", "fsouza/fake-gcs-server:1.55.1",
-        "-scheme=http", "-backend=memory", "-data=/data", "-port=4443", "-public-host=gcs:4443", "-external-url=http://gcs:4443", "-log-level=warn",
-    ).stdout.strip()  # fmt: skip
+        "run",
+        "--detach",
+        "--network",
+        "interscan-tests",
+        "--network-alias",
+        "gcs",
+        "--volume",
+        f"{ROOT / 'deploy' / 'buckets'}:/data:ro",
+        "fsouza/fake-gcs-server:1.55.1",
+        "-scheme=http",
+        "-backend=memory",
+        "-data=/data",
+        "-port=4443",
+        "-public-host=gcs:4443",
+        "-external-url=http://gcs:4443",
+        "-log-level=warn",
+    ).stdout.strip()
     yield
     engine.run("rm", "--force", running)
     engine.run("network", "rm", "interscan-tests", check=False)
@@ -123,7 +143,9 @@ def upload(url: str, earlier: bytes, later: bytes) -> tuple[int, Any]:
     """A pair as a form, as a browser or curl would send it."""
     border = "----scan"
     parts = b"".join(
-        f'--{border}\r\nContent-Disposition: form-data; name="{name}"; filename="{name}.nii.gz"\r\n\r\n'.encode() + data + b"\r\n"
+        f'--{border}\r\nContent-Disposition: form-data; name="{name}"; filename="{name}.nii.gz"\r\n\r\n'.encode()
+        + data
+        + b"\r\n"
         for name, data in (("earlier", earlier), ("later", later))
     )
     headers = {"Content-Type": f"multipart/form-data; boundary={border}", "Authorization": f"Bearer {KEY}"}
@@ -168,7 +190,9 @@ def test_an_unchanged_tree_is_not_built_again_and_a_changed_line_copies_the_prog
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_an_image_answers_for_help_as_any_user_in_a_read_only_root(engine: Engine, images: dict[str, float], target: str) -> None:
+def test_an_image_answers_for_help_as_any_user_in_a_read_only_root(
+    engine: Engine, images: dict[str, float], target: str
+) -> None:
     done = engine.run("run", "--rm", "--network", "none", *HARDENED, f"interscan-{target}", "--help")
     assert "Usage: interscan COMMAND" in done.stdout
     assert done.stderr == ""
@@ -187,7 +211,10 @@ def test_an_image_runs_as_nobody_by_exec_with_labels(engine: Engine, images: dic
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_an_image_holds_no_installer_and_no_tests(engine: Engine, images: dict[str, float], target: str) -> None:
-    code = "import pathlib, sys; p = pathlib.Path(sys.prefix); print(*(p.glob('lib/python*/site-packages/pip')), *(p.glob('**/torch/test')))"
+    code = (
+        "import pathlib, sys\np = pathlib.Path(sys.prefix)\n"
+        "print(*p.glob('lib/python*/site-packages/pip'), *p.glob('**/torch/test'))"
+    )
     done = engine.run("run", "--rm", "--entrypoint", "/opt/interscan/bin/python", f"interscan-{target}", "-c", code)
     assert done.stdout.strip() == ""
 
@@ -206,14 +233,27 @@ def test_the_service_refuses_to_be_reached_without_keys(engine: Engine, images: 
     assert "Traceback" not in done.stderr
 
 
-def test_the_hardened_service_answers_a_pair_and_stops_cleanly(engine: Engine, images: dict[str, float], tmp_path: Path) -> None:
+def test_the_hardened_service_answers_a_pair_and_stops_cleanly(
+    engine: Engine, images: dict[str, float], tmp_path: Path
+) -> None:
     model = write_artefact(tmp_path / "model")
     open_to_all(tmp_path)
     port = free_port()
     started = engine.container(
-        "interscan-app", "serve", "/model",
-        options=("--network", "host", "--env", f"PORT={port}", "--env", f"INTERSCAN_API_KEYS={KEY}", "--volume", f"{model}:/model:ro"),
-    )  # fmt: skip
+        "interscan-app",
+        "serve",
+        "/model",
+        options=(
+            "--network",
+            "host",
+            "--env",
+            f"PORT={port}",
+            "--env",
+            f"INTERSCAN_API_KEYS={KEY}",
+            "--volume",
+            f"{model}:/model:ro",
+        ),
+    )
     url = f"http://127.0.0.1:{port}"
     engine.figures["app_ready_s"] = wait_until_ready(engine, started, url)
     engine.figures["app_memory_mib"] = memory_mib(engine, started)
@@ -260,20 +300,36 @@ def test_preprocess_fills_the_bucket_is_stopped_and_goes_on_to_the_same_bytes(
 
 
 def test_training_from_the_bucket_is_stopped_and_goes_on_to_the_same_weights(engine: Engine, bucket: None) -> None:
-    command = ("train", "demo", "--store", "gs://interscan/store", "--set", "optim.epochs=6", "--set", "precision=float32")
+    command = (
+        "train",
+        "demo",
+        "--store",
+        "gs://interscan/store",
+        "--set",
+        "optim.epochs=6",
+        "--set",
+        "precision=float32",
+    )
     threads = ("--env", "OMP_NUM_THREADS=1")
-    whole = engine.container("interscan-trainer", *command, "--run", "gs://interscan/whole", options=(*BUCKET, *threads))
+    whole = engine.container(
+        "interscan-trainer", *command, "--run", "gs://interscan/whole", options=(*BUCKET, *threads)
+    )
     assert engine.wait(whole) == 0, engine.log(whole)
-    first = engine.container("interscan-trainer", *command, "--run", "gs://interscan/stopped", options=(*BUCKET, *threads))
+    first = engine.container(
+        "interscan-trainer", *command, "--run", "gs://interscan/stopped", options=(*BUCKET, *threads)
+    )
     wait_for_line(engine, first, "train:")
     code, seconds = engine.stop(first)
     engine.figures["train_stop_s"] = seconds
     assert code == 130, engine.log(first)
-    second = engine.container("interscan-trainer", *command, "--run", "gs://interscan/stopped", options=(*BUCKET, *threads))
+    second = engine.container(
+        "interscan-trainer", *command, "--run", "gs://interscan/stopped", options=(*BUCKET, *threads)
+    )
     assert engine.wait(second) == 0, engine.log(second)
     code_equal = (
         "import fsspec, io, torch\nfs = fsspec.filesystem('gs')\n"
-        "a, b = (torch.load(io.BytesIO(fs.cat_file(f'interscan/{n}/model.pt')), weights_only=True) for n in ('whole', 'stopped'))\n"
+        "def load(n): return torch.load(io.BytesIO(fs.cat_file(f'interscan/{n}/model.pt')), weights_only=True)\n"
+        "a, b = load('whole'), load('stopped')\n"
         "def flat(v, p=''):\n"
         "    if isinstance(v, dict):\n        for k in v: yield from flat(v[k], f'{p}.{k}')\n"
         "    elif isinstance(v, torch.Tensor): yield p, v\n"
@@ -283,7 +339,9 @@ def test_training_from_the_bucket_is_stopped_and_goes_on_to_the_same_weights(eng
     assert python(engine, code_equal, "interscan-trainer") == "True True"
 
 
-def test_compose_goes_from_nothing_to_an_answer_for_a_pair_over_gs(engine: Engine, images: dict[str, float], cohort: Path) -> None:
+def test_compose_goes_from_nothing_to_an_answer_for_a_pair_over_gs(
+    engine: Engine, images: dict[str, float], cohort: Path
+) -> None:
     make_emulator(engine)
     port = free_port()
     settings = {"SCANS": str(cohort), "INTERSCAN_API_KEYS": KEY, "APP_PORT": str(port)}
@@ -297,13 +355,29 @@ def test_compose_goes_from_nothing_to_an_answer_for_a_pair_over_gs(engine: Engin
         names = [f"sub-001/ses-{visit:02d}/anat/sub-001_ses-{visit:02d}_T1w.nii.gz" for visit in (1, 2)]
         assert all((cohort / name).exists() for name in names)
         copy = "import fsspec\nfs = fsspec.filesystem('gs')\n" + "\n".join(
-            f"fs.pipe_file('interscan/scans/{place}.nii.gz', open('/scans/{name}', 'rb').read())" for place, name in enumerate(names)
+            f"fs.pipe_file('interscan/scans/{place}.nii.gz', open('/scans/{name}', 'rb').read())"
+            for place, name in enumerate(names)
         )
         engine.run(
-            "run", "--rm", *HARDENED, *BUCKET[2:], "--network", "interscan_default", "--volume", f"{cohort}:/scans:ro",
-            "--entrypoint", "/opt/interscan/bin/python", "interscan-preprocess", "-c", copy,
-        )  # fmt: skip
-        question = {"earlier_uri": "gs://interscan/scans/0.nii.gz", "later_uri": "gs://interscan/scans/1.nii.gz", "gap_days": 365}
+            "run",
+            "--rm",
+            *HARDENED,
+            *BUCKET[2:],
+            "--network",
+            "interscan_default",
+            "--volume",
+            f"{cohort}:/scans:ro",
+            "--entrypoint",
+            "/opt/interscan/bin/python",
+            "interscan-preprocess",
+            "-c",
+            copy,
+        )
+        question = {
+            "earlier_uri": "gs://interscan/scans/0.nii.gz",
+            "later_uri": "gs://interscan/scans/1.nii.gz",
+            "gap_days": 365,
+        }
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"}
         status, answer = ask(f"{url}/v1/progression", data=json.dumps(question).encode(), headers=headers)
         engine.figures["compose_answer_s"] = time.monotonic() - started
@@ -326,7 +400,5 @@ def wait_for_line(engine: Engine, container: str, text: str, seconds: float = 12
 
 def python(engine: Engine, code: str, image: str = "interscan-preprocess") -> str:
     """What a few lines print inside an image that reaches the bucket."""
-    done = engine.run(
-        "run", "--rm", *HARDENED, *BUCKET, "--entrypoint", "/opt/interscan/bin/python", image, "-c", code
-    )
+    done = engine.run("run", "--rm", *HARDENED, *BUCKET, "--entrypoint", "/opt/interscan/bin/python", image, "-c", code)
     return done.stdout.strip()

@@ -19,11 +19,16 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 def locked(target: str) -> dict[str, str]:
     """Versions by name."""
     text = (FOLDER / f"{target}.txt").read_text(encoding="utf-8")
-    return {canonicalize_name(name): version for name, version in re.findall(r"(?m)^([A-Za-z0-9._-]+)==([^ ;\\]+)", text)}
+    return {
+        canonicalize_name(name): version for name, version in re.findall(r"(?m)^([A-Za-z0-9._-]+)==([^ ;\\]+)", text)
+    }
 
 
 def wanted(target: str) -> list[Requirement]:
-    lines = [*PROJECT["dependencies"], *(line for extra in EXTRAS[target] for line in PROJECT["optional-dependencies"][extra])]
+    lines = [
+        *PROJECT["dependencies"],
+        *(line for extra in EXTRAS[target] for line in PROJECT["optional-dependencies"][extra]),
+    ]
     return [requirement for requirement in map(Requirement, lines) if requirement.name != "torch"]
 
 
@@ -31,7 +36,9 @@ def wanted(target: str) -> list[Requirement]:
 def test_a_lock_holds_a_fitting_version_of_everything_that_is_asked_for(target: str) -> None:
     versions = locked(target)
     for requirement in wanted(target):
-        assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)], prereleases=True), requirement
+        assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)], prereleases=True), (
+            requirement
+        )
 
 
 @pytest.mark.parametrize("target", EXTRAS)
@@ -44,7 +51,9 @@ def test_a_lock_is_closed(target: str) -> None:
         except importlib.metadata.PackageNotFoundError:
             continue
         for need in map(Requirement, needs):
-            if need.marker is None or need.marker.evaluate({"extra": "", "python_version": "3.11", "python_full_version": "3.11.2"}):
+            if need.marker is None or need.marker.evaluate(
+                {"extra": "", "python_version": "3.11", "python_full_version": "3.11.2"}
+            ):
                 assert canonicalize_name(need.name) in {*versions, "torch"}, f"{name} needs {need.name}"
 
 

@@ -15,14 +15,20 @@ from app.telemetry import Telemetry
 from interscan.cli import VERBS, build_app
 from tests.support import deployment
 from tests.support.deployment import DEPLOY, ROOT
+from tests.support.observing import metrics_in
 from trainer.recipe import load_recipe
 
 YAML = sorted(path for path in DEPLOY.rglob("*.y*ml") if path.parent.name != "prometheus")
 EXIT_CODES = {0, 1, 2, 3, 130}
 OF_OTHERS = {
-    "FSSPEC_GS_TOKEN", "FSSPEC_GS_ENDPOINT_URL", "FSSPEC_GS_PROJECT", "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "OMP_NUM_THREADS", "PORT",
+    "FSSPEC_GS_TOKEN",
+    "FSSPEC_GS_ENDPOINT_URL",
+    "FSSPEC_GS_PROJECT",
+    "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT",
+    "OMP_NUM_THREADS",
+    "PORT",
     "GOOGLE_APPLICATION_CREDENTIALS",
-}  # fmt: skip
+}
 """Environment variables that libraries or platforms read."""
 
 
@@ -59,7 +65,12 @@ def commands() -> list[tuple[str, list[str]]]:
     terraform = (DEPLOY / "terraform" / "service.tf").read_text(encoding="utf-8")
     listed = re.search(r"args = \[(.*?)\]", terraform, re.DOTALL)
     assert listed is not None
-    found.append(("deploy/terraform/service.tf", re.findall(r'"([^"]+(?:"[^"\]]*"\][^"]*)?)"', re.sub(r"\$\{[^}]*\}", "x", listed[1]))))
+    found.append(
+        (
+            "deploy/terraform/service.tf",
+            re.findall(r'"([^"]+(?:"[^"\]]*"\][^"]*)?)"', re.sub(r"\$\{[^}]*\}", "x", listed[1])),
+        )
+    )
     return found
 
 
@@ -85,10 +96,17 @@ def parse(arguments: list[str]) -> None:
 def test_every_command_line_is_understood_by_the_program() -> None:
     found = commands()
     assert {name for name, _ in found} >= {
-        "deploy/compose.yaml", "deploy/gke/train.yaml", "deploy/gke/service.yaml", "deploy/vertex/train.yaml", "deploy/cloudrun/service.yaml",
-        "deploy/skypilot/train.yaml", "deploy/batch/preprocess.json", "deploy/systemd/interscan.service", "deploy/terraform/service.tf",
+        "deploy/compose.yaml",
+        "deploy/gke/train.yaml",
+        "deploy/gke/service.yaml",
+        "deploy/vertex/train.yaml",
+        "deploy/cloudrun/service.yaml",
+        "deploy/skypilot/train.yaml",
+        "deploy/batch/preprocess.json",
+        "deploy/systemd/interscan.service",
+        "deploy/terraform/service.tf",
         "docs/deploy.md",
-    }  # fmt: skip
+    }
     for name, arguments in found:
         try:
             parse(arguments)
@@ -127,7 +145,13 @@ def test_every_container_says_whose_credentials_it_takes() -> None:
     for service, body in compose["services"].items():
         if service not in ("gcs", "prometheus"):
             assert "FSSPEC_GS_TOKEN" in body["environment"], service
-    for path in ("vertex/train.yaml", "skypilot/train.yaml", "batch/preprocess.json", "systemd/interscan.service", "terraform/service.tf"):
+    for path in (
+        "vertex/train.yaml",
+        "skypilot/train.yaml",
+        "batch/preprocess.json",
+        "systemd/interscan.service",
+        "terraform/service.tf",
+    ):
         assert "FSSPEC_GS_TOKEN" in (DEPLOY / path).read_text(encoding="utf-8"), path
 
 
@@ -170,14 +194,18 @@ def test_exit_codes_that_are_tried_again_are_those_of_a_stop() -> None:
 
 def test_images_are_pinned() -> None:
     for path in YAML:
-        for node in (node for document in deployment.documents(path.read_text(encoding="utf-8")) for node in walk(document)):
+        for node in (
+            node for document in deployment.documents(path.read_text(encoding="utf-8")) for node in walk(document)
+        ):
             for key in ("image", "imageUri", "image_id"):
                 image = node.get(key)
                 if not isinstance(image, str) or image.startswith("${"):
                     continue  # built on this machine, by the command above
                 tag = image.rpartition("/")[2].partition(":")[2]
                 assert re.fullmatch(r"v?[0-9]+\.[0-9]+\.[0-9]+", tag), f"{name_of(path)}: {image}"
-    assert "latest" not in (DEPLOY / "terraform" / "variables.tf").read_text(encoding="utf-8").replace("never `latest`", "")
+    assert "latest" not in (DEPLOY / "terraform" / "variables.tf").read_text(encoding="utf-8").replace(
+        "never `latest`", ""
+    )
 
 
 def test_all_images_are_of_one_version() -> None:
@@ -222,7 +250,7 @@ def test_every_metric_that_is_watched_exists() -> None:
     telemetry = Telemetry()
     telemetry.observe("GET", "/livez", 200, 0.1)
     exported = set(re.findall(r"(?m)^(interscan_[a-z_]+)", telemetry.render().decode()))
-    watched = {name for expression in expressions() for name in deployment.metrics_in(expression)}
+    watched = {name for expression in expressions() for name in metrics_in(expression)}
     assert len(watched) >= 4
     assert watched <= exported
     scaled = (DEPLOY / "gke" / "service.yaml").read_text(encoding="utf-8")
@@ -241,8 +269,14 @@ def test_every_route_that_is_watched_or_probed_exists() -> None:
 
 def test_every_environment_variable_that_is_named_is_read() -> None:
     places = [path for path in DEPLOY.rglob("*") if path.is_file()] + [ROOT / "Dockerfile", ROOT / "docs" / "deploy.md"]
-    named = {name for path in places for name in re.findall(r"\b(INTERSCAN_[A-Z_]+)\b", path.read_text(encoding="utf-8"))}
-    code = "".join(path.read_text(encoding="utf-8") for part in ("app", "preprocess", "trainer", "interscan") for path in (ROOT / part).rglob("*.py"))
+    named = {
+        name for path in places for name in re.findall(r"\b(INTERSCAN_[A-Z_]+)\b", path.read_text(encoding="utf-8"))
+    }
+    code = "".join(
+        path.read_text(encoding="utf-8")
+        for part in ("app", "preprocess", "trainer", "interscan")
+        for path in (ROOT / part).rglob("*.py")
+    )
     fields = {f"INTERSCAN_{name.upper()}" for name in Settings.model_fields}
     unread = {name for name in named if name not in fields and name not in code}
     assert unread == set()

@@ -1,8 +1,9 @@
 """Reads deployment files as their platforms would: one function a kind of file, each returning what is wrong with it.
 
-Everything here works offline. The schemas come from packages: Kubernetes' own from kubernetes-validate, Google's discovery
-documents from google-api-python-client (made strict, since they would let an unknown field pass), the Compose
-specification from check-jsonschema; Kueue's custom resources and the arguments of Terraform's google provider are files.
+Everything here works offline. The schemas come from packages: Kubernetes' own from kubernetes-validate, Google's
+discovery documents from google-api-python-client (made strict, since they would let an unknown field pass), the
+Compose specification from check-jsonschema; Kueue's custom resources and the arguments of Terraform's google provider
+are files.
 """
 
 import copy
@@ -15,7 +16,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import hcl2
 import jsonschema
 import kubernetes_validate
 import yaml
@@ -47,7 +47,9 @@ def documents(text: str) -> list[dict[str, Any]]:
 
 def dockerfile_faults(text: str) -> list[str]:
     """What hadolint says."""
-    run = subprocess.run([_tool("hadolint"), "--no-color", "-"], input=text, capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        [_tool("hadolint"), "--no-color", "-"], input=text, capture_output=True, text=True, check=False
+    )
     return [line for line in (run.stdout + run.stderr).splitlines() if line.strip()]
 
 
@@ -61,8 +63,10 @@ def compose_faults(text: str) -> list[str]:
     """What the Compose specification says; old clients refuse a top-level name, too."""
     from check_jsonschema.catalog import CUSTOM_SCHEMA_NAMES  # noqa: F401 - fails here when the package is another one
 
-    schema = Path(sys.modules["check_jsonschema"].__file__ or "").parent / "builtin_schemas" / "vendor" / "compose-spec.json"
-    return _schema_faults(json.loads(schema.read_text(encoding="utf-8")), documents(text)[0])
+    schema = (
+        Path(sys.modules["check_jsonschema"].__file__ or "").parent / "builtin_schemas" / "vendor" / "compose-spec.json"
+    )
+    return schema_faults(json.loads(schema.read_text(encoding="utf-8")), documents(text)[0])
 
 
 def kubernetes_faults(text: str) -> list[str]:
@@ -88,7 +92,11 @@ def _kubernetes_values(node: Any) -> Iterator[str]:
             if key in _ENUMS and isinstance(value, str) and value not in _ENUMS[key]:
                 yield f"{key} is {value!r}, none of {', '.join(sorted(_ENUMS[key]))}"
             if key in ("requests", "limits") and isinstance(value, dict):
-                yield from (f"{key}.{name} is {amount!r}, no quantity" for name, amount in value.items() if not _QUANTITY.fullmatch(str(amount)))
+                yield from (
+                    f"{key}.{name} is {amount!r}, no quantity"
+                    for name, amount in value.items()
+                    if not _QUANTITY.fullmatch(str(amount))
+                )
             yield from _kubernetes_values(value)
 
 
@@ -104,7 +112,7 @@ def kueue_faults(text: str) -> list[str]:
             continue
         schema = _strict(versions[version]["schema"]["openAPIV3Schema"])
         schema["properties"]["metadata"] = {"type": "object"}
-        faults += _schema_faults(schema, document)
+        faults += schema_faults(schema, document)
     return faults
 
 
@@ -116,7 +124,7 @@ def google_faults(api: str, schema: str, document: dict[str, Any]) -> list[str]:
         schema: name of the message, for example `Job`.
         document: the message.
     """
-    return _schema_faults(_google_schema(api, schema), document)
+    return schema_faults(_google_schema(api, schema), document)
 
 
 @functools.cache
@@ -154,11 +162,24 @@ def skypilot_faults(text: str) -> list[str]:
     recovery = resources.get("job_recovery", {})
     faults += [f"job_recovery: unknown key {key}" for key in recovery if key not in _SKYPILOT_RECOVERY]
     name = str(resources.get("accelerators", "")).partition(":")[0]
-    return faults + ([] if name in _SKYPILOT_GPUS else [f"accelerators: {name!r} is none of {', '.join(sorted(_SKYPILOT_GPUS))}"])
+    return faults + (
+        [] if name in _SKYPILOT_GPUS else [f"accelerators: {name!r} is none of {', '.join(sorted(_SKYPILOT_GPUS))}"]
+    )
 
 
 _SKYPILOT_TASK = {"name", "resources", "envs", "secrets", "setup", "run", "num_nodes", "file_mounts", "workdir"}
-_SKYPILOT_RESOURCES = {"infra", "accelerators", "cpus", "memory", "use_spot", "disk_size", "image_id", "job_recovery", "any_of", "ports"}
+_SKYPILOT_RESOURCES = {
+    "infra",
+    "accelerators",
+    "cpus",
+    "memory",
+    "use_spot",
+    "disk_size",
+    "image_id",
+    "job_recovery",
+    "any_of",
+    "ports",
+}
 _SKYPILOT_RECOVERY = {"strategy", "max_restarts_on_errors", "recover_on_exit_codes"}
 _SKYPILOT_GPUS = {"A100", "A100-80GB", "H100", "L4", "T4", "V100"}
 
@@ -188,171 +209,48 @@ _SYSTEMD: dict[str, dict[str, set[str]]] = {
     "Install": {"WantedBy": _ANY},
     "Service": {
         **dict.fromkeys(
-            ("EnvironmentFile", "Environment", "ExecStart", "RestartPreventExitStatus", "RestartSec", "TimeoutStopSec", "MemoryMax",
-             "CPUWeight", "RestrictAddressFamilies", "CapabilityBoundingSet", "SystemCallFilter", "SystemCallArchitectures", "UMask"),
+            (
+                "EnvironmentFile",
+                "Environment",
+                "ExecStart",
+                "RestartPreventExitStatus",
+                "RestartSec",
+                "TimeoutStopSec",
+                "MemoryMax",
+                "CPUWeight",
+                "RestrictAddressFamilies",
+                "CapabilityBoundingSet",
+                "SystemCallFilter",
+                "SystemCallArchitectures",
+                "UMask",
+            ),
             _ANY,
         ),
         **dict.fromkeys(
-            ("DynamicUser", "PrivateTmp", "PrivateDevices", "ProtectHome", "ProtectKernelTunables", "ProtectKernelModules",
-             "ProtectControlGroups", "ProtectClock", "ProtectHostname", "RestrictNamespaces", "RestrictRealtime", "RestrictSUIDSGID",
-             "LockPersonality", "NoNewPrivileges"),
+            (
+                "DynamicUser",
+                "PrivateTmp",
+                "PrivateDevices",
+                "ProtectHome",
+                "ProtectKernelTunables",
+                "ProtectKernelModules",
+                "ProtectControlGroups",
+                "ProtectClock",
+                "ProtectHostname",
+                "RestrictNamespaces",
+                "RestrictRealtime",
+                "RestrictSUIDSGID",
+                "LockPersonality",
+                "NoNewPrivileges",
+            ),
             _YES,
         ),
         "Type": {"simple", "exec", "forking", "oneshot", "notify"},
         "Restart": {"no", "always", "on-failure", "on-abnormal", "on-success"},
         "ProtectSystem": {"yes", "no", "full", "strict"},
     },
-}  # fmt: skip
+}
 """systemd.exec(5) and systemd.service(5); `systemd-analyze verify` needs a running machine's units."""
-
-_DURATION = {"type": "string", "pattern": "^([0-9]+(ms|[smhdwy]))+$"}
-_TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
-_ALERTS = {
-    "type": "object", "additionalProperties": False, "required": ["groups"],
-    "properties": {"groups": {"type": "array", "items": {
-        "type": "object", "additionalProperties": False, "required": ["name", "rules"],
-        "properties": {"name": {"type": "string"}, "interval": _DURATION, "rules": {"type": "array", "items": {
-            "type": "object", "additionalProperties": False, "required": ["alert", "expr", "labels", "annotations"],
-            "properties": {"alert": {"type": "string"}, "expr": {"type": "string"}, "for": _DURATION, "labels": _TEXTS, "annotations": _TEXTS},
-        }}},
-    }}},
-}  # fmt: skip
-_PROMETHEUS = {
-    "type": "object", "additionalProperties": False, "required": ["scrape_configs"],
-    "properties": {
-        "global": {"type": "object", "additionalProperties": False, "properties": {"scrape_interval": _DURATION, "evaluation_interval": _DURATION}},
-        "rule_files": {"type": "array", "items": {"type": "string"}},
-        "scrape_configs": {"type": "array", "items": {
-            "type": "object", "additionalProperties": False, "required": ["job_name", "static_configs"],
-            "properties": {"job_name": {"type": "string"}, "metrics_path": {"type": "string"}, "scrape_interval": _DURATION, "static_configs": {"type": "array"}},
-        }},
-    },
-}  # fmt: skip
-_DASHBOARD = {
-    "type": "object", "required": ["title", "uid", "schemaVersion", "panels"],
-    "properties": {"panels": {"type": "array", "minItems": 1, "items": {
-        "type": "object", "required": ["id", "type", "title", "gridPos", "targets"],
-        "properties": {"targets": {"type": "array", "minItems": 1, "items": {"type": "object", "required": ["refId", "expr"]}}},
-    }}},
-}  # fmt: skip
-
-
-def alert_faults(text: str) -> list[str]:
-    """Prometheus' rule files: fields, durations, and brackets and operators of each expression."""
-    document = documents(text)[0]
-    faults = _schema_faults(_ALERTS, document)
-    for group in document.get("groups", []):
-        faults += [fault for rule in group["rules"] for fault in expression_faults(str(rule.get("expr", "")))]
-    return faults
-
-
-def prometheus_faults(text: str) -> list[str]:
-    """What Prometheus' configuration may hold, as far as ours uses it."""
-    return _schema_faults(_PROMETHEUS, documents(text)[0])
-
-
-def dashboard_faults(text: str) -> list[str]:
-    """What Grafana needs of a dashboard, and the expressions in it."""
-    document = json.loads(text)
-    faults = _schema_faults(_DASHBOARD, document)
-    for panel in document.get("panels", []):
-        faults += [fault for target in panel.get("targets", []) for fault in expression_faults(target["expr"])]
-    return faults
-
-
-def expression_faults(expression: str) -> list[str]:
-    """Brackets that do not match, and label matchers that are none."""
-    depth = {"(": 0, "{": 0, "[": 0}
-    closing = {")": "(", "}": "{", "]": "["}
-    for character in re.sub(r'"[^"]*"', '""', expression):
-        if character in depth:
-            depth[character] += 1
-        elif character in closing:
-            depth[closing[character]] -= 1
-    faults = [f"{expression}: {name} does not match" for name, count in depth.items() if count]
-    for matchers in re.findall(r"\{([^}]*)\}", expression):
-        for matcher in filter(None, (part.strip() for part in matchers.split(","))):
-            if not re.fullmatch(r'[a-z_]+(=|!=|=~|!~)"[^"]*"', matcher):
-                faults.append(f"{expression}: {matcher!r} is no label matcher")
-    return faults
-
-
-def metrics_in(expression: str) -> set[str]:
-    """Names of the project's metrics in an expression."""
-    return set(re.findall(r"\b(interscan_[a-z_]+)", expression))
-
-
-def terraform_faults(texts: dict[str, str]) -> list[str]:
-    """Syntax, arguments of resources against the provider's own, and references to what is not declared.
-
-    Args:
-        texts: all files of the module by name.
-    """
-    faults: list[str] = []
-    parsed = []
-    for name, text in texts.items():
-        try:
-            parsed.append(hcl2.loads(text))
-        except Exception as error:  # noqa: BLE001 - lark's errors have no common root that is exported
-            return [f"{name}: {' '.join(str(error).split())[:200]}"]
-    table = json.loads((ROOT / "tests" / "deploy" / "provider_arguments.json").read_text(encoding="utf-8"))["resources"]
-    declared = {"var": set(), "local": set(), "resource": set()}
-    for module in parsed:
-        for block in module.get("variable", []):
-            declared["var"] |= {_bare(key) for key in block if not key.startswith("__")}
-        for block in module.get("locals", []):
-            declared["local"] |= {_bare(key) for key in block if not key.startswith("__")}
-        for block in module.get("resource", []):
-            for kind, named in block.items():
-                for label, body in named.items():
-                    declared["resource"].add((_bare(kind), _bare(label)))
-                    if _bare(kind) not in table:
-                        faults.append(f"{_bare(kind)}: no such resource in the provider")
-                    else:
-                        faults += _block_faults(f"{_bare(kind)}.{_bare(label)}", body, table[_bare(kind)])
-    # Comments may name anything.
-    code = "\n".join(re.sub(r"(?m)^\s*#.*$", "", text) for text in texts.values())
-    faults += [f"var.{name} is not declared" for name in set(re.findall(r"\bvar\.([a-z_]+)", code)) - declared["var"]]
-    faults += [f"local.{name} is not declared" for name in set(re.findall(r"\blocal\.([a-z_]+)", code)) - declared["local"]]
-    used = set(re.findall(r"\b(google_[a-z0-9_]+)\.([a-z_]+)\b", code))
-    faults += [f"{kind}.{label} is not declared" for kind, label in used - declared["resource"]]
-    unused = {name for name in declared["var"] if not re.search(rf"\bvar\.{name}\b", code)}
-    return faults + [f"var.{name} is declared and never used" for name in sorted(unused)]
-
-
-_META = {"for_each", "count", "depends_on", "lifecycle", "provider", "timeouts"}
-
-
-def _block_faults(where: str, body: dict[str, Any], known: dict[str, Any]) -> list[str]:
-    faults = []
-    present = set()
-    for raw, value in body.items():
-        key = _bare(raw)
-        if key.startswith("__") or key in _META:
-            continue
-        if key == "dynamic":
-            for block in value:
-                for name, dynamic in block.items():
-                    present.add(_bare(name))
-                    if _bare(name) not in known:
-                        faults.append(f"{where}: unknown block {_bare(name)}")
-                        continue
-                    for content in dynamic["content"]:
-                        faults += _block_faults(f"{where}.{_bare(name)}", content, known[_bare(name)]["block"])
-            continue
-        present.add(key)
-        if key not in known:
-            faults.append(f"{where}: unknown argument {key}")
-        elif known[key]["block"] is not None:
-            for block in value if isinstance(value, list) else [value]:
-                if isinstance(block, dict):
-                    faults += _block_faults(f"{where}.{key}", block, known[key]["block"])
-    faults += [f"{where}: {key} is missing" for key, told in known.items() if told["required"] and key not in present]
-    return faults
-
-
-def _bare(name: str) -> str:
-    return name.strip('"')
 
 
 def _strict(schema: Any) -> Any:
@@ -375,9 +273,12 @@ def _strict(schema: Any) -> Any:
     return schema
 
 
-def _schema_faults(schema: dict[str, Any], document: Any) -> list[str]:
+def schema_faults(schema: dict[str, Any], document: Any) -> list[str]:
+    """What a JSON Schema says of a document."""
     validator = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)(schema)
-    return [f"{'.'.join(map(str, error.absolute_path))}: {error.message[:300]}" for error in validator.iter_errors(document)]
+    return [
+        f"{'.'.join(map(str, error.absolute_path))}: {error.message[:300]}" for error in validator.iter_errors(document)
+    ]
 
 
 def _tool(name: str) -> str:

@@ -1,7 +1,8 @@
 """A Docker engine for tests: started by hand where none runs, with a base image made from Debian's own packages.
 
-No registry is asked for anything. Debian's `docker.io` and `mmdebstrap` make engine and base; `fake-gcs-server` comes from a
-PyPI wheel; torch and the locked requirements come through this machine's pip configuration, handed over as a secret.
+No registry is asked for anything. Debian's `docker.io` and `mmdebstrap` make engine and base; `fake-gcs-server` comes
+from a PyPI wheel; torch and the locked requirements come through this machine's pip configuration, handed over as a
+secret.
 """
 
 import configparser
@@ -88,7 +89,17 @@ class Engine:
         return unpacked, sink.num_bytes
 
 
-HARDENED = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--user", "54321:54321")
+HARDENED = (
+    "--read-only",
+    "--tmpfs",
+    "/tmp",
+    "--cap-drop",
+    "ALL",
+    "--security-opt",
+    "no-new-privileges",
+    "--user",
+    "54321:54321",
+)
 
 
 class _Counter:
@@ -109,7 +120,11 @@ def missing() -> str:
     """Why no engine can be started here; empty when one can."""
     if os.geteuid() != 0:
         return "an engine is started as root only"
-    absent = [name for name in ("/usr/sbin/dockerd", DOCKER, "/usr/bin/mmdebstrap", "/usr/bin/docker-compose") if not Path(name).exists()]
+    absent = [
+        name
+        for name in ("/usr/sbin/dockerd", DOCKER, "/usr/bin/mmdebstrap", "/usr/bin/docker-compose")
+        if not Path(name).exists()
+    ]
     return f"{', '.join(absent)}: not there; apt-get install docker.io mmdebstrap docker-compose" if absent else ""
 
 
@@ -120,9 +135,19 @@ def running_engine(folder: Path) -> Iterator[Engine]:
     # The path of a socket holds at most 107 characters.
     socket = Path("/run") / f"interscan-{os.getpid()}.sock"
     command = [
-        "/usr/sbin/dockerd", "--data-root", str(folder / "data"), "--exec-root", str(folder / "exec"),
-        "--pidfile", str(folder / "pid"), "--host", f"unix://{socket}", "--iptables=false", "--ip6tables=false", "--bridge=none",
-    ]  # fmt: skip
+        "/usr/sbin/dockerd",
+        "--data-root",
+        str(folder / "data"),
+        "--exec-root",
+        str(folder / "exec"),
+        "--pidfile",
+        str(folder / "pid"),
+        "--host",
+        f"unix://{socket}",
+        "--iptables=false",
+        "--ip6tables=false",
+        "--bridge=none",
+    ]
     (folder / "pid").unlink(missing_ok=True)
     with (folder / "dockerd.log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
         engine = Engine(socket, folder)
@@ -148,9 +173,17 @@ def make_base(engine: Engine, tag: str) -> None:
     if not archive.exists():
         excluded = [f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("man", "doc", "locale")]
         subprocess.run(
-            ["mmdebstrap", "--variant=minbase", "--include=python3,python3-venv,ca-certificates", *excluded, "bookworm", str(archive)],
-            check=True, capture_output=True,
-        )  # fmt: skip
+            [
+                "mmdebstrap",
+                "--variant=minbase",
+                "--include=python3,python3-venv,ca-certificates",
+                *excluded,
+                "bookworm",
+                str(archive),
+            ],
+            check=True,
+            capture_output=True,
+        )
     engine.run("import", str(archive), tag)
 
 
@@ -166,18 +199,33 @@ def build(engine: Engine, target: str, context: Path = ROOT) -> float:
     started = time.monotonic()
     with _pip_secret(engine.folder) as (pip, authority):
         engine.run(
-            "build", "--network", "host", "--target", target, "--tag", f"interscan-{target}",
-            "--build-arg", "TORCH_INDEX_CPU=", "--build-arg", "TORCH_INDEX=",
-            "--secret", f"id=pip,src={pip}", "--secret", f"id=ca,src={authority}", str(context),
-        )  # fmt: skip
+            "build",
+            "--network",
+            "host",
+            "--target",
+            target,
+            "--tag",
+            f"interscan-{target}",
+            "--build-arg",
+            "TORCH_INDEX_CPU=",
+            "--build-arg",
+            "TORCH_INDEX=",
+            "--secret",
+            f"id=pip,src={pip}",
+            "--secret",
+            f"id=ca,src={authority}",
+            str(context),
+        )
     return time.monotonic() - started
 
 
 @contextlib.contextmanager
 def _pip_secret(folder: Path) -> Iterator[tuple[Path, Path]]:
-    """A pip configuration for the build, and the certificate authority it names: folders of wheels are served on loopback."""
+    """A pip configuration for the build and the certificate authority it names; folders of wheels are served."""
     authority = Path(os.environ.get("PIP_CERT", "/etc/ssl/certs/ca-certificates.crt"))
-    listed = subprocess.run(["python3", "-m", "pip", "config", "list"], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        ["python3", "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
+    ).stdout
     links = {match for match in re.findall(r"find-links='([^']+)'", listed) if Path(match).is_dir()}
     with contextlib.ExitStack() as stack:
         urls = [stack.enter_context(_served(Path(link))) for link in sorted(links)]
@@ -208,7 +256,7 @@ def _served(folder: Path) -> Iterator[str]:
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is the base class's
+    def log_message(self, format: str, *args: Any) -> None:
         """Say nothing."""
 
 
@@ -222,7 +270,8 @@ def make_emulator(engine: Engine) -> None:
     shutil.copy(binary, context / "fake-gcs-server")
     # The published image has busybox's wget for its health check.
     (context / "wget").write_text(
-        "#!/usr/bin/python3\nimport sys, urllib.request\nurllib.request.urlopen(sys.argv[-1], timeout=2)\n", encoding="utf-8"
+        "#!/usr/bin/python3\nimport sys, urllib.request\nurllib.request.urlopen(sys.argv[-1], timeout=2)\n",
+        encoding="utf-8",
     )
     (context / "Dockerfile").write_text(
         f"FROM {base_name()}\nCOPY fake-gcs-server wget /usr/local/bin/\n"
@@ -233,13 +282,27 @@ def make_emulator(engine: Engine) -> None:
     engine.run("build", "--network", "none", "--tag", EMULATOR_IMAGE, str(context))
 
 
-def compose(engine: Engine, *arguments: str, check: bool = True, **environment: str) -> "subprocess.CompletedProcess[str]":
+def compose(
+    engine: Engine, *arguments: str, check: bool = True, **environment: str
+) -> "subprocess.CompletedProcess[str]":
     """One command of docker-compose on deploy/compose.yaml."""
     done = subprocess.run(
-        ["/usr/bin/docker-compose", "--project-name", "interscan", "--file", str(ROOT / "deploy" / "compose.yaml"), *arguments],
-        env={**engine.environment, **environment}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert not check or done.returncode == 0, f"compose {' '.join(arguments)}: {done.stdout[-1500:]}{done.stderr[-3000:]}"
+        [
+            "/usr/bin/docker-compose",
+            "--project-name",
+            "interscan",
+            "--file",
+            str(ROOT / "deploy" / "compose.yaml"),
+            *arguments,
+        ],
+        env={**engine.environment, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not check or done.returncode == 0, (
+        f"compose {' '.join(arguments)}: {done.stdout[-1500:]}{done.stderr[-3000:]}"
+    )
     return done
 
 
