@@ -1,4 +1,4 @@
-"""Reads Prometheus' rules and configuration and Grafana's dashboards: fields, durations, expressions, names of metrics."""
+"""Reads Prometheus' rules and configuration and Grafana's dashboards: fields, durations, expressions, metrics."""
 
 import json
 import re
