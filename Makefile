@@ -8,7 +8,7 @@ TEST_ENV := OMP_NUM_THREADS=1 MPLBACKEND=agg
 TEST_JOBS ?= 2
 BENCHMARKS := streaming training_step published_pipeline encoder_step
 
-.PHONY: install demo test test-slow test-real check format bench serve clean
+.PHONY: install demo test test-slow test-real test-deploy check format lock sbom bench serve clean
 
 install: $(VENV)/.installed
 
@@ -22,13 +22,16 @@ demo: install ## the whole road on synthetic data, ending in report.html
 	$(BIN)/interscan demo $(OUT)
 
 test: install ## all but the slow tests
-	$(TEST_ENV) $(BIN)/pytest -n $(TEST_JOBS) -m "not slow"
+	$(TEST_ENV) $(BIN)/pytest -n $(TEST_JOBS) -m "not slow and not deploy"
 
 test-slow: install ## the tests that take minutes
 	$(TEST_ENV) $(BIN)/pytest -m slow
 
 test-real: install ## the tests on real scans, which lie beside the checkout
 	$(TEST_ENV) $(BIN)/pytest -m real_data
+
+test-deploy: install ## builds the images and runs them; as root, with Debian's docker.io, mmdebstrap and docker-compose
+	$(TEST_ENV) $(BIN)/pytest -m deploy tests/deploy
 
 check: install ## formatting, lint, types, direction of imports
 	$(BIN)/ruff check .
@@ -39,6 +42,12 @@ check: install ## formatting, lint, types, direction of imports
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+lock: install ## the hash-locked requirements of the images, after a change of pyproject.toml
+	$(BIN)/python deploy/requirements/lock.py
+
+sbom: install ## a bill of materials (CycloneDX) for each image, into dist/sbom
+	$(BIN)/python deploy/sbom.py
 
 bench: install ## each script prints JSON
 	for script in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$script || exit 1; done

@@ -42,7 +42,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         # A thread, so that /livez and /readyz answer while a large artefact is being fetched.
-        loading = threading.Thread(target=registry.load, name="load-artefacts")
+        loading = threading.Thread(target=registry.keep_loading, name="load-artefacts")
         loading.start()
         yield
         registry.stop()

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import random
 import threading
 import warnings
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from preprocess.manifest import GOLDEN_NAME, MANIFEST_NAME, PROGRAM_NAME, REFERE
 from preprocess.storage import Location
 
 _NEEDED = (PROGRAM_NAME, GOLDEN_NAME, REFERENCES_NAME)
+_LONGEST_PAUSE_S = 60.0
 _LOADING = threading.Lock()
 """torch.jit.load is not thread-safe, and neither is the warning filter around it."""
 
@@ -106,28 +108,45 @@ class Registry:
 
     Args:
         uris: artefact folders; the first is the default model.
+        first_pause_s: before an artefact that failed is tried again; doubled each time, up to a minute.
+
+    Attributes:
+        finished: set once every artefact was tried.
     """
 
-    def __init__(self, uris: Sequence[str]) -> None:
+    def __init__(self, uris: Sequence[str], *, first_pause_s: float = 1.0) -> None:
         self._uris = tuple(uris)
+        self._first_pause_s = first_pause_s
         self._statuses = [ArtefactStatus(artefact=_label(uri), status="waiting") for uri in self._uris]
         self._models: dict[int, LoadedModel] = {}
         self._stop = threading.Event()
         self.finished = threading.Event()
 
     def load(self) -> None:
-        """Load every artefact; one that fails keeps its reason and does not stop the others."""
+        """Load every artefact that is not ready; one that fails keeps its reason and does not stop the others."""
         try:
-            for place, uri in enumerate(self._uris):
-                if self._stop.is_set():
-                    return
-                self._mark(place, "loading")
-                self._load_one(place, uri)
+            for place in range(len(self._uris)):
+                if place not in self._models and not self._stop.is_set():
+                    self._load_one(place)
         finally:
             for place, status in enumerate(self._statuses):
                 if status.status in ("waiting", "loading"):
                     self._mark(place, "failed", "loading was broken off; see the server's log")
             self.finished.set()
+
+    def keep_loading(self) -> None:
+        """As `load`, again and again with growing pauses until all are ready or `stop` is called.
+
+        A bucket that refuses in the first seconds of a container, or an export that is still uploading, mends itself;
+        what does not is said once in the log and stands in /readyz.
+        """
+        pause_s = self._first_pause_s
+        self.load()
+        while self._uris and not self.is_ready:
+            if self._stop.wait(pause_s * random.uniform(0.75, 1.25)):  # noqa: S311 - spreads load, no secret
+                return
+            self.load()
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def stop(self) -> None:
         """Load no further artefact."""
@@ -172,14 +191,20 @@ class Registry:
         loading = "no artefact was given" if not self._uris else "models are still being loaded; try again"
         raise ProblemError(503, "not_ready", reasons or loading, headers={"Retry-After": "10"})
 
-    def _load_one(self, place: int, uri: str) -> None:
+    def _load_one(self, place: int) -> None:
+        uri = self._uris[place]
+        before = self._statuses[place].reason
+        if before is None:
+            self._mark(place, "loading")
         try:
             model = load_artefact(uri)
             _require_volumes(uri, model.manifest, "use interscan embed on a store")
             self._refuse_twin(uri, model.manifest)
         except (ArtefactError, StorageError) as error:
-            LOG.error("not ready: %s", error)
-            self._mark(place, "failed", _without_path(str(error), uri))
+            reason = _without_path(str(error), uri)
+            if reason != before:
+                LOG.error("not ready: %s", error)
+            self._mark(place, "failed", reason)
         else:
             self._models[place] = model
             self._mark(place, "ready")

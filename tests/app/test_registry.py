@@ -1,6 +1,7 @@
 """An artefact that breaks its contract in any way is not served, and the reason names the file and the remedy."""
 
 import json
+import threading
 
 import fsspec
 import numpy as np
@@ -200,3 +201,42 @@ def test_a_stopped_registry_loads_nothing_more_and_is_not_ready(folder):
     assert registry.finished.is_set()
     assert registry.models == []
     assert not registry.is_ready
+
+
+def test_an_artefact_that_is_not_there_yet_is_loaded_once_it_is(tmp_path):
+    registry = Registry([str(tmp_path / "model")], first_pause_s=0.01)
+    loading = threading.Thread(target=registry.keep_loading)
+    loading.start()
+    assert registry.finished.wait(30)
+    assert registry.statuses[0].status == "failed"
+    assert "no manifest.json" in (registry.statuses[0].reason or "")
+
+    write_artefact(tmp_path / "beside")
+    (tmp_path / "beside").rename(tmp_path / "model")
+
+    loading.join(30)
+    assert not loading.is_alive()
+    assert registry.is_ready
+    assert registry.statuses[0].reason is None
+
+
+def test_a_failure_that_stays_is_logged_once(tmp_path, caplog):
+    registry = Registry([str(tmp_path / "gone")])
+
+    with caplog.at_level("ERROR", logger="interscan"):
+        registry.load()
+        registry.load()
+
+    assert len([record for record in caplog.records if "not ready" in record.getMessage()]) == 1
+
+
+def test_a_registry_that_waits_for_its_next_try_stops_at_once(tmp_path):
+    registry = Registry([str(tmp_path / "gone")], first_pause_s=1000.0)
+    loading = threading.Thread(target=registry.keep_loading)
+    loading.start()
+    assert registry.finished.wait(30)
+
+    registry.stop()
+
+    loading.join(30)
+    assert not loading.is_alive()

@@ -35,7 +35,7 @@ def find_binary() -> Path | None:
 @contextlib.contextmanager
 def running_emulator(binary: Path) -> Iterator[str]:
     """Start the emulator on a free port, wait until it answers, yield its base URL, stop it."""
-    port = _free_port()
+    port = free_port()
     endpoint = f"http://127.0.0.1:{port}"
     # Its defaults are all interfaces, https and files below /storage.
     command = [
@@ -83,7 +83,7 @@ def gcs_at(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         filesystem.clear_instance_cache()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

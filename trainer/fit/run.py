@@ -11,6 +11,7 @@ result.json    written last: a run without it is not finished
 
 import hashlib
 import json
+import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -210,7 +211,13 @@ def _object(data: bytes, *, keys: Sequence[str], where: str, remedy: str) -> dic
 
 
 def git_revision() -> str:
-    """The commit of the source tree that runs, with `-dirty` for uncommitted changes; `unknown` outside a checkout."""
+    """The commit of the source tree that runs, with `-dirty` for uncommitted changes; `unknown` outside a checkout.
+
+    An image has no checkout and is told by INTERSCAN_REVISION what it was built from.
+    """
+    told = os.environ.get("INTERSCAN_REVISION")
+    if told:
+        return told
     folder = Path(__file__).resolve().parent
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:

@@ -165,3 +165,9 @@ def test_the_revision_is_one_line_with_a_commit_or_unknown() -> None:
 def test_outside_a_checkout_the_revision_is_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert git_revision() == "unknown"
+
+
+def test_an_image_tells_what_it_was_built_from(monkeypatch):
+    monkeypatch.setenv("INTERSCAN_REVISION", "0a1b2c3d4e5f")
+
+    assert git_revision() == "0a1b2c3d4e5f"
