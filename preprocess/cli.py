@@ -113,6 +113,9 @@ def preprocess(
     not_missing: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     settings: Assignments = (),
     workers: int | None = None,
+    shard: str | None = None,
+    commit: Annotated[bool, Parameter(negative="")] = False,
+    accept_left_out: Annotated[bool, Parameter(negative="")] = False,
     dry_run: bool = False,
     json: JsonFlag = False,
 ) -> int:
@@ -137,17 +140,27 @@ def preprocess(
         not_missing: a score that is one although it looks like a code, for example --not-missing zscore=-4.
         settings: one recipe value, for example --set spacing_mm=3 or --set kinds.LUS=clip; may be repeated.
         workers: processes; one per core when not given, 0 for none.
+        shard: do one share of the work, I/N counted from 0, for example 0/32 on the first of 32 machines; `auto` takes
+            the number from Google Batch, Cloud Run jobs, a Slurm array or a Kubernetes indexed job. --commit ends it.
+        commit: make the store of what all shards have written; says which tasks are missing.
+        accept_left_out: exit with 0 also when some scans are left out, for batch systems, to which 1 is a failure.
         dry_run: print the plan and write nothing.
         json: print the result as one JSON object on stdout.
     """
+    import os
+
     import preprocess.engine as engine
     from preprocess.equal_content import equal_lines, equal_scans
     from preprocess.recipe import VolumeRecipe, override, parse, read_toml
+    from preprocess.shards import commit_shards, read_shard, run_shard
     from preprocess.sources import list_scans
     from preprocess.sources.sentinels import read_choice
     from preprocess.storage import Location
     from preprocess.store import Store
 
+    if sum((shard is not None, commit, dry_run)) > 1:
+        raise UsageError("--shard, --commit and --dry-run exclude each other; give one of them")
+    share = None if shard is None else read_shard(shard, os.environ)
     data = read_toml(recipe) if recipe is not None else {}
     if modality:
         data["modalities"] = list(modality)
@@ -187,8 +200,21 @@ def preprocess(
         ]
         emit(result, "\n".join(lines), as_json=json)
         return EXIT_LEFT_OUT if lost else EXIT_DONE
-    with progress("preprocess") as advance:
-        plan, manifest = engine.update(listing, place, volumes, workers=workers, progress=advance)
+    if share is not None:
+        with progress("preprocess") as advance:
+            plan = run_shard(listing, place, volumes, share, workers=workers, progress=advance)
+        num_scans = sum(len(plan.tasks[number]) for number in share.tasks(plan))
+        result = {"store": place.uri, "shard": share.index, "shards": share.count, "written": num_scans}
+        text = (
+            f"shard {share.index} of {share.count}: {num_scans} scans written; --commit makes the store of all shards"
+        )
+        emit({**result, "fingerprint": volumes.fingerprint()}, text, as_json=json)
+        return EXIT_DONE
+    if commit:
+        plan, manifest = commit_shards(listing, place, volumes)
+    else:
+        with progress("preprocess") as advance:
+            plan, manifest = engine.update(listing, place, volumes, workers=workers, progress=advance)
     records = Store.open(place).records
     equal = equal_scans(records, manifest.arrays)
     left_out = [record for record in records if not record.present]
@@ -212,7 +238,7 @@ def preprocess(
     summary = "; ".join(part for part in (counts, account.summary(), ending) if part)
     lines = [*_left_out_lines(reasons), *equal_lines(equal), summary]
     emit(result, "\n".join(lines), as_json=json)
-    return EXIT_LEFT_OUT if left_out or lost else EXIT_DONE
+    return EXIT_LEFT_OUT if (left_out or lost) and not accept_left_out else EXIT_DONE
 
 
 def _left_out_lines(reasons: Sequence[str]) -> list[str]:

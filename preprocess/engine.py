@@ -8,8 +8,8 @@ import json
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import as_completed
 from contextlib import closing
-from dataclasses import dataclass, replace
-from functools import cache, partial
+from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -17,45 +17,23 @@ from preprocess.accounts import describe, drop_replaced, write_account
 from preprocess.console import LOG
 from preprocess.equal_content import with_findings
 from preprocess.errors import ScanError, StoreError, UsageError
-from preprocess.forms import ArrayForm, find_forms
+from preprocess.forms import find_forms
 from preprocess.index import IndexRecord
-from preprocess.kinds import Prepared, prepare_scan
-from preprocess.lease import STORE, held
+from preprocess.lease import LEASE_NAME, SHARD, STORE, Lease, held
 from preprocess.machine import num_cores
 from preprocess.people import Source, alike_ids, gone_from, refuse_another_name, refuse_other_people
 from preprocess.plan import AS_STORED, Claim, Plan, make_plan
 from preprocess.recheck import digest_of, judge, reread, source_digest
 from preprocess.recipe import VolumeRecipe
-from preprocess.schema import WORK_FOLDER, StoreManifest
+from preprocess.schema import SHARDS_FOLDER, WORK_FOLDER, StoreManifest
 from preprocess.sources import Listing, list_scans
 from preprocess.sources.reach import read_scan
-from preprocess.storage import Location, Options
-from preprocess.store import Store, content_digest, read_manifest
-from preprocess.surroundings import readable
+from preprocess.storage import Location
+from preprocess.store import Store, read_manifest
+from preprocess.tasks import Work, record_name, run_task
 from preprocess.types import Scan
 from preprocess.workers import WorkerPool
-from preprocess.writer import Rows, commit, open_rows, prepare_arrays, roll_forward, write_row
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What every task needs, picklable.
-
-    Attributes:
-        store_uri: where rows go.
-        options: arguments of the store's file system.
-        source_uri: folder that scan URIs lie under.
-        source_options: arguments of the source's file system.
-        recipe: how a scan becomes a row.
-        records_folder: where the records of finished tasks go, relative to the store.
-    """
-
-    store_uri: str
-    options: Options
-    source_uri: str
-    source_options: Options
-    recipe: VolumeRecipe
-    records_folder: str
+from preprocess.writer import commit, prepare_arrays, roll_forward
 
 
 def preprocess(
@@ -115,9 +93,21 @@ def update(
             if progress is not None:
                 progress(done, total)
 
+        require_no_shard(leased)
         roll_forward(leased)
         plan = plan_run(listing, leased, recipe)
         return plan, run_plan(plan, listing, leased, recipe, workers=workers, progress=report)
+
+
+def require_no_shard(store: Location) -> None:
+    """Refuse to plan rows while a shard writes some of its own.
+
+    Raises:
+        StoreError: names the process that does.
+    """
+    for name in store.names(SHARDS_FOLDER):
+        if name.endswith(f"/{LEASE_NAME}"):
+            Lease(store.child(name.removesuffix(f"/{LEASE_NAME}")), SHARD).require_free()
 
 
 def plan_run(listing: Listing, store: Location, recipe: VolumeRecipe) -> Plan:
@@ -135,7 +125,7 @@ def plan_run(listing: Listing, store: Location, recipe: VolumeRecipe) -> Plan:
     scans = listing.scans
     stored: Sequence[IndexRecord] = ()
     seen = AS_STORED
-    read = partial(_read_source, listing.root)
+    read = partial(read_scan, listing.root)
     if read_manifest(store) is not None:
         opened = Store.open(store)
         if opened.manifest.fingerprint != recipe.fingerprint():
@@ -190,47 +180,96 @@ def run_plan(
         UsageError: fewer than 0 workers.
         StorageError: a bucket refuses, or a worker process was killed.
     """
-    if workers is not None and workers < 0:
-        raise UsageError(f"--workers {workers}: give 0 (work in this process) or more")
     manifest = read_manifest(store)
     is_told = manifest is not None and manifest.reconciliation.get(listing.cohort) == describe(listing.account)[0]
     if manifest is not None and is_told and not plan.tasks and _is_stored(plan.kept, store, manifest):
         store.delete(WORK_FOLDER)  # what a run leaves that was cut off while it tidied up
         return manifest
+    write_tasks(plan, range(len(plan.tasks)), listing, store, recipe, workers=workers, progress=progress)
+    return commit_plan(plan, listing, store, recipe)
+
+
+def write_tasks(
+    plan: Plan,
+    numbers: Sequence[int],
+    listing: Listing,
+    store: Location,
+    recipe: VolumeRecipe,
+    *,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write the rows and records of some tasks of a plan; those that an earlier run finished are left alone.
+
+    Args:
+        plan: from `plan_run`.
+        numbers: of the tasks.
+        listing: the source's scans.
+        store: where the store is.
+        recipe: how a scan becomes a row.
+        workers: processes; 0 works in this one, None takes one per core. memory:// always works in this one.
+        progress: called with scans done and scans in all.
+
+    Raises:
+        UsageError: fewer than 0 workers.
+        StorageError: a bucket refuses, or a worker process was killed.
+    """
+    if workers is not None and workers < 0:
+        raise UsageError(f"--workers {workers}: give 0 (work in this process) or more")
     modalities = sorted(
         {claim.scan.modality for task in plan.tasks for claim in task} | {r.modality for r in plan.kept}
     )
     prepare_arrays(store, recipe, modalities, plan.num_rows, forms=plan.forms)
-    records_folder = f"{WORK_FOLDER}/{plan.digest}"
+    records_folder = _records_folder(plan)
     work = Work(store.uri, store.options, listing.root.uri, listing.root.options, recipe, records_folder)
-    done = _finished(store, records_folder, plan, partial(_read_source, listing.root))
-    waiting = [number for number in range(len(plan.tasks)) if number not in done]
-    total = sum(len(task) for task in plan.tasks)
+    done = _finished(store, plan, numbers, partial(read_scan, listing.root))
+    waiting = [number for number in numbers if number not in done]
+    total = sum(len(plan.tasks[number]) for number in numbers)
     finished = total - sum(len(plan.tasks[number]) for number in waiting)
     num_workers = _num_workers(workers, store, listing.root, len(waiting))
-    with closing(_run_tasks(work, plan, waiting, num_workers)) as numbers:
-        for number in numbers:
+    with closing(_run_tasks(work, plan, waiting, num_workers)) as written:
+        for number in written:
             finished += len(plan.tasks[number])
             if progress is not None:
                 progress(finished, total)
-    records = [*plan.kept, *_gather(store, records_folder, len(plan.tasks))]
-    accounts = write_account(store, manifest, listing.cohort, listing.account)
+
+
+def commit_plan(plan: Plan, listing: Listing, store: Location, recipe: VolumeRecipe) -> StoreManifest:
+    """Make a store of the rows that all tasks of a plan have written.
+
+    Raises:
+        StorageError: a bucket refuses.
+        StoreError: the record of a task is missing.
+    """
+    before = read_manifest(store)
+    records = [*plan.kept, *_gather(store, _records_folder(plan), len(plan.tasks))]
+    accounts = write_account(store, before, listing.cohort, listing.account)
     committed = commit(store, recipe, records, accounts)
-    drop_replaced(store, manifest, accounts)
+    drop_replaced(store, before, accounts)
     return committed
+
+
+def unwritten(plan: Plan, store: Location) -> list[int]:
+    """Numbers of the tasks of a plan that have left no record yet."""
+    left = set(store.names(_records_folder(plan)))
+    return [number for number in range(len(plan.tasks)) if record_name(_records_folder(plan), number) not in left]
+
+
+def _records_folder(plan: Plan) -> str:
+    return f"{WORK_FOLDER}/{plan.digest}"
 
 
 def _is_stored(records: Sequence[IndexRecord], store: Location, manifest: StoreManifest) -> bool:
     return with_findings(records, manifest.arrays) == Store.open(store).records
 
 
-def _finished(store: Location, records_folder: str, plan: Plan, read: Callable[[Scan], bytes]) -> set[int]:
+def _finished(store: Location, plan: Plan, numbers: Sequence[int], read: Callable[[Scan], bytes]) -> set[int]:
     """Tasks whose record an earlier run left, but for those of which a file has changed since."""
-    left = set(store.names(records_folder))
+    left = set(store.names(_records_folder(plan)))
     finished = set()
-    for number, claims in enumerate(plan.tasks):
-        name = _record_name(records_folder, number)
-        if name in left and _still_holds(store.read(name), claims, read):
+    for number in numbers:
+        name = record_name(_records_folder(plan), number)
+        if name in left and _still_holds(store.read(name), plan.tasks[number], read):
             finished.add(number)
     return finished
 
@@ -277,72 +316,9 @@ def _run_task_alone(work: Work, claims: Iterable[Claim], number: int) -> int:
     return run_task(work, claims, number)
 
 
-def run_task(work: Work, claims: Iterable[Claim], number: int) -> int:
-    """Write the rows of one task, then its record; returns the task's number."""
-    store = Location(work.store_uri, work.options)
-    source = Location(work.source_uri, work.source_options)
-    # Opened when the first row is there: a modality without any readable file may have no array.
-    rows_of = cache(partial(open_rows, store))
-    records = [_store_scan(claim, source, work.recipe, rows_of, work.store_uri) for claim in claims]
-    text = json.dumps([record.to_dict() for record in records]).encode()
-    store.write(_record_name(work.records_folder, number), text)
-    return number
-
-
-def _store_scan(
-    claim: Claim, source: Location, recipe: VolumeRecipe, rows_of: Callable[[str], Rows], store_uri: str
-) -> IndexRecord:
-    """Read, check, transform and write one scan; whatever is wrong with the scan itself becomes a finding."""
-    scan = claim.scan
-    data = b""
-    try:
-        data = _read_source(source, scan)
-        prepared = prepare_scan(data, scan, recipe)
-        if prepared.values is not None:
-            array = rows_of(scan.modality)
-            if recipe.kind_of(scan.modality) == "array":
-                ArrayForm.of_rows(array).check(prepared, name=scan.name)
-            write_row(array, store_uri, claim.row, prepared.values)
-    except ScanError as error:
-        prepared = Prepared(None, (error.finding,))
-    return _record(claim, data, prepared)
-
-
-def _read_source(source: Location, scan: Scan) -> bytes:
-    return read_scan(source, scan)
-
-
-def _record(claim: Claim, data: bytes, prepared: Prepared) -> IndexRecord:
-    scan = claim.scan
-    return IndexRecord(
-        row=claim.row,
-        modality=scan.modality,
-        subject_id=scan.subject_id,
-        session_id=scan.session_id,
-        run=scan.run,
-        day=scan.day,
-        present=prepared.values is not None,
-        site=scan.site,
-        scanner=scan.scanner,
-        spacing_mm=prepared.spacing_mm,
-        affine=prepared.affine,
-        source_uri=claim.source_name,
-        source_sha256=digest_of(data),
-        source_bytes=len(data),
-        content_sha256=content_digest(prepared.values) if prepared.values is not None else "",
-        findings=tuple(replace(finding, message=readable(finding.message)) for finding in prepared.findings),
-        outcomes=dict(scan.outcomes),
-        cohort=scan.cohort,
-    )
-
-
-def _record_name(records_folder: str, number: int) -> str:
-    return f"{records_folder}/{number:06d}.json"
-
-
 def _gather(store: Location, records_folder: str, num_tasks: int) -> list[IndexRecord]:
     return [
         IndexRecord.from_dict(values)
         for number in range(num_tasks)
-        for values in json.loads(store.read(_record_name(records_folder, number)))
+        for values in json.loads(store.read(record_name(records_folder, number)))
     ]

@@ -51,6 +51,7 @@ STORE = Place("store", "another place for the store", StoreError)
 RUN = Place("run", "another --run", RunError)
 CROSS_VALIDATION = Place("cross-validation", "another --out", RunError)
 ARTEFACT = Place("artefact", "another folder for the artefact", ArtefactError)
+SHARD = Place("shard of a store", "another shard", StoreError)
 COHORT = Place("cohort", "another folder for the cohort", StorageError)
 
 
@@ -155,6 +156,16 @@ class Lease:
                     self._folder.write(LEASE_NAME, self._record())
             except StorageError as error:
                 LOG.warning("%s: the heartbeat is not written: %s", self._folder.uri, error)
+
+    def require_free(self) -> None:
+        """Make sure that nobody alive holds the place, without taking it.
+
+        Raises:
+            InterscanError: another process holds it; of the place's own class.
+        """
+        holder = self._read()
+        if holder is not None and not self._is_gone(holder):
+            raise self._place.error(self._held_by(holder))
 
     def release(self) -> None:
         """Give the place back and write nothing more; what cannot be removed is found dead by the next process."""

@@ -26,7 +26,9 @@ def test_a_bill_names_everything_that_is_locked_and_torch(bills: Path, target: s
 
     assert bill["bomFormat"] == "CycloneDX"
     assert bill["metadata"]["component"]["name"] == "interscan"
-    named = {component["name"].lower().replace("_", "-").replace(".", "-"): component for component in bill["components"]}
+    named = {
+        component["name"].lower().replace("_", "-").replace(".", "-"): component for component in bill["components"]
+    }
     torch = re.search(r"(?m)^torch==(.*)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"))
     assert torch is not None
     assert {name: component["version"] for name, component in named.items()} == {**locked(target), "torch": torch[1]}

@@ -1,0 +1,103 @@
+"""One task of a plan: reads, transforms and writes a few scans, then leaves a record of them.
+
+The record comes last, so that a task that was cut off is done again, to the same bytes.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import cache, partial
+
+from preprocess.errors import ScanError
+from preprocess.forms import ArrayForm
+from preprocess.index import IndexRecord
+from preprocess.kinds import Prepared, prepare_scan
+from preprocess.plan import Claim
+from preprocess.recheck import digest_of
+from preprocess.recipe import VolumeRecipe
+from preprocess.sources.reach import read_scan
+from preprocess.storage import Location, Options
+from preprocess.store import content_digest
+from preprocess.surroundings import readable
+from preprocess.writer import Rows, open_rows, write_row
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What every task needs, picklable.
+
+    Attributes:
+        store_uri: where rows go.
+        options: arguments of the store's file system.
+        source_uri: folder that scan URIs lie under.
+        source_options: arguments of the source's file system.
+        recipe: how a scan becomes a row.
+        records_folder: where the records of finished tasks go, relative to the store.
+    """
+
+    store_uri: str
+    options: Options
+    source_uri: str
+    source_options: Options
+    recipe: VolumeRecipe
+    records_folder: str
+
+
+def run_task(work: Work, claims: Iterable[Claim], number: int) -> int:
+    """Write the rows of one task, then its record; returns the task's number."""
+    store = Location(work.store_uri, work.options)
+    source = Location(work.source_uri, work.source_options)
+    # Opened when the first row is there: a modality without any readable file may have no array.
+    rows_of = cache(partial(open_rows, store))
+    records = [_store_scan(claim, source, work.recipe, rows_of, work.store_uri) for claim in claims]
+    text = json.dumps([record.to_dict() for record in records]).encode()
+    store.write(record_name(work.records_folder, number), text)
+    return number
+
+
+def _store_scan(
+    claim: Claim, source: Location, recipe: VolumeRecipe, rows_of: Callable[[str], Rows], store_uri: str
+) -> IndexRecord:
+    """Read, check, transform and write one scan; whatever is wrong with the scan itself becomes a finding."""
+    scan = claim.scan
+    data = b""
+    try:
+        data = read_scan(source, scan)
+        prepared = prepare_scan(data, scan, recipe)
+        if prepared.values is not None:
+            array = rows_of(scan.modality)
+            if recipe.kind_of(scan.modality) == "array":
+                ArrayForm.of_rows(array).check(prepared, name=scan.name)
+            write_row(array, store_uri, claim.row, prepared.values)
+    except ScanError as error:
+        prepared = Prepared(None, (error.finding,))
+    return _record(claim, data, prepared)
+
+
+def _record(claim: Claim, data: bytes, prepared: Prepared) -> IndexRecord:
+    scan = claim.scan
+    return IndexRecord(
+        row=claim.row,
+        modality=scan.modality,
+        subject_id=scan.subject_id,
+        session_id=scan.session_id,
+        run=scan.run,
+        day=scan.day,
+        present=prepared.values is not None,
+        site=scan.site,
+        scanner=scan.scanner,
+        spacing_mm=prepared.spacing_mm,
+        affine=prepared.affine,
+        source_uri=claim.source_name,
+        source_sha256=digest_of(data),
+        source_bytes=len(data),
+        content_sha256=content_digest(prepared.values) if prepared.values is not None else "",
+        findings=tuple(replace(finding, message=readable(finding.message)) for finding in prepared.findings),
+        outcomes=dict(scan.outcomes),
+        cohort=scan.cohort,
+    )
+
+
+def record_name(records_folder: str, number: int) -> str:
+    """Where the record of a finished task lies, relative to the store."""
+    return f"{records_folder}/{number:06d}.json"
