@@ -45,8 +45,8 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     --mount=type=secret,id=ca,target=/build/ca.pem \
     /build/venv/bin/pip --python /opt/interscan/bin/python install --no-compile --no-deps --require-hashes \
         --requirement /build/requirements.txt \
-    && /build/venv/bin/pip --python /opt/interscan/bin/python install --no-compile \
-        ${TORCH_INDEX_CPU:+--index-url "${TORCH_INDEX_CPU}"} "torch==${TORCH}" \
+    && if [ -n "${TORCH_INDEX_CPU}" ]; then export PIP_INDEX_URL="${TORCH_INDEX_CPU}"; fi \
+    && /build/venv/bin/pip --python /opt/interscan/bin/python install --no-compile "torch==${TORCH}" \
     && python3 /build/slim.py /opt/interscan app
 
 FROM build AS preprocess-dependencies
@@ -58,8 +58,8 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     --mount=type=secret,id=ca,target=/build/ca.pem \
     /build/venv/bin/pip --python /opt/interscan/bin/python install --no-compile --no-deps --require-hashes \
         --requirement /build/requirements.txt \
-    && /build/venv/bin/pip --python /opt/interscan/bin/python install --no-compile \
-        ${TORCH_INDEX_CPU:+--index-url "${TORCH_INDEX_CPU}"} "torch==${TORCH}" \
+    && if [ -n "${TORCH_INDEX_CPU}" ]; then export PIP_INDEX_URL="${TORCH_INDEX_CPU}"; fi \
+    && /build/venv/bin/pip --python /opt/interscan/bin/python install --no-compile "torch==${TORCH}" \
     && python3 /build/slim.py /opt/interscan preprocess
 
 FROM build AS trainer-dependencies
@@ -71,8 +71,8 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     --mount=type=secret,id=ca,target=/build/ca.pem \
     /build/venv/bin/pip --python /opt/interscan/bin/python install --no-compile --no-deps --require-hashes \
         --requirement /build/requirements.txt \
-    && /build/venv/bin/pip --python /opt/interscan/bin/python install --no-compile \
-        ${TORCH_INDEX:+--index-url "${TORCH_INDEX}"} "torch==${TORCH}" \
+    && if [ -n "${TORCH_INDEX}" ]; then export PIP_INDEX_URL="${TORCH_INDEX}"; fi \
+    && /build/venv/bin/pip --python /opt/interscan/bin/python install --no-compile "torch==${TORCH}" \
     && python3 /build/slim.py /opt/interscan trainer
 
 # The project's own files come last and lie in a folder of their own: a changed line copies a megabyte, not a gigabyte.

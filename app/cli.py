@@ -26,7 +26,7 @@ _KEPT_COLUMNS = ("cohort", "subject_id", "session_id", "run", "day", "row")
 def serve(
     *artefacts: str,
     host: Annotated[str, Parameter(env_var="INTERSCAN_HOST")] = "127.0.0.1",
-    port: Annotated[int, Parameter(env_var="INTERSCAN_PORT")] = 8000,
+    port: Annotated[int, Parameter(env_var=("INTERSCAN_PORT", "PORT"))] = 8000,
     allow_prefix: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
     no_auth: Annotated[bool, Parameter(env_var="INTERSCAN_NO_AUTH", negative="")] = False,
     max_upload_mib: int | None = None,
@@ -156,7 +156,7 @@ def embed(
         json: Print the result as JSON.
     """
     from app.registry import load_artefact
-    from preprocess.errors import StoreError, UsageError
+    from preprocess.errors import ArtefactError, StoreError, UsageError
     from preprocess.index import to_bytes
     from preprocess.storage import Location
     from preprocess.store import Store
@@ -169,6 +169,10 @@ def embed(
     opened = Store.open(store)
     model = load_artefact(artefact)
     opened.require_fingerprint(model.manifest.inputs.fingerprint)
+    if any(one.index_sha256 == model.manifest.training.store_index_sha256 for one in opened.manifest.forgotten):
+        raise ArtefactError(
+            f"{artefact}: a person it was trained on was deleted from {opened.location.uri} on request; train anew"
+        )
     modality = model.manifest.inputs.modality
     rows = _present_rows(opened.index, modality)
     if not len(rows):

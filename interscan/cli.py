@@ -12,6 +12,7 @@ from functools import partial
 
 from cyclopts import App, CycloptsError
 
+from interscan.extras import missing_extra
 from interscan.signals import end_on_signals, ignore_signals, show_cursor
 from preprocess.console import (
     EXIT_DEFECT,
@@ -28,6 +29,7 @@ VERBS = {
     "synth": ("preprocess.cli:synth", "Write a synthetic cohort with known truth."),
     "preprocess": ("preprocess.cli:preprocess", "Turn raw scans into a store."),
     "verify": ("preprocess.cli:verify", "Re-read every row of a store and name each damaged or missing one."),
+    "forget": ("interscan.forget:forget", "Delete one person from a store on request."),
     "plan": ("trainer.cli:plan", "Predict hours, utilisation, memory and cost of a run before it is started."),
     "train": ("trainer.cli:train", "Train a recipe on a store; resumes by itself when the run exists."),
     "evaluate": ("trainer.cli:evaluate", "Measure a run on its held-out subjects and write report.html."),
@@ -97,6 +99,12 @@ def run(arguments: Sequence[str]) -> int:
     except InterscanError as error:
         complain(str(error))
         return error.exit_code
+    except ModuleNotFoundError as error:
+        reason = missing_extra(error.name)
+        if not reason:
+            raise
+        complain(f"{verb} {reason}")
+        return 2
     except SystemExit:
         # rich, which prints help and progress bars, leaves when nobody reads them any more, as after `| head`.
         return EXIT_DONE if not arguments or {"-h", "--help", "--version"} & set(arguments) else EXIT_REFUSED

@@ -151,6 +151,7 @@ def preprocess(
 
     import preprocess.engine as engine
     from preprocess.equal_content import equal_lines, equal_scans
+    from preprocess.forget import leave_forgotten
     from preprocess.recipe import VolumeRecipe, override, parse, read_toml
     from preprocess.shards import commit_shards, read_shard, run_shard
     from preprocess.sources import list_scans
@@ -169,7 +170,7 @@ def preprocess(
     choice = read_choice(missing, not_missing)
     listing = list_scans(source, volumes.modalities, kinds=volumes.kinds, cohort=cohort, choice=choice)
     account = listing.account
-    for line in account.lines():
+    for line in (*leave_forgotten(listing, place), *account.lines()):
         LOG.warning("%s", line)
     lost = [remark.message for remark in account.left_out]
     if dry_run:

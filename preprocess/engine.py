@@ -17,6 +17,7 @@ from preprocess.accounts import describe, drop_replaced, write_account
 from preprocess.console import LOG
 from preprocess.equal_content import with_findings
 from preprocess.errors import ScanError, StoreError, UsageError
+from preprocess.forget import leave_forgotten
 from preprocess.forms import find_forms
 from preprocess.index import IndexRecord
 from preprocess.lease import LEASE_NAME, SHARD, STORE, Lease, held
@@ -56,8 +57,11 @@ def preprocess(
     Raises:
         InterscanError: as `update`.
     """
+    store = Location(store_uri)
     listing = list_scans(source_uri, recipe.modalities, kinds=recipe.kinds)
-    _, manifest = update(listing, Location(store_uri), recipe, workers=workers, progress=progress)
+    for line in leave_forgotten(listing, store):
+        LOG.warning("%s", line)
+    _, manifest = update(listing, store, recipe, workers=workers, progress=progress)
     return manifest
 
 

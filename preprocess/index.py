@@ -1,5 +1,6 @@
 """index.parquet: what every row holds, as an Arrow table; pure conversions, no network."""
 
+import hashlib
 import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -73,6 +74,11 @@ def person_of(cohort: str, subject_id: str) -> str:
     if not cohort:
         return f"/{subject_id}" if "/" in subject_id else subject_id
     return f"{cohort.replace('%', '%25').replace('/', '%2F')}/{subject_id}"
+
+
+def person_digest(person: str) -> str:
+    """What stands in a store for a person who was deleted: enough to know the name again, and not the name."""
+    return hashlib.sha256(f"forgotten person: {person}".encode()).hexdigest()
 
 
 def subject_of(person: str) -> str:

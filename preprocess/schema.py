@@ -71,6 +71,20 @@ class SourceAccount(BaseModel):
     counts: dict[str, dict[str, int]]
 
 
+class Forgotten(BaseModel):
+    """A person who was deleted on request: what the source, old runs and old artefacts are held against.
+
+    Attributes:
+        person_sha256: digest of the person's name in the store (`index.person_digest`); the name itself is gone.
+        index_sha256: of the index that still held the person.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    person_sha256: str
+    index_sha256: str
+
+
 class StoreManifest(BaseModel):
     """store.json. Holds nothing that depends on when or where it was made, so that equal runs give equal bytes.
 
@@ -85,6 +99,7 @@ class StoreManifest(BaseModel):
         num_kept: scans that are in the store.
         num_left_out: scans that are not; their findings stand in the index.
         reconciliation: by cohort; stores of earlier versions have none.
+        forgotten: people who were deleted on request.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -100,3 +115,4 @@ class StoreManifest(BaseModel):
     num_kept: int
     num_left_out: int
     reconciliation: dict[str, SourceAccount] = Field(default_factory=dict)
+    forgotten: tuple[Forgotten, ...] = ()

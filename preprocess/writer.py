@@ -21,7 +21,15 @@ from preprocess.forms import COLUMNS_ATTRIBUTE, ArrayForm, stored_form
 from preprocess.index import IndexRecord
 from preprocess.kinds import axes_of
 from preprocess.recipe import VolumeRecipe
-from preprocess.schema import ARRAYS_FOLDER, INDEX_NAME, STORE_NAME, WORK_FOLDER, SourceAccount, StoreManifest
+from preprocess.schema import (
+    ARRAYS_FOLDER,
+    INDEX_NAME,
+    STORE_NAME,
+    WORK_FOLDER,
+    Forgotten,
+    SourceAccount,
+    StoreManifest,
+)
 from preprocess.storage import Location, refusals
 from preprocess.store import read_manifest
 from preprocess.transforms import unit_scale
@@ -123,12 +131,15 @@ def commit(
     recipe: VolumeRecipe,
     records: Sequence[IndexRecord],
     reconciliation: Mapping[str, SourceAccount] = _NO_ACCOUNTS,
+    *,
+    forgotten: Sequence[Forgotten] = (),
 ) -> StoreManifest:
     """Make the rows a store: stage store.json, put the index, put store.json, drop the work folder.
 
     Scans of equal content are named in their findings, over all rows: see `preprocess.equal_content`.
     """
     _sweep(location)
+    before = read_manifest(location)
     num_rows = 1 + max(record.row for record in records)
     shapes = {name: (num_rows, *shape) for name, shape in _row_shapes(location, recipe, records).items()}
     table = indexing.to_bytes(indexing.to_table(with_findings(records, shapes)))
@@ -144,6 +155,7 @@ def commit(
         num_kept=num_kept,
         num_left_out=len(records) - num_kept,
         reconciliation=dict(reconciliation),
+        forgotten=(*(before.forgotten if before is not None else ()), *forgotten),
     )
     text = _to_json(manifest)
     location.write(_STAGED_NAME, text)

@@ -36,6 +36,7 @@ CODES: Mapping[str, tuple[Part, str]] = MappingProxyType(
         "derived": ("passed_over", "masks, label maps or processed images"),
         "folder_named_as_scan": ("passed_over", "folders named like scans"),
         "folder_unreadable": ("passed_over", "folders that cannot be read"),
+        "forgotten": ("passed_over", "of people who were deleted from the store on request"),
         "hidden": ("passed_over", "hidden"),
         "link_dangling": ("passed_over", "links to nothing"),
         "link_repeated": ("passed_over", "links to a folder listed already"),

@@ -230,10 +230,12 @@ def _pip_secret(folder: Path) -> Iterator[tuple[Path, Path]]:
     with contextlib.ExitStack() as stack:
         urls = [stack.enter_context(_served(Path(link))) for link in sorted(links)]
         settings = {"cert": "/build/ca.pem"}
-        for key in ("index-url", "trusted-host"):
-            found = re.search(rf"{key}='([^']+)'", listed)
-            if found is not None:
-                settings[key] = found[1]
+        others = re.findall(r"global\.([a-z-]+)='([^']+)'", listed)
+        settings |= {
+            key: value
+            for key, value in others
+            if key not in ("cert", "constraint", "find-links") and not value.startswith("file:")
+        }
         if urls:
             settings["find-links"] = "\n" + "\n".join(urls)
         configuration = configparser.ConfigParser()

@@ -21,9 +21,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from preprocess.errors import RunError
+from preprocess.index import person_digest
 from preprocess.storage import Location
 from preprocess.store import Store
-from trainer.data.splits import Split
+from trainer.data.splits import SPLITS, Split
 from trainer.fit.checkpoint import State, dump_state, load_state
 from trainer.recipe import TrainRecipe
 
@@ -127,9 +128,17 @@ class Run:
 
         Raises:
             StoreError: it is missing, or of another fingerprint.
+            RunError: a person it was split for has been deleted from the store on request.
         """
         store = Store.open(uri or self.record["store_uri"])
         store.require_fingerprint(self.record["fingerprint"])
+        gone = {one.person_sha256 for one in store.manifest.forgotten}
+        split = self.split
+        num_gone = sum(person_digest(person) in gone for part in SPLITS for person in split.of(part))
+        if num_gone:
+            raise RunError(
+                f"{self.location.uri}: {num_gone} of its persons were deleted from the store on request; train anew"
+            )
         return store
 
     def finish(self, model: State, result: dict[str, Any]) -> dict[str, Any]:
