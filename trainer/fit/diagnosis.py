@@ -71,17 +71,11 @@ def _cause_beside_precision(
     group: Group,
 ) -> str:
     """What makes a batch that is not finite in float32 either so, and the remedy."""
-    scans, scores_BK, _, _ = batch
+    scans = batch[0]  # scores that are not finite count as unknown in every objective
     bad_data = next(_data_faults(scans, subjects), "")
     if group.any(bool(bad_data)):
         bad_data = bad_data or "scans that another process reads hold values that are not finite"
         return f"{bad_data}; check the data with interscan verify, and preprocess them anew or leave them out"
-    num_infinite = int(scores_BK.isinf().sum())
-    if num_infinite:
-        return (
-            f"{num_infinite} of {scores_BK.numel()} scores of the batch are infinite; mend outcome.name in the tables "
-            "and preprocess them anew"
-        )
     bad_weights = _not_finite(model)
     if group.any(bool(bad_weights)):
         origin = "check encoder.initial_weights, or " if steps_done == 0 else ""
