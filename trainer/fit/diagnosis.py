@@ -102,13 +102,13 @@ def _described(names: Sequence[str]) -> str:
 def _data_faults(scans: Scans | Visits, subjects: Sequence[str]) -> Iterator[str]:
     """Which scans hold values that are not finite, the first of each modality."""
     if isinstance(scans, Scans):
-        yield from _fault("", scans.voxels_NCDHW, subjects)
+        yield from _fault("data.modality: the scan", scans.voxels_NCDHW, subjects)
         return
     for column, (name, stored) in enumerate(scans.batch.stored.items()):
         there = [
             subject for subject, has in zip(subjects, scans.batch.present_BM[:, column].tolist(), strict=True) if has
         ]
-        yield from _fault(f" of data.modalities {name}", stored, there)
+        yield from _fault(f"data.modalities: {name}", stored, there)
 
 
 def _fault(what: str, stored_N: torch.Tensor, subjects: Sequence[str]) -> Iterator[str]:
@@ -117,4 +117,4 @@ def _fault(what: str, stored_N: torch.Tensor, subjects: Sequence[str]) -> Iterat
     wrong_N = (~stored_N.isfinite()).flatten(1).sum(dim=1)
     for subject, count in zip(subjects, wrong_N.tolist(), strict=True):
         if count:
-            yield f"the scan{what} of {subject} holds {count} values that are not finite"
+            yield f"{what} of {subject} holds {count} values that are not finite"

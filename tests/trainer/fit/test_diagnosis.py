@@ -96,7 +96,7 @@ def test_voxels_that_are_no_numbers_are_blamed_on_the_data_with_the_subject(tmp_
 
     loop._views_of = spoiled  # type: ignore[method-assign]
     message = train(loop)
-    assert "it is not finite either: the scan of " in message
+    assert "it is not finite either: data.modality: the scan of " in message
     assert (
         f"the scan of {chosen[0]} holds 1 values that are not finite; check the data with interscan verify" in message
     )
