@@ -12,6 +12,7 @@ import io
 import json
 import pickle
 import random
+import struct
 import threading
 import time
 import uuid
@@ -41,6 +42,11 @@ _ANEW = "start a new run in another place"
 _TRIES = 3
 _BACKOFF_S = 1.0
 """Before the second try, twice that before the third, each times a random factor from 0.5 to 1.5."""
+_UNREADABLE = (
+    *(RuntimeError, ValueError, LookupError, EOFError, struct.error),
+    *(AttributeError, AssertionError, TypeError),
+)
+"""What torch.load raises for an archive with changed bytes, beside what it refuses to run."""
 State = dict[str, Any]
 _Answer = TypeVar("_Answer")
 
@@ -197,6 +203,7 @@ class Checkpoints:
         """
         entries, fault = self._known()
         faults = [fault] if fault else []
+        steps = [entry["step"] for entry in entries] + [step for step, _ in state_names(self._run) if fault]
         for entry in self._newest_first(entries):
             try:
                 state = self._read(entry)
@@ -206,7 +213,14 @@ class Checkpoints:
                 continue
             self._entries = entries
             if faults:
-                self._report_lost(faults, entry)
+                self.lost_steps = max(0, *(step - entry["step"] for step in steps))
+                LOG.warning(
+                    "%s; going on from %s instead, after step %d: %d later steps are lost and computed again",
+                    "; ".join(faults),
+                    entry["name"],
+                    entry["step"],
+                    self.lost_steps,
+                )
             return state
         if faults:
             raise RunError(f"{'; '.join(faults)}; no other checkpoint of this run is whole; {_ANEW}")
@@ -214,18 +228,6 @@ class Checkpoints:
             LOG.warning("%s/%s: no checkpoint there is whole or named; beginning anew", self._run.uri, FOLDER)
         self._entries = []
         return None
-
-    def _report_lost(self, faults: list[str], used: Entry) -> None:
-        """Say what is damaged, where the run goes on instead, and how much was lost."""
-        steps = [step for step, _ in state_names(self._run)]
-        self.lost_steps = max(0, *(step - used["step"] for step in steps))
-        LOG.warning(
-            "%s; going on from %s instead, after step %d: %d later steps are lost and computed again",
-            "; ".join(faults),
-            used["name"],
-            used["step"],
-            self.lost_steps,
-        )
 
     def load_best(self) -> State | None:
         """The state with the best figure, or None where the recipe named none or nothing was saved yet.
@@ -297,7 +299,10 @@ class Checkpoints:
             raise DamagedError(
                 f"{where}: SHA-256 {found[:12]} is not the recorded {entry['sha256'][:12]}, it is damaged"
             )
-        state = load_state(data, where=where)
+        try:
+            state = load_state(data, where=where)
+        except _UNREADABLE as error:  # only of a state without a recorded digest, see trainer.fit.pointers
+            raise DamagedError(f"{where}: cannot be read ({type(error).__name__}), it is damaged") from error
         for name, wanted in self._origin.items():
             if name == "git_revision":
                 if state.get(name, wanted) != wanted:

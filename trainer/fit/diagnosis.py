@@ -71,17 +71,11 @@ def _cause_beside_precision(
     group: Group,
 ) -> str:
     """What makes a batch that is not finite in float32 either so, and the remedy."""
-    scans, scores_BK, _, _ = batch
+    scans = batch[0]  # scores that are not finite count as unknown in every objective
     bad_data = next(_data_faults(scans, subjects), "")
     if group.any(bool(bad_data)):
         bad_data = bad_data or "scans that another process reads hold values that are not finite"
         return f"{bad_data}; check the data with interscan verify, and preprocess them anew or leave them out"
-    num_infinite = int(scores_BK.isinf().sum())
-    if num_infinite:
-        return (
-            f"{num_infinite} of {scores_BK.numel()} scores of the batch are infinite; mend outcome.name in the tables "
-            "and preprocess them anew"
-        )
     bad_weights = _not_finite(model)
     if group.any(bool(bad_weights)):
         origin = "check encoder.initial_weights, or " if steps_done == 0 else ""
@@ -108,13 +102,13 @@ def _described(names: Sequence[str]) -> str:
 def _data_faults(scans: Scans | Visits, subjects: Sequence[str]) -> Iterator[str]:
     """Which scans hold values that are not finite, the first of each modality."""
     if isinstance(scans, Scans):
-        yield from _fault("", scans.voxels_NCDHW, subjects)
+        yield from _fault("data.modality: the scan", scans.voxels_NCDHW, subjects)
         return
     for column, (name, stored) in enumerate(scans.batch.stored.items()):
         there = [
             subject for subject, has in zip(subjects, scans.batch.present_BM[:, column].tolist(), strict=True) if has
         ]
-        yield from _fault(f" of data.modalities {name}", stored, there)
+        yield from _fault(f"data.modalities: {name}", stored, there)
 
 
 def _fault(what: str, stored_N: torch.Tensor, subjects: Sequence[str]) -> Iterator[str]:
@@ -123,4 +117,4 @@ def _fault(what: str, stored_N: torch.Tensor, subjects: Sequence[str]) -> Iterat
     wrong_N = (~stored_N.isfinite()).flatten(1).sum(dim=1)
     for subject, count in zip(subjects, wrong_N.tolist(), strict=True):
         if count:
-            yield f"the scan{what} of {subject} holds {count} values that are not finite"
+            yield f"{what} of {subject} holds {count} values that are not finite"

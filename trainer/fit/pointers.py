@@ -7,8 +7,11 @@ archive, whose every record has a CRC-32, which no single flipped bit passes.
 import hashlib
 import io
 import json
+import lzma
 import re
+import struct
 import zipfile
+import zlib
 from typing import Any, TypedDict
 
 from preprocess.errors import RunError
@@ -18,6 +21,13 @@ FOLDER = "checkpoints"
 LATEST = f"{FOLDER}/latest.json"
 BEST = f"{FOLDER}/best.json"
 _STATE = re.compile(rf"{FOLDER}/step-(\d{{8,}})-[0-9a-f]{{8}}\.pt")
+
+
+_UNREADABLE = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError),
+    *(NotImplementedError, RuntimeError, OSError, ValueError),
+)
+"""What zipfile raises for an archive with changed bytes: also that it is encrypted, or packed in a way unknown."""
 
 
 class DamagedError(RunError):
@@ -79,7 +89,7 @@ def whole_states(run: Location) -> list[Entry]:
         try:
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 is_whole = archive.testzip() is None
-        except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, ValueError):
+        except _UNREADABLE:
             is_whole = False
         if is_whole:
             entries.append(Entry(name=name, sha256=hashlib.sha256(data).hexdigest(), step=step))

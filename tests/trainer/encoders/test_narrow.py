@@ -1,7 +1,6 @@
 """No encoder computes what lay in memory, however small its grid; a wide layer is torch's own."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import product
 from typing import get_args
 
@@ -9,12 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from tests.support.heap import fill_and_free, poisoned_heap
 from trainer.encoders import EncoderName, build_encoder
 from trainer.encoders.multimodal import ModalitySpec
 from trainer.encoders.narrow import Conv2d, Conv3d, guard_convolutions
 from trainer.encoders.visits import VisitEncoder
+from trainer.fit.heap import nan_in_new_memory
 
+CPU = torch.device("cpu")
 SMALLEST: dict[str, tuple[int, ...]] = {
     "reference": (1, 16, 16, 16),
     "fast": (1, 16, 16, 16),
@@ -42,20 +42,12 @@ def test_every_encoder_of_recipes_is_looked_at() -> None:
     assert set(SMALLEST) == set(get_args(EncoderName))
 
 
-@contextmanager
-def poison() -> Iterator[None]:
-    """NaN in new memory where the C library can, and in freed memory anyway."""
-    fill_and_free()
-    with poisoned_heap():
-        yield
-
-
 def as_computed(encoder: nn.Module, inputs: tuple[object, ...]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Embeddings, and gradients of every parameter, under bf16 autocast on a heap of NaN."""
-    with poison(), torch.autocast("cpu", torch.bfloat16):
+    with nan_in_new_memory(CPU), torch.autocast("cpu", torch.bfloat16):
         embeddings = encoder(*inputs)
     weights = torch.rand(embeddings.shape, generator=torch.Generator().manual_seed(5))
-    with poison():
+    with nan_in_new_memory(CPU):
         torch.autograd.backward((embeddings * weights).sum())
     return embeddings, {name: one.grad for name, one in encoder.named_parameters() if one.grad is not None}
 
@@ -88,7 +80,7 @@ def test_in_evaluation_the_smallest_grid_embeds_as_in_float32(name: EncoderName,
     scans = torch.rand(batch_size, *SMALLEST[name])
     with torch.no_grad():
         expected = encoder(scans)
-        with poison(), torch.autocast("cpu", torch.bfloat16):
+        with nan_in_new_memory(CPU), torch.autocast("cpu", torch.bfloat16):
             found = encoder(scans)
     # At most 50 layers round one after the other, each at random: sqrt(50) = 7 roundings.
     assert float((found - expected).norm() / expected.norm()) < 7 * U
@@ -126,10 +118,10 @@ def exact_and_found(
         for parameter in layer.parameters():
             parameter.copy_(draw(parameter.shape, 2.0**-4))
     inputs = draw(inputs.shape, 1.0).requires_grad_()
-    with poison(), torch.autocast("cpu", dtype):
+    with nan_in_new_memory(CPU), torch.autocast("cpu", dtype):
         output = layer(inputs)
     upstream = draw(output.shape, 1.0)
-    with poison():
+    with nan_in_new_memory(CPU):
         found = torch.autograd.grad(output, [inputs, *layer.parameters()], upstream.to(output.dtype))
     exact_layer = layer.double()
     exact_inputs = inputs.detach().double().requires_grad_()

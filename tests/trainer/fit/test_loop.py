@@ -17,7 +17,7 @@ from preprocess.transforms import unit_scale
 from tests.support.cohorts import MODALITY, Dtype, default_scans, tiny_recipe, without_timing, write_store
 from tests.support.loops import EXACT, build_loop
 from trainer.data.augment import Augment
-from trainer.data.cohort import Cohort, read_cohort
+from trainer.data.cohort import Cohort
 from trainer.fit.checkpoint import Best, Checkpoints
 from trainer.fit.context import build_objectives, score_statistics
 from trainer.fit.loop import Loop
@@ -25,7 +25,6 @@ from trainer.fit.optim import build_optimiser, build_schedule
 from trainer.fit.precision import Compute, choose_compute
 from trainer.fit.stop import StopRequest
 from trainer.fit.tracking import Tracking
-from trainer.fit.validation import validation_figures
 from trainer.objectives.terms import total
 
 STANDING = {"objective": [{"name": "learner", "variant": "mse"}], "optim": {"epochs": 1, "learning_rate": 1e-12}}
@@ -168,6 +167,51 @@ def test_a_loss_that_is_no_number_ends_the_run_before_it_is_written_down(store: 
     assert Checkpoints(run, keep=1).load_latest() is None
 
 
+def test_weights_that_an_update_has_driven_to_infinity_are_never_saved(store: Store, tmp_path: Path) -> None:
+    run = Location(tmp_path / "run")
+    changes: dict[str, Any] = {"optim": {"epochs": 3, "learning_rate": 1e-3, "name": "sgd"}}
+    good, _ = build(store, run, **{**changes, "optim": {**changes["optim"], "epochs": 1}})
+    train(good, run)
+    loop, _ = build(store, run, **changes)
+    state = Checkpoints(run, keep=2).load_latest()
+    assert state is not None
+    loop.restore(state)
+    update, steps = loop._step.update, len(loop.plan(1))
+
+    def overflow() -> bool:
+        """The last step of the epoch leaves a weight infinite, as a learning rate of 1e38 does."""
+        updated = update()
+        if loop.position.step + 1 == 2 * steps:
+            with torch.no_grad():
+                next(iter(loop.model.parameters())).mul_(torch.inf)
+        return updated
+
+    loop._step.update = overflow  # type: ignore[method-assign]
+    with pytest.raises(RunError, match=rf"not finite, first encoder\..* after step {2 * steps}, .*optim.learning_rate"):
+        train(loop, run)
+    left = Checkpoints(run, keep=2).load_latest()
+    assert left is not None
+    assert left["position"] == state["position"]
+
+
+def test_a_run_that_goes_on_in_another_precision_says_so_in_one_line(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("interscan"), "propagate", True)
+    states = {}
+    for name in ("float32", "bfloat16", "float16"):
+        loop, _ = build(store, Location(tmp_path / name), compute=choose_compute("cpu", name))
+        states[name] = loop.state()
+    for name in states:
+        for before, state in states.items():
+            loop, _ = build(store, Location(tmp_path / name), compute=choose_compute("cpu", name))
+            caplog.clear()
+            with caplog.at_level(logging.WARNING, logger="interscan"):
+                loop.restore(state)
+            wanted = [] if name == before else [f"computed in {before} so far, on this machine in {name}: "]
+            assert [line[: len(start)] for line, start in zip(caplog.messages, wanted, strict=True)] == wanted
+
+
 @pytest.mark.parametrize("every_epochs", [1, 2, 3])
 def test_checkpoints_fall_on_every_nth_epoch_and_on_the_last(store: Store, tmp_path: Path, every_epochs: int) -> None:
     run = Location(tmp_path / "run")
@@ -212,26 +256,6 @@ def test_reduced_precision_trains_and_has_nearly_the_same_loss(store: Store, tmp
     # Starts at 2^16 and is halved at each step whose gradients overflow.
     scale = loop.state()["scaler"].get("scale")
     assert scale in ([2.0**16, 2.0**15, 2.0**14, 2.0**13] if precision == "float16" else [None])
-
-
-def test_validation_sees_embeddings_in_the_cohorts_order_and_adds_its_figures(store: Store, tmp_path: Path) -> None:
-    cohort = read_cohort(store, MODALITY, "mmse")
-    seen: list[np.ndarray] = []
-
-    def score(embeddings_NE: np.ndarray) -> dict[str, float]:
-        seen.append(embeddings_NE)
-        return {"count": float(len(embeddings_NE))}
-
-    loop, _ = build(
-        store, Location(tmp_path / "run"), validate=validation_figures(store, MODALITY, cohort, EXACT, score)
-    )
-    train(loop, Location(tmp_path / "run"))
-    assert [entry["count"] for entry in loop.position.history] == [float(len(cohort))] * 2
-    loop.model.eval()
-    row = int(cohort.rows_N[5])
-    volume = torch.from_numpy(store.read(row, MODALITY).astype(np.float32) / 255)[None]
-    with torch.no_grad():
-        np.testing.assert_allclose(seen[-1][5], loop.model.encoder(volume)[0].numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize(("figure", "higher"), [("loss", False), ("retrieval_at_1", True)])

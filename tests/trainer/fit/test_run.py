@@ -171,3 +171,33 @@ def test_an_image_tells_what_it_was_built_from(monkeypatch):
     monkeypatch.setenv("INTERSCAN_REVISION", "0a1b2c3d4e5f")
 
     assert git_revision() == "0a1b2c3d4e5f"
+
+
+@pytest.mark.parametrize("data", [b"", b'{"recipe": {', b"\xff\xfe", b"[]", b"{}", b'{"recipe": 1, "store_uri": "x"}'])
+def test_a_damaged_record_is_one_line_with_the_remedy(store: Store, place: Location, data: bytes) -> None:
+    Run.start(place, tiny_recipe(), store, SPLIT)
+    place.write("run.json", data)
+    for ask in (lambda: Run.open(place), lambda: Run.start(place, tiny_recipe(), store, SPLIT)):
+        with pytest.raises(RunError, match=r"run\.json: .* it is damaged; put back a copy of it, or start") as raised:
+            ask()
+        assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("key", ["split", "recipe"])
+@pytest.mark.parametrize("value", [None, 7, "text", [1], {"train": ["a"]}])
+def test_a_record_of_another_shape_is_one_line_too(store: Store, place: Location, key: str, value: object) -> None:
+    run = Run.start(place, tiny_recipe(), store, SPLIT)
+    place.write("run.json", json.dumps({**run.record, key: value}).encode())
+    with pytest.raises(RunError, match=r"run\.json: ") as raised:
+        Run.open(place)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("data", [b"", b'{"finished": "20', b"\xff\xfe", b"[1]", b"{}"])
+def test_a_damaged_result_is_one_line_that_says_how_to_finish_again(store: Store, place: Location, data: bytes) -> None:
+    run = Run.start(place, tiny_recipe(), store, SPLIT)
+    run.finish({"encoder": {}}, {"steps": 1})
+    place.write("result.json", data)
+    for ask in (run.result, run.load_model):
+        with pytest.raises(RunError, match=r"result\.json: .* damaged; delete result\.json and run the same"):
+            ask()

@@ -169,3 +169,74 @@ def test_a_normalisation_over_the_batch_is_refused_with_the_remedy(name: str) ->
     exact = choose_compute("cpu", "float32")
     with pytest.raises(UsageError, match=r"optim\.cache_chunk is 4 .* set encoder\.norm = 'group'"):
         a_step(a_model(name, norm="batch"), exact, chunk=4)
+
+
+def state_of(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("norm", ["batch", "group"])
+@pytest.mark.parametrize("clip_norm", [0.0, 1.0])
+def test_a_gradient_that_is_no_number_leaves_weights_and_statistics_as_they_were(norm: str, clip_norm: float) -> None:
+    exact = choose_compute("cpu", "float32")
+    model = a_model(norm=norm)
+    step = a_step(model, exact, chunk=0, clip_norm=clip_norm)
+    before, numbers = state_of(model), torch.get_rng_state()
+    hook = model.encoder.linear.weight.register_hook(lambda gradient: gradient * torch.nan)
+    step.gradients(*a_batch(exact))
+    assert not step.update()
+    for name, value in state_of(model).items():
+        assert torch.equal(value, before[name])
+    assert torch.equal(torch.get_rng_state(), numbers)
+    hook.remove()
+    loss, _ = step.gradients(*a_batch(exact))
+    assert step.update()
+    fresh = a_model(norm=norm)
+    other = a_step(fresh, exact, chunk=0, clip_norm=clip_norm)
+    assert loss == other.gradients(*a_batch(exact))[0]
+    assert other.update()
+    for name, value in state_of(model).items():
+        assert torch.equal(value, fresh.state_dict()[name])
+
+
+def test_gradients_whose_norm_overflows_while_none_of_them_does_are_taken() -> None:
+    exact = choose_compute("cpu", "float32")
+    model = a_model()
+    step = a_step(model, exact, chunk=0)
+    for parameter in model.parameters():
+        parameter.register_hook(lambda gradient: torch.full_like(gradient, 1e25))
+    step.gradients(*a_batch(exact))
+    assert step.update()
+
+
+def test_float16_skips_steps_until_its_scale_can_fall_no_more() -> None:
+    compute = choose_compute("cpu", "float16")
+    model = a_model()
+    step = a_step(model, compute, chunk=0)
+    model.encoder.linear.weight.register_hook(lambda gradient: gradient * torch.inf)
+    before = state_of(model)
+    skipped = 0
+    while step.gradients(*a_batch(compute)) and step.update():
+        skipped += 1
+    assert skipped == 16  # from 2^16 down to 1
+    for name, value in model.named_parameters():
+        assert torch.equal(value, before[name])
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_the_batch_computed_once_more_is_that_of_a_float32_run_and_changes_nothing(precision: str) -> None:
+    compute, exact = choose_compute("cpu", precision), choose_compute("cpu", "float32")
+    model, twin = a_model(norm="batch"), a_model(norm="batch")
+    step = a_step(model, compute, chunk=0)
+    step.gradients(*a_batch(compute))
+    step._put_back()
+    before, scale = state_of(model), step._scaler.state_dict()
+    finite, values = step.is_finite_in_float32(*a_batch(compute))
+    assert finite
+    _, wanted = a_step(twin, exact, chunk=0).gradients(*a_batch(exact))
+    for name, value in values.items():
+        assert float(value.loss.detach()) == float(wanted[name].loss.detach())
+    for name, value in state_of(model).items():
+        assert torch.equal(value, before[name])
+    assert step._scaler.state_dict() == scale
+    assert step.gradients(*a_batch(compute))[0] != float(sum(one.loss.detach() for one in wanted.values()))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from preprocess.errors import StorageError
+from preprocess.errors import RunError, StorageError
 from preprocess.storage import Location
 from trainer.fit.tracking import LOG_NAME, Tracking, read_history
 
@@ -74,3 +74,11 @@ def test_events_without_news_are_not_sent_again(tmp_path: Path, monkeypatch: pyt
         tracking.record(EPOCHS[:1])
         tracking.record(EPOCHS[:2])
     assert sent == [LOG_NAME, "tensorboard"] * 2
+
+
+@pytest.mark.parametrize("damage", [b'{"epoch": 1.0, "lo', b"\xff\xfe", b"[1]", b'{"loss": "text"}', b'{"loss": null}'])
+def test_a_damaged_line_is_named_with_its_number(tmp_path: Path, damage: bytes) -> None:
+    run = Location(tmp_path)
+    run.write(LOG_NAME, b'{"epoch": 0.0, "loss": 1.0}\n' + damage + b"\n")
+    with pytest.raises(RunError, match=r"log\.jsonl: line 2 of 2 is no JSON object of numbers.*delete log\.jsonl"):
+        read_history(run)

@@ -1,0 +1,164 @@
+"""A layer that reads memory nobody wrote, or computes wrong, is found and named; then float32 is taken, with a line."""
+
+import copy
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from preprocess.errors import UsageError
+from tests.support.loops import EXACT
+from tests.support.processes import in_processes
+from trainer.encoders.multimodal import ModalitySpec
+from trainer.encoders.visits import VisitEncoder
+from trainer.fit.distributed import Group
+from trainer.fit.model import TrainingModel
+from trainer.fit.precision import Compute, name_of
+from trainer.fit.trial import fault_in, scans_at_once, settle
+from trainer.recipe import DataRecipe, EncoderRecipe
+
+HALF = Compute(torch.device("cpu"), torch.bfloat16)
+SMALLEST: dict[str, tuple[int, ...]] = {
+    "reference": (1, 16, 16, 16),
+    "fast": (1, 16, 16, 16),
+    "slice-tsm-resnet18": (1, 16, 16, 16),
+    "tsm-resnet18": (8, 1, 16, 16),
+    "resnet18": (1, 16, 16),
+    "resnet50": (1, 16, 16),
+}
+ROW = SMALLEST["fast"]
+
+
+class ReadsWhatNobodyWrote(nn.Linear):
+    """Under autocast it adds nothing, made of memory that nothing has written: right, unless that holds NaN."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        output = super().forward(input)
+        return output + 0 * torch.empty_like(output) if torch.is_autocast_enabled("cpu") else output
+
+
+class _Stretched(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, output: torch.Tensor) -> torch.Tensor:
+        return output.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        return gradient * 1.1
+
+
+class WrongGradient(nn.Linear):
+    """Under autocast its gradients are a tenth too large."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        output = super().forward(input)
+        return _Stretched.apply(output) if torch.is_autocast_enabled("cpu") else output
+
+
+def a_model(name: str = "fast") -> TrainingModel:
+    torch.manual_seed(0)
+    return TrainingModel(EncoderRecipe(name=name, embedding_width=8, projection_width=4), in_channels=1)
+
+
+def faulty(kind: type[nn.Linear]) -> TrainingModel:
+    model = a_model()
+    model.projector.layers[2] = kind(8, 4)
+    return model
+
+
+@pytest.fixture
+def warnings(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    monkeypatch.setattr(logging.getLogger("interscan"), "propagate", True)
+    caplog.set_level(logging.WARNING, logger="interscan")
+    return caplog
+
+
+@pytest.mark.parametrize("name", SMALLEST)
+def test_no_encoder_has_a_fault_at_its_smallest_grid(name: str) -> None:
+    assert fault_in(a_model(name), SMALLEST[name], (1, 3), HALF) == ""
+
+
+def test_the_multimodal_encoder_has_none_either() -> None:
+    torch.manual_seed(0)
+    specs = {"T1w": ModalitySpec("volume", (1, 32, 32, 32)), "clinical": ModalitySpec("vector", (3,))}
+    recipe = EncoderRecipe(name="multimodal", embedding_width=4, projection_width=4)
+    model = TrainingModel(recipe, encoder=VisitEncoder(specs, embedding_width=4))
+    assert fault_in(model, (), (1,), HALF) == ""
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_layer_that_reads_memory_nobody_wrote_is_found_by_its_name(dtype: torch.dtype) -> None:
+    fault = fault_in(faulty(ReadsWhatNobodyWrote), ROW, (1, 5), Compute(torch.device("cpu"), dtype))
+    assert "values that are not finite in projector.layers.2 (ReadsWhatNobodyWrote of an input" in fault
+
+
+def test_a_gradient_that_is_finite_and_wrong_is_found_too() -> None:
+    fault = fault_in(faulty(WrongGradient), ROW, (2,), HALF)
+    assert fault.startswith("the gradient of the input is off by 1")
+    assert "where rounding explains 0.8%" in fault  # of one place: twice 2^-8
+
+
+def test_a_trial_leaves_the_model_and_the_random_numbers_as_they_were() -> None:
+    model = a_model("tsm-resnet18")
+    before, numbers = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    assert fault_in(model, SMALLEST["tsm-resnet18"], (1,), HALF) == ""
+    assert model.training
+    assert torch.equal(torch.get_rng_state(), numbers)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_where_all_is_right_the_precision_stays(warnings: pytest.LogCaptureFixture) -> None:
+    assert settle(HALF, "auto", a_model(), ROW, num_scans=4) == HALF
+    assert settle(HALF, "bfloat16", a_model(), ROW, num_scans=4) == HALF
+    assert settle(EXACT, "auto", faulty(ReadsWhatNobodyWrote), ROW, num_scans=4) == EXACT
+    assert warnings.messages == []
+
+
+def test_auto_computes_in_float32_with_one_line_that_says_why(warnings: pytest.LogCaptureFixture) -> None:
+    assert settle(HALF, "auto", faulty(ReadsWhatNobodyWrote), ROW, num_scans=4) == EXACT
+    (line,) = warnings.messages
+    assert line.startswith("precision is auto: computing in float32, not bfloat16: the output holds ")
+    assert "projector.layers.2" in line
+    assert "\n" not in line
+
+
+def test_a_precision_that_was_asked_for_is_refused_with_the_remedy() -> None:
+    wanted = r"precision is 'bfloat16' and this machine computes it wrong: .*set precision = 'auto' or 'float32'"
+    with pytest.raises(UsageError, match=wanted):
+        settle(HALF, "bfloat16", faulty(ReadsWhatNobodyWrote), ROW, num_scans=4)
+
+
+def settle_apart(group: Group, case: str) -> str:
+    """What each process settles on where the machines of two differ."""
+    if case == "one lacks it":
+        compute = HALF if group.is_first else EXACT
+        return name_of(settle(compute, "auto", a_model(), ROW, num_scans=2, group=group).dtype)
+    model = faulty(ReadsWhatNobodyWrote) if group.rank == 1 and case == "one errs" else a_model()
+    return name_of(settle(HALF, "auto", model, ROW, num_scans=2, group=group).dtype)
+
+
+@pytest.mark.parametrize(
+    ("case", "dtype"), [("one lacks it", "float32"), ("one errs", "float32"), ("both have it", "bfloat16")]
+)
+def test_all_processes_settle_on_the_same(tmp_path: Path, case: str, dtype: str) -> None:
+    assert in_processes(2, settle_apart, tmp_path / "answers", case) == [dtype, dtype]
+
+
+@pytest.mark.parametrize(
+    ("settings", "chunk", "scans"),
+    [
+        ({"sampling": "pairs", "batch_size": 8}, 0, 16),
+        ({"sampling": "scans", "batch_size": 8, "views": 2}, 0, 16),
+        ({"sampling": "visits", "batch_size": 4, "num_visits": 3}, 0, 12),
+        ({"sampling": "pairs", "batch_size": 8}, 4, 4),
+    ],
+)
+def test_as_many_scans_are_tried_as_are_computed_at_a_time(
+    settings: dict[str, Any], chunk: int, scans: Sequence[int]
+) -> None:
+    assert scans_at_once(DataRecipe(**settings), cache_chunk=chunk) == scans
