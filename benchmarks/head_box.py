@@ -89,6 +89,16 @@ def cases(image: Image) -> Iterator[tuple[str, Image, Rotation, np.ndarray]]:
                 rotation = Rotation.from_rotvec(axis * degrees * sign, degrees=True)
                 turned, middle_mm = tilted(image, rotation)
                 yield f"{name} by {degrees} degrees", turned, rotation, middle_mm
+    for axis in range(3):
+        for sign in (-1, 1):
+            yield "coil at one side", shaded(image, axis, sign), *still
+
+
+def shaded(image: Image, axis: int, sign: int) -> Image:
+    """As a coil at one side sees it: seven times as bright there as at the other."""
+    slope = np.exp(np.linspace(-sign, sign, image.voxels_XYZ.shape[axis]))
+    slope_XYZ = np.moveaxis(slope[:, None, None], 0, axis)
+    return replace(image, voxels_XYZ=(image.voxels_XYZ * slope_XYZ).astype(np.float32))
 
 
 def real_heads(data: Path) -> dict[str, Image]:

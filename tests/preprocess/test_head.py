@@ -149,8 +149,24 @@ def _bright_fat(image: Image) -> np.ndarray:
     return np.where(is_head & ~binary_erosion(is_head), image.voxels_XYZ * 4, image.voxels_XYZ)
 
 
-def _shaded(image: Image) -> np.ndarray:
-    return image.voxels_XYZ * np.linspace(0.6, 1.4, SHAPE[1])[:, None]
+def _shaded_from_behind(image: Image) -> np.ndarray:
+    return image.voxels_XYZ * np.exp(np.linspace(1, -1, SHAPE[1]))[:, None]
+
+
+def _shaded_from_below(image: Image) -> np.ndarray:
+    return image.voxels_XYZ * np.exp(np.linspace(1, -1, SHAPE[2]))
+
+
+def _stripped(image: Image) -> np.ndarray:
+    """Nothing but the outer 3 mm of air is taken away: the outline is the same with air of exactly zero."""
+    is_head = binary_fill_holes(image.voxels_XYZ > 150)
+    return np.where(binary_dilation(is_head), image.voxels_XYZ, 0)
+
+
+def _inverted(image: Image) -> np.ndarray:
+    """As in T2w: fluid bright, white matter dark."""
+    is_head = binary_fill_holes(image.voxels_XYZ > 150)
+    return np.where(is_head, 750 - image.voxels_XYZ.clip(0, 600), image.voxels_XYZ)
 
 
 def _defaced(image: Image) -> np.ndarray:
@@ -166,7 +182,22 @@ def _padded(image: Image) -> np.ndarray:
     return voxels_XYZ
 
 
-@pytest.mark.parametrize("disturb", [_hot, _headphones, _hair, _cap, _bright_fat, _shaded, _defaced, _padded])
+@pytest.mark.parametrize(
+    "disturb",
+    [
+        _hot,
+        _headphones,
+        _hair,
+        _cap,
+        _bright_fat,
+        _shaded_from_behind,
+        _shaded_from_below,
+        _stripped,
+        _inverted,
+        _defaced,
+        _padded,
+    ],
+)
 def test_what_is_worn_or_goes_wrong_does_not_move_the_head(
     disturb: Callable[[Image], np.ndarray], plain: Image
 ) -> None:
