@@ -150,7 +150,7 @@ def preprocess(
     import os
 
     import preprocess.engine as engine
-    from preprocess.equal_content import equal_lines, equal_scans
+    from preprocess.equal_content import EQUAL_CONTENT, equal_lines, equal_scans
     from preprocess.forget import leave_forgotten
     from preprocess.recipe import VolumeRecipe, override, parse, read_toml
     from preprocess.shards import commit_shards, read_shard, run_shard
@@ -195,7 +195,7 @@ def preprocess(
             f"{len(listing.scans) + account.num_lost} found"
         )
         lines = [
-            *_left_out_lines(lost),
+            *_lines("left out", lost),
             *(f"row {claim.row}: {claim.scan.name}  {claim.source_name}" for claim in claims),
             "; ".join(part for part in (counts, account.summary(), f"{plan.num_rows} rows; nothing written") if part),
         ]
@@ -220,6 +220,9 @@ def preprocess(
     equal = equal_scans(records, manifest.arrays)
     left_out = [record for record in records if not record.present]
     reasons = [finding.message for record in left_out for finding in record.findings if finding.leaves_out] + lost
+    # What two scans share has lines of its own.
+    kept = [finding for record in records if record.present for finding in record.findings]
+    remarks = [finding.message for finding in kept if finding.code != EQUAL_CONTENT]
     num_left_out = manifest.num_left_out + account.num_lost
     result = {
         "store": place.uri,
@@ -227,6 +230,7 @@ def preprocess(
         "kept": manifest.num_kept,
         "left_out": num_left_out,
         "findings": reasons,
+        "remarks": remarks,
         "gone_from_source": [record.full_name for record in plan.gone],
         "equal_content": [[record.full_name for record in group] for group in equal],
         "rows": manifest.num_rows,
@@ -237,16 +241,16 @@ def preprocess(
     counts = f"{manifest.num_kept} kept + {num_left_out} left out = {manifest.num_found + account.num_lost} found"
     ending = f"store {place.uri}, fingerprint {manifest.fingerprint}"
     summary = "; ".join(part for part in (counts, account.summary(), ending) if part)
-    lines = [*_left_out_lines(reasons), *equal_lines(equal), summary]
+    lines = [*_lines("left out", reasons), *_lines("kept, but", remarks), *equal_lines(equal), summary]
     emit(result, "\n".join(lines), as_json=json)
     return EXIT_LEFT_OUT if (left_out or lost) and not accept_left_out else EXIT_DONE
 
 
-def _left_out_lines(reasons: Sequence[str]) -> list[str]:
-    """One line a scan that is left out, as many as a person reads."""
-    more = len(reasons) - _MOST_LINES
-    lines = [f"left out: {reason}" for reason in reasons[:_MOST_LINES]]
-    return [*lines, f"left out: {more} more; --json lists all"] if more > 0 else lines
+def _lines(title: str, messages: Sequence[str]) -> list[str]:
+    """One line a message, as many as a person reads."""
+    more = len(messages) - _MOST_LINES
+    lines = [f"{title}: {message}" for message in messages[:_MOST_LINES]]
+    return [*lines, f"{title}: {more} more; --json lists all"] if more > 0 else lines
 
 
 def verify(store: str, *, json: JsonFlag = False) -> int:

@@ -12,7 +12,7 @@ from interscan.cli import run
 from preprocess.sources.scan_table import list_table
 from preprocess.store import Store
 from tests.support.clips import moving_block, npy
-from tests.support.images import head_file, tree, write_bids
+from tests.support.images import gz, head, head_file, nifti, patched, tree, write_bids
 
 TINY = ("--set", "grid=[24,24,24]", "--set", "spacing_mm=8", "--workers", "0")
 
@@ -347,3 +347,16 @@ def test_the_program_itself_ends_with_the_code_and_keeps_stdout_clean(raw: Path,
         "sub-01_ses-02_T1w: a web page saved under a scan's name; download the scan itself"
     ]
     assert made.stderr.splitlines()[-1] == "preprocess: 2 of 2"
+
+
+def test_what_is_odd_about_a_kept_scan_is_told_and_ends_with_0(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_bids(raw, {"04": {"01": gz(patched(nifti(head()), sform_code=0, qform_code=0))}})
+    message = "sub-04_ses-01_T1w: neither qform nor sform, so the way the head lies is a guess"
+    code, out, _ = call(capsys, "preprocess", raw, tmp_path / "s", *TINY)
+    assert code == 0
+    assert f"kept, but: {message}" in out
+    code, result = call_json(capsys, "preprocess", raw, tmp_path / "s", *TINY)
+    assert code == 0
+    assert [remark.split(";")[0] for remark in result["remarks"]] == [message]
