@@ -6,9 +6,12 @@ OUT ?= demo
 # Two test processes with one thread each beat one process with two on small tensors.
 TEST_ENV := OMP_NUM_THREADS=1 MPLBACKEND=agg
 TEST_JOBS ?= 2
+# oneDNN then computes as on processors that have these instructions and no later ones. Read when torch is imported.
+NUMERIC_ISAS := AVX2 AVX512_CORE
+NUMERIC_TESTS := tests/trainer/encoders tests/trainer/fit
 BENCHMARKS := streaming training_step published_pipeline encoder_step
 
-.PHONY: install demo test test-slow test-real test-deploy check format lock sbom bench serve clean
+.PHONY: install demo test test-numeric test-slow test-real test-deploy check format lock sbom bench serve clean
 
 install: $(VENV)/.installed
 
@@ -23,6 +26,11 @@ demo: install ## the whole road on synthetic data, ending in report.html
 
 test: install ## all but the slow tests
 	$(TEST_ENV) $(BIN)/pytest -n $(TEST_JOBS) -m "not slow and not deploy"
+
+test-numeric: install ## what computes in reduced precision, as on processors with other instructions
+	for isa in $(NUMERIC_ISAS); do \
+		ONEDNN_MAX_CPU_ISA=$$isa $(TEST_ENV) $(BIN)/pytest -n $(TEST_JOBS) -m numeric $(NUMERIC_TESTS) || exit 1; \
+	done
 
 test-slow: install ## the tests that take minutes
 	$(TEST_ENV) $(BIN)/pytest -m slow

@@ -5,9 +5,10 @@ that is zero, and later anything. So each convolution and linear layer is run on
 forward and backward, while new memory holds NaN. What it computes is held against float32.
 
 The bound. Operands are positive and have as many bits as the reduced format keeps, so no product is rounded and
-nothing cancels: each entry of the result is right to a relative error of one rounding, and of one more for each place
-of the kernel where the places' sums are added in the reduced format. That is (places + 1) u, with u the relative error
-of one rounding: 2^-8 of bfloat16, 2^-11 of float16.
+nothing cancels. What is rounded is the result, once, and on some processors the sum after each place of the kernel, or
+after each scan for the gradient of the weights: k sums. With u the relative error of one rounding, 2^-8 of bfloat16 and
+2^-11 of float16, such a sum is off by u sqrt(k) / 3 (standard deviation: roundings are independent, and the earlier
+sums smaller); (1 + 2 sqrt(k)) u is six times that.
 """
 
 import copy
@@ -179,7 +180,8 @@ def _fault(met: _Met, compute: Compute) -> str:
     exact = layer(inputs)
     upstream = draw(exact.shape, exact.numel() ** -0.5)
     wanted = (exact, *torch.autograd.grad(exact, [inputs, *layer.parameters()], upstream))
-    bound = (math.prod(weight.shape[2:]) + 1) * torch.finfo(compute.dtype).eps / 2
+    num_sums = max(math.prod(weight.shape[2:]), met.shape[0])
+    bound = (1 + 2 * math.sqrt(num_sums)) * torch.finfo(compute.dtype).eps / 2
     names = ["output", "gradient of the input", *(f"gradient of the {name}" for name, _ in layer.named_parameters())]
     for _ in range(_TRIES):
         with nan_in_new_memory(compute.device) as is_all_filled, compute.autocast():

@@ -114,6 +114,7 @@ def test_in_training_no_scan_depends_on_another_with_group_norm_only(
     assert torch.allclose(whole, apart, atol=1e-5) is alike
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("name", NAMES)
 def test_embedding_is_finite_and_float32_under_bf16_autocast_and_so_are_gradients(name: EncoderName) -> None:
     torch.manual_seed(0)
@@ -130,6 +131,7 @@ def test_embedding_is_finite_and_float32_under_bf16_autocast_and_so_are_gradient
         assert parameter.grad.isfinite().all()
 
 
+@pytest.mark.numeric
 def test_bf16_features_are_averaged_in_float32() -> None:
     torch.manual_seed(0)
     encoder = build_encoder("resnet18", in_channels=1, embedding_width=24).eval()

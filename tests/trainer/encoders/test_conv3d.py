@@ -134,6 +134,7 @@ def test_exported_program_answers_like_the_encoder_at_any_batch_size(name, in_ch
         torch.testing.assert_close(program.module()(brain), encoder(brain), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("name", NAMES)
 def test_embedding_is_finite_and_float32_under_bf16_autocast_and_so_are_gradients(name):
     torch.manual_seed(0)

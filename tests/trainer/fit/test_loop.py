@@ -244,6 +244,7 @@ def test_a_collapsed_epoch_is_warned_about(
     assert loop.position.history[0]["info_nce_over_chance"] == pytest.approx(1.0, abs=1e-3)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_reduced_precision_trains_and_has_nearly_the_same_loss(store: Store, tmp_path: Path, precision: str) -> None:
     losses = []

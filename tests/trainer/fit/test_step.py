@@ -76,6 +76,7 @@ def test_cached_gradients_are_the_plain_ones_within_1e_5(name: str, chunk: int) 
     assert max(float(gradient.abs().max()) for gradient in truth.values()) > 0.1
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_autocast_and_loss_scaling_leave_them_alike_to_their_rounding(precision: str) -> None:
     compute = choose_compute("cpu", precision)
@@ -209,6 +210,7 @@ def test_gradients_whose_norm_overflows_while_none_of_them_does_are_taken() -> N
     assert step.update()
 
 
+@pytest.mark.numeric
 def test_float16_skips_steps_until_its_scale_can_fall_no_more() -> None:
     compute = choose_compute("cpu", "float16")
     model = a_model()
@@ -223,6 +225,7 @@ def test_float16_skips_steps_until_its_scale_can_fall_no_more() -> None:
         assert torch.equal(value, before[name])
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_the_batch_computed_once_more_is_that_of_a_float32_run_and_changes_nothing(precision: str) -> None:
     compute, exact = choose_compute("cpu", precision), choose_compute("cpu", "float32")
