@@ -1,6 +1,7 @@
 """What a file is, told from its first bytes (a table from its name), and which kinds of modality read it."""
 
 import re
+from collections.abc import Sequence
 from typing import Literal
 
 from preprocess.errors import ScanError
@@ -30,10 +31,12 @@ _ENDINGS: dict[FileType, tuple[str, ...]] = {
     "table": (".csv",),
 }
 """In small letters; cameras, scanners and copies through Windows shout, so `has_ending` takes any case."""
+DICOM_ENDINGS = _ENDINGS["dicom"]
 _TEXT_TABLES = (".tsv", ".txt")
 """Matrices too, but notes and lists about a data set end so as well: only a table or a BIDS suffix can name them."""
 _NIB = "convert it with nib-convert, which comes with nibabel, to .nii.gz"
-_DICOM_REASON = "DICOM, from which volumes are not made yet; convert the series with dcm2niix"
+_DICOM_REMEDY = "convert the series with dcm2niix -z y and give its folder"
+_DICOM_REASON = f"DICOM, from which volumes are not read yet; {_DICOM_REMEDY}"
 _UNREAD: tuple[tuple[tuple[str, ...], str], ...] = (
     (_ENDINGS["dicom"], _DICOM_REASON),
     ((".mgz", ".mgh", ".mgh.gz"), "FreeSurfer volume, which is not read; convert it with mri_convert to .nii.gz"),
@@ -72,6 +75,16 @@ _MOV_ATOMS = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"}
 """What an MP4 or QuickTime file may begin with, after four bytes of length (ISO/IEC 14496-12; QuickTime)."""
 _MPEG_STARTS = {b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3"}
 """Pack header of a program stream, sequence header of an elementary stream (ISO/IEC 11172)."""
+_OWN_OBJECTS = tuple(f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("1", "1.1", "3", "3.1", "6", "6.1", "12.1", "12.2"))
+_PHOTOGRAPHS = "1.2.840.10008.5.1.4.1.1.77.1."
+"""SOP classes (DICOM PS3.4, B.5) of which one file is one examination: radiographs, ultrasound, angiograms, and
+photographs of the eye, the skin or by endoscope. A file of CT, MR or PET may be one slice of hundreds."""
+_WEB_PAGES = (b"<!doctype", b"<html", b"<?xml", b'{"')
+_LFS_POINTERS = (b"version https://git-lfs", b"version https://hawser.github.com", b"version http://git-media.io")
+_SAVED_LINKS = (b"xsym\n", b"!<symlink>")
+"""How SMB shares and Cygwin write a symbolic link into a plain file."""
+_MAX_LINK_BYTES = 4096
+"""PATH_MAX: no link is longer."""
 
 
 def endings_of(kind: Kind) -> tuple[str, ...]:
@@ -138,7 +151,7 @@ def file_type(data: bytes, uri: str) -> FileType | None:
         return "dicom"
     if data[4:8] in _MOV_ATOMS or data[:4] in _MPEG_STARTS or (data[:4] == b"RIFF" and data[8:12] == b"AVI "):
         return "video"
-    return "table" if uri.lower().endswith((*_ENDINGS["table"], *_TEXT_TABLES)) and not _is_impostor(data) else None
+    return "table" if uri.lower().endswith((*_ENDINGS["table"], *_TEXT_TABLES)) and impostor(data) is None else None
 
 
 def require_type(data: bytes, uri: str, kind: Kind, *, modality: str, name: str) -> FileType:
@@ -152,27 +165,80 @@ def require_type(data: bytes, uri: str, kind: Kind, *, modality: str, name: str)
         name: what messages call the scan.
 
     Raises:
-        ScanError: `wrong_file`, with the kind that would read it.
+        ScanError: `wrong_file`, with the kind that would read it, or with how to fetch a file that is not there yet.
     """
     found = file_type(data, uri)
     if found in READ_BY[kind]:
         return found
-    if found is None and kind == "volume":
+    if found is None and kind == "volume" and impostor(data) is None:
         return "nifti"  # whose reader says what is wrong with it
-    others = [other for other, types in READ_BY.items() if found in types]
-    if _is_impostor(data):
-        reason = "a web page or a Git LFS pointer under a scan's name; download the file itself"
+    lie = impostor(data)
+    if lie is not None:
+        reason = lie
     elif found is None:
         wanted = " or ".join(_NAMES[known] for known in READ_BY[kind])
         reason = f"begins with {data[:8].hex() or 'nothing'}, which is not {wanted}; export it as one"
-    elif others == ["volume"]:
+    elif READ_BY["volume"] == (found,):
         reason = f"{_NAMES[found]}, which is no {kind}; take {modality} out of kinds, into a new store"
+    elif kind == "volume" and found == "dicom" and not is_own_object(data):
+        reason = _DICOM_REASON
     else:
-        choices = " or ".join(f'kinds.{modality} = "{other}"' for other in others)
-        reason = f"{_NAMES[found]}, which is no {kind}; set {choices} in the recipe, for a new store"
+        others = [other for other, types in READ_BY.items() if found in types]
+        reason = f"{_NAMES[found]}, which is no {kind}; {kind_advice(others, kind, modality)}"
     raise ScanError(Finding("wrong_file", f"{name}: {reason}"))
 
 
-def _is_impostor(data: bytes) -> bool:
-    start = data[:64].lstrip().lower()
-    return start.startswith((b"<!doctype", b"<html", b"<?xml", b"version https://git-lfs"))
+def kind_advice(others: Sequence[Kind], kind: Kind, modality: str) -> str:
+    """The setting that takes files for another kind; where slices of a volume may be meant, with its condition.
+
+    Args:
+        others: kinds that read such files, at least one.
+        kind: that the modality has now.
+        modality: as the recipe's `kinds` names it.
+    """
+    choices = " or ".join(f'kinds.{modality} = "{other}"' for other in others)
+    setting = f"set {choices} in the recipe, for a new store"
+    if kind != "volume":
+        return setting
+    return f"save a volume, or its slices together, as one .nii.gz; only if each file is a whole visit, {setting}"
+
+
+def is_own_object(data: bytes) -> bool:
+    """Whether a DICOM file is an examination of its own, such as a radiograph or an ultrasound clip, and no slice.
+
+    Args:
+        data: the file, or its first kilobytes.
+    """
+    # The meta group is explicit little endian in every file: tag (0002,0002), UI, length, UID (PS3.10, 7.1).
+    at = data.find(b"\x02\x00\x02\x00UI", 132, 1024)
+    if at < 0:
+        return False
+    length = int.from_bytes(data[at + 6 : at + 8], "little")
+    uid = data[at + 8 : at + 8 + length].rstrip(b"\0 ").decode("ascii", "replace")
+    return uid in _OWN_OBJECTS or uid.startswith(_PHOTOGRAPHS)
+
+
+def impostor(data: bytes) -> str | None:
+    """What stands in the place of a file that was never fetched.
+
+    Args:
+        data: the file, or its first kilobytes.
+
+    Returns:
+        One clause with the remedy, for example `a Git LFS pointer, not the scan; run git lfs pull`; None for any other
+        file.
+    """
+    start = data[:64].lstrip().lower().replace(b"\\", b"/")
+    if start.startswith(_WEB_PAGES):
+        return "a web page saved under a scan's name; download the scan itself"
+    if start.startswith(_LFS_POINTERS):
+        return "a Git LFS pointer, not the scan; run git lfs pull"
+    # An unlocked file holds the key alone; a link that was checked out as text, or zipped, holds its path.
+    if len(data) <= _MAX_LINK_BYTES and start.startswith((b"/annex/objects/", b".git/annex/", b"../")):
+        if b"annex/objects/" in data.replace(b"\\", b"/"):
+            return "a git-annex pointer, not the scan; run git annex get (or datalad get) on it"
+        if len(data.split()) == 1:
+            return "a link saved as text, not the scan; copy the file that it names"
+    if start.startswith(_SAVED_LINKS):
+        return "a link saved as a file, not the scan; copy the file that it names"
+    return None

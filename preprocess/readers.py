@@ -15,6 +15,7 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
 from preprocess.errors import ScanError
+from preprocess.file_types import impostor
 from preprocess.header_geometry import Believed, read_geometry
 from preprocess.types import Finding, Image
 
@@ -137,11 +138,9 @@ def _gunzip(data: bytes, *, name: str, limit_bytes: int) -> bytes:
 
 
 def _refuse_impostor(data: bytes, name: str) -> None:
-    start = data[:64].lstrip().lower()
-    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise _refusal("not_nifti", f"{name}: a web page saved under a scan's name; download the scan itself")
-    if start.startswith(b"version https://git-lfs"):
-        raise _refusal("not_nifti", f"{name}: a Git LFS pointer, not the scan; run git lfs pull")
+    reason = impostor(data)
+    if reason is not None:
+        raise _refusal("not_nifti", f"{name}: {reason}")
     if len(data) < 348:
         raise _refusal(
             "truncated", f"{name}: {len(data)} bytes is shorter than a NIfTI header (348); copy the file again"

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from preprocess.errors import UsageError
-from preprocess.file_types import READ_BY, has_ending
+from preprocess.errors import StorageError, UsageError
+from preprocess.file_types import DICOM_ENDINGS, READ_BY, has_ending, is_own_object, unread_reason
 from preprocess.sources.bids import DESCRIPTION, list_bids
 from preprocess.sources.files import Files, list_files
 from preprocess.sources.folder import list_folder
@@ -126,8 +126,25 @@ def _is_bids(files: Files, modalities: Sequence[str], first: Kind) -> bool:
 
 def _say_other_kinds(listing: Listing, sizes: Mapping[str, int], modality: str, kind: Kind) -> None:
     """What a plain folder without any file of the kind that was asked for holds instead."""
-    counts = {other: sum(has_ending(name, other) for name in sizes) for other in READ_BY if other != kind}
+    slices = [name for name in sizes if kind == "volume" and _may_be_slice(listing.root, name)]
+    if slices:
+        message = f"{len(slices)} files there are {unread_reason(slices[0])}"
+        listing.account.add("kind_unset", "volume", message)
+    names = sizes.keys() - slices
+    counts = {other: sum(has_ending(name, other) for name in names) for other in READ_BY if other != kind}
     for other, count in counts.items():
         if count:
-            message = f'{count} files there could be {other}s; if they are, set kinds.{modality} = "{other}"'
+            # A picture, unlike a recording or a table, may be one slice of a volume.
+            condition = "if each is a whole visit and no slice of a volume" if other == "image" else "if they are"
+            message = f'{count} files there could be {other}s; {condition}, set kinds.{modality} = "{other}"'
             listing.account.add("kind_unset", other, message)
+
+
+def _may_be_slice(root: Location, name: str) -> bool:
+    """Whether a file is DICOM and may be one slice of many, which as an image would be a visit of its own."""
+    if not name.lower().endswith(DICOM_ENDINGS):
+        return False
+    try:
+        return not is_own_object(root.read(name))
+    except (FileNotFoundError, StorageError):
+        return True

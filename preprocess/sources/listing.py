@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from preprocess.errors import StorageError
-from preprocess.file_types import READ_BY, has_ending, unread_reason
+from preprocess.file_types import READ_BY, has_ending, impostor, kind_advice, unread_reason
 from preprocess.sources.files import Files
 from preprocess.sources.names import suffix_of
 from preprocess.sources.reconciliation import CODES, Reconciliation
@@ -110,7 +110,7 @@ def pass_over_unread(listing: Listing, name: str, kind: Kind, modality: str, *, 
     others = [other for other in READ_BY if other != kind and has_ending(name, other)]
     if not others or name.lower().endswith(".csv"):
         return False
-    why = f'could be a scan of another kind; set kinds.{modality} = "{others[0]}" if it is a scan of {modality}'
+    why = f"could be a scan of another kind; {kind_advice(others, kind, modality)}"
     listing.account.pass_over("other_kind", name, why)
     return True
 
@@ -150,10 +150,9 @@ def read_text(source: Location, name: str) -> str:
         cause = error.__cause__
         reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else "refused"
         raise TextError(f"cannot be read ({reason}); check its permissions") from error
-    if data.lstrip()[:64].startswith((b"/annex/objects/", b"../.git/annex/", b".git/annex/")):
-        raise TextError("a git-annex pointer and passed over; run git annex get on it")
-    if data.startswith(b"version https://git-lfs"):
-        raise TextError("a Git LFS pointer and passed over; run git lfs pull")
+    lie = None if name.lower().endswith(".json") else impostor(data)
+    if lie is not None:
+        raise TextError(lie.replace(", not the scan;", " and passed over;").replace("scan", "table"))
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -3,6 +3,7 @@
 import io
 
 import numpy as np
+import pydicom
 import pytest
 
 from preprocess.errors import ScanError
@@ -11,12 +12,14 @@ from preprocess.file_types import (
     endings_of,
     file_type,
     has_ending,
+    impostor,
+    is_own_object,
     require_type,
     unread_reason,
     without_ending,
 )
 from tests.support.clips import dicom, moving_block, npy, picture, video
-from tests.support.images import gz, head_file, nifti
+from tests.support.images import REAL_DATA, gz, head_file, nifti
 
 GREY = moving_block(9)
 FILES = {
@@ -32,6 +35,23 @@ FILES = {
     ],
     "picture": [picture(GREY[0]), picture(GREY[0], "JPEG")],
 }
+WHOLE = "save a volume, or its slices together, as one .nii.gz; only if each file is a whole visit"
+DICOM_LINE = "DICOM, from which volumes are not read yet; convert the series with dcm2niix -z y and give its folder"
+SLICES = ["2", "2.1", "4", "4.1", "4.4", "7", "20", "128", "130"]
+"""CT, MR, secondary capture, nuclear medicine and PET, plain and enhanced (DICOM PS3.6, table A-1)."""
+WHOLES = ["1", "1.1", "3.1", "6.1", "12.1", "77.1.5.1", "77.1.4"]
+"""Radiographs, ultrasound, angiograms, fundus and other photographs."""
+ANNEX = b"/annex/objects/MD5E-s1234--0123456789abcdef.nii.gz\n"
+ANNEX_LINK = b"../../../.git/annex/objects/xq/0J/MD5E-s12--9f.nii.gz/MD5E-s12--9f.nii.gz"
+
+
+def dicom_of(sop_class: str) -> bytes:
+    """One plane as an object of this class."""
+    header = pydicom.dcmread(io.BytesIO(dicom(GREY[0])))
+    header.file_meta.MediaStorageSOPClassUID = header.SOPClassUID = pydicom.uid.UID(sop_class)
+    sink = io.BytesIO()
+    pydicom.dcmwrite(sink, header, enforce_file_format=True)
+    return sink.getvalue()
 
 
 @pytest.mark.parametrize("expected", FILES)
@@ -114,12 +134,23 @@ def test_what_is_no_scan_or_is_read_has_none(name: str) -> None:
 @pytest.mark.parametrize(
     ("data", "kind", "message"),
     [
-        (npy(GREY), "volume", 'a NumPy file, which is no volume; set kinds.LUS = "clip" or kinds.LUS = "array" in the'),
-        (video(GREY), "volume", 'a video, which is no volume; set kinds.LUS = "clip" in the recipe, for a new store'),
+        (
+            npy(GREY),
+            "volume",
+            f'a NumPy file, which is no volume; {WHOLE}, set kinds.LUS = "clip" or kinds.LUS = "array"',
+        ),
+        (video(GREY), "volume", f'a video, which is no volume; {WHOLE}, set kinds.LUS = "clip" in the recipe, for a'),
+        (picture(GREY[0]), "volume", f'a PNG or JPEG picture, which is no volume; {WHOLE}, set kinds.LUS = "image" in'),
+        (
+            dicom(GREY),
+            "volume",
+            f'a DICOM file, which is no volume; {WHOLE}, set kinds.LUS = "clip" or kinds.LUS = "im',
+        ),
+        (dicom_of("1.2.840.10008.5.1.4.1.1.4"), "volume", DICOM_LINE),
         (picture(GREY[0]), "clip", 'a PNG or JPEG picture, which is no clip; set kinds.LUS = "image" in the recipe'),
         (gz(b"x"), "image", "a NIfTI or gzip file, which is no image; take LUS out of kinds, into a new store"),
-        (b"<html>moved", "clip", "a web page or a Git LFS pointer under a scan's name; download the file itself"),
-        (b"version https://git-lfs.github.com/spec/v1", "array", "a web page or a Git LFS pointer"),
+        (b"<html>moved", "clip", "a web page saved under a scan's name; download the scan itself"),
+        (b"version https://git-lfs.github.com/spec/v1", "array", "a Git LFS pointer, not the scan; run git lfs pull"),
         (b"PK\x03\x04.....", "array", "begins with 504b03042e2e2e2e, which is not a NumPy file or a CSV table"),
         (b"", "image", "begins with nothing, which is not a PNG or JPEG picture or a DICOM file; export it as one"),
     ],
@@ -134,8 +165,58 @@ def test_a_file_of_another_type_is_one_finding_with_the_kind_that_reads_it(
 
 
 def test_what_no_kind_reads_is_left_to_the_reader_of_volumes() -> None:
-    for data in (b"", b"<html>", b"nonsense" * 99):
+    for data in (b"", b"nonsense" * 99):
         assert require_type(data, "x", "volume", modality="T1w", name="x") == "nifti"
+
+
+@pytest.mark.parametrize("kind", READ_BY)
+@pytest.mark.parametrize(
+    ("data", "remedy"),
+    [
+        (ANNEX, "run git annex get (or datalad get) on it"),
+        (ANNEX.rstrip(), "git annex get"),
+        (ANNEX_LINK, "git annex get"),
+        (ANNEX_LINK.replace(b"/", b"\\"), "git annex get"),
+        (b".git/annex/objects/a/b/MD5-s1--1/MD5-s1--1", "git annex get"),
+        (b"../../sourcedata/sub-01_T1w.nii.gz", "copy the file that it names"),
+        (b"XSym\n0021\n" + b"0" * 32 + b"\n../../sub-01_T1w.nii.gz\n" + b" " * 900, "copy the file that it names"),
+        (b"!<symlink>../x.nii.gz\0", "copy the file that it names"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n", "git lfs pull"),
+        (b"<?xml version='1.0'?><Error><Code>NoSuchKey</Code></Error>", "download the scan itself"),
+        (b'{"message": "Not Found"}', "download the scan itself"),
+    ],
+)
+def test_what_stands_for_a_file_that_was_not_fetched_says_how_to_fetch_it(data: bytes, remedy: str, kind: str) -> None:
+    for uri in ("x.nii.gz", "x.csv", "x.txt"):
+        with pytest.raises(ScanError) as caught:
+            require_type(data, uri, kind, modality="T1w", name="sub-01_T1w")
+        assert remedy in str(caught.value)
+        assert "copy the file again" not in str(caught.value)
+
+
+def test_a_file_of_numbers_or_of_any_known_type_is_no_impostor() -> None:
+    tables = [b"a,b\n1,2\n", b"1 2\n", b"../x 1\n2 3\n", b"", ANNEX * 200]
+    for data in [*tables, *(data for files in FILES.values() for data in files)]:
+        assert impostor(data) is None
+
+
+def test_a_file_that_may_be_a_slice_is_told_from_an_examination_of_its_own() -> None:
+    prefix = "1.2.840.10008.5.1.4.1.1."
+    assert [is_own_object(dicom_of(prefix + end)) for end in SLICES] == [False] * len(SLICES)
+    assert [is_own_object(dicom_of(prefix + end)) for end in WHOLES] == [True] * len(WHOLES)
+    assert not is_own_object(b"")
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif(not REAL_DATA.exists(), reason="the shared scans are not beside the checkout")
+@pytest.mark.parametrize("folder", ["t1w_block", "enhanced", "transfer_syntaxes"])
+def test_no_file_of_a_real_series_is_ever_advised_to_become_an_image(folder: str) -> None:
+    files = sorted((REAL_DATA / "dicom" / folder).rglob("*.dcm"))
+    assert len(files) >= 5
+    for file in files:
+        with pytest.raises(ScanError) as caught:
+            require_type(file.read_bytes(), file.name, "volume", modality="T1w", name="x")
+        assert str(caught.value) == f"x: {DICOM_LINE}"
 
 
 def test_an_npz_is_no_npy() -> None:

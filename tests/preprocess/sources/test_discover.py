@@ -1,12 +1,15 @@
 """Which way a source is listed, and what no source may hold: two files for one row."""
 
+import io
 from pathlib import Path
 
+import pydicom
 import pytest
 
 from preprocess.errors import UsageError
 from preprocess.sources.discover import list_scans
 from preprocess.types import Kind
+from tests.support.clips import dicom, moving_block
 
 
 def put(root: Path, *names: str) -> str:
@@ -61,6 +64,22 @@ def test_a_folder_of_another_kind_says_how_to_take_it(tmp_path: Path) -> None:
     assert listing.notes == [
         '2 files there could be clips; if they are, set kinds.LUS = "clip"',
         '2 files there could be arrays; if they are, set kinds.LUS = "array"',
+    ]
+
+
+def test_slices_of_a_series_are_never_advised_to_become_images(tmp_path: Path) -> None:
+    plane = moving_block(1)[0]
+    header = pydicom.dcmread(io.BytesIO(dicom(plane)))
+    header.file_meta.MediaStorageSOPClassUID = header.SOPClassUID = pydicom.uid.MRImageStorage
+    put(tmp_path, "anna/notes.txt", "eyes/1.png")
+    for number in range(3):
+        pydicom.dcmwrite(tmp_path / f"anna/{number}.dcm", header, enforce_file_format=True)
+    (tmp_path / "lung.dcm").write_bytes(dicom(moving_block(9)))
+    assert list_scans(str(tmp_path), ("T1w",)).notes == [
+        "3 files there are DICOM, from which volumes are not read yet; convert the series with dcm2niix -z y and give "
+        "its folder",
+        '1 files there could be clips; if they are, set kinds.T1w = "clip"',
+        '2 files there could be images; if each is a whole visit and no slice of a volume, set kinds.T1w = "image"',
     ]
 
 

@@ -39,7 +39,10 @@ def test_text_is_read_with_or_without_a_byte_order_mark(tmp_path: Path) -> None:
     ("data", "why"),
     [
         ("é".encode("latin-1"), "not UTF-8 text and passed over; save the table as UTF-8"),
-        (b"/annex/objects/MD5E-s1--a.tsv\n", "a git-annex pointer and passed over; run git annex get on it"),
+        (
+            b"/annex/objects/MD5E-s1--a.tsv\n",
+            "a git-annex pointer and passed over; run git annex get (or datalad get) on it",
+        ),
         (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer and passed over; run git lfs pull"),
         (None, "listed but not there; copy it again"),
     ],
@@ -103,7 +106,7 @@ def test_what_no_reader_takes_is_named_with_the_remedy(listing: Listing) -> None
     assert not pass_over_unread(listing, "list.csv", "volume", "T1w")
     assert [one.code for one in listing.account.remarks] == ["unread_format", "other_kind"]
     assert "mri_convert" in listing.account.remarks[0].message
-    assert 'set kinds.T1w = "clip"' in listing.account.remarks[1].message
+    assert 'only if each file is a whole visit, set kinds.T1w = "clip"' in listing.account.remarks[1].message
     assert [looks_like_scan(name, ()) for name in ("a.NII.GZ", "a.img", "a.npy", "README")] == [
         True,
         True,
