@@ -141,8 +141,8 @@ def preprocess(
         settings: one recipe value, for example --set spacing_mm=3 or --set kinds.LUS=clip; may be repeated.
         workers: processes; one per core when not given, 0 for none.
         shard: do one share of the work, I/N counted from 0, for example 0/32 on the first of 32 machines; `auto` takes
-            the number from Google Batch, Cloud Run jobs, a Slurm array or a Kubernetes indexed job. --commit ends it.
-        commit: make the store of what all shards have written; says which tasks are missing.
+            the number from Google Batch, Cloud Run jobs, a Slurm array or a Kubernetes indexed job.
+        commit: after the last shard, make the store of what all have written; says which tasks are missing.
         accept_left_out: exit with 0 also when some scans are left out, for batch systems, to which 1 is a failure.
         dry_run: print the plan and write nothing.
         json: print the result as one JSON object on stdout.
