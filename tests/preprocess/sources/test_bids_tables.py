@@ -157,7 +157,7 @@ def test_codes_are_told_over_the_sessions_of_all_subjects(tmp_path: Path) -> Non
         ),
         (
             lambda path: path.write_text("/annex/objects/MD5E-s1--x.tsv\n"),
-            "participants.tsv: a git-annex pointer and passed over; run git annex get on it",
+            "participants.tsv: a git-annex pointer and passed over; run git annex get (or datalad get) on it",
         ),
         (
             lambda path: path.write_bytes("participant_id\tage\n".encode("utf-16")),
