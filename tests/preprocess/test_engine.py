@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preprocess import engine
+from preprocess import engine, tasks
 from preprocess.engine import preprocess
 from preprocess.errors import StoreError, UsageError
 from preprocess.readers import read_nifti
@@ -113,7 +113,7 @@ def test_a_cohort_in_a_bucket_gives_the_same_store(source: Path, truth: Path, tm
 
 _DYING_RUN = """
 import os, signal, sys
-from preprocess import engine
+from preprocess import engine, tasks
 from preprocess.storage import Location
 from tests.support.images import RECIPE
 
@@ -128,7 +128,7 @@ def counted(function):
         return result
     return call
 
-engine.write_row = counted(engine.write_row)
+tasks.write_row = counted(tasks.write_row)
 Location.write = counted(Location.write)
 engine.preprocess(source, store, RECIPE, workers=0)
 """
@@ -159,8 +159,8 @@ def test_finished_tasks_are_not_done_again(
     with pytest.raises(CutError):
         preprocess(str(source), str(tmp_path), RECIPE, workers=0, progress=cut)
     written = []
-    write_row = engine.write_row
-    monkeypatch.setattr(engine, "write_row", lambda *args: (written.append(args[2]), write_row(*args)))
+    write_row = tasks.write_row
+    monkeypatch.setattr(tasks, "write_row", lambda *args: (written.append(args[2]), write_row(*args)))
     preprocess(str(source), str(tmp_path), RECIPE, workers=0)
     assert written == [8]  # eight of the nine rows were in the first task
     assert tree(tmp_path) == tree(truth)
