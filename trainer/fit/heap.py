@@ -14,20 +14,17 @@ _FILL_WITH_FF = 0x100
 
 
 @contextmanager
-def nan_in_new_memory(device: torch.device) -> Iterator[bool]:
-    """While the block runs, new memory of the device is NaN as far as that can be had.
+def nan_in_new_memory() -> Iterator[bool]:
+    """While the block runs, new memory of the CPU is NaN as far as that can be had.
 
-    On a CPU with glibc each allocation is filled, in all threads; no correct program notices. Elsewhere blocks of many
-    sizes are filled and freed first, for the next allocations to find; nine in ten do.
-
-    Args:
-        device: whose memory.
+    With glibc each allocation is filled, in all threads; no correct program notices. Elsewhere blocks of many sizes are
+    filled and freed first, for the next allocations to find; nine in ten do.
 
     Yields:
         Whether each allocation is filled.
     """
-    fill_and_free(device)
-    libc = ctypes.CDLL(None) if device.type == "cpu" and sys.platform == "linux" else None
+    fill_and_free()
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if not hasattr(libc, "mallopt"):
         yield False
         return
@@ -40,12 +37,8 @@ def nan_in_new_memory(device: torch.device) -> Iterator[bool]:
         libc.mallopt(_M_PERTURB, 0)
 
 
-def fill_and_free(device: torch.device) -> None:
+def fill_and_free() -> None:
     """Leave NaN in freed blocks of 64 bytes to 8 MB."""
-    held = [
-        torch.full((2**power * quarters // 4,), torch.nan, device=device)
-        for power in range(4, 21)
-        for quarters in (4, 5, 6, 7)
-    ]
+    held = [torch.full((2**power * quarters // 4,), torch.nan) for power in range(4, 21) for quarters in (4, 5, 6, 7)]
     # Held until all are filled, so that each is another block.
     del held

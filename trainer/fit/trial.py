@@ -1,4 +1,4 @@
-"""Tries each layer of a model in reduced precision on this machine, on a heap full of NaN, against float32.
+"""Tries each layer of a model in reduced precision on this CPU, in memory full of NaN, against float32.
 
 Fast kernels for few processors are used by few people, and some read memory that nothing has written: of fresh memory
 that is zero, and later anything. So each convolution and linear layer is run on inputs of the shape it will meet,
@@ -61,7 +61,7 @@ def settle(
     num_scans: int,
     group: Group = ALONE,
 ) -> Compute:
-    """The device and number format of a run: reduced precision only where every process's machine computes it right.
+    """The device and number format of a run: on CPUs reduced precision only where every process's computes it right.
 
     Args:
         compute: from `choose_compute`.
@@ -78,7 +78,7 @@ def settle(
     own = name_of(compute.dtype)
     if group.any(own != group.from_first(own.encode()).decode()):
         fault = f"the machines of this training differ, this one would take {own}"
-    elif compute.dtype is torch.float32:
+    elif compute.dtype is torch.float32 or compute.device.type != "cpu":
         return compute
     else:
         fault = fault_in(model, row_shape, (1, min(num_scans, _MOST_SCANS)), compute)
@@ -108,10 +108,10 @@ def fault_in(model: TrainingModel, row_shape: Sequence[int], sizes: Sequence[int
         model: networks, on any device; left as it is.
         row_shape: of a stored scan; of visits the encoder knows them.
         sizes: numbers of scans to try.
-        compute: device, and the number format in question.
+        compute: the CPU, and the number format in question.
     """
     twin = copy.deepcopy(model).eval()
-    twin.to(compute.device, memory_format=model.encoder.memory_format)  # type: ignore[call-overload]
+    twin.to("cpu", memory_format=model.encoder.memory_format)  # type: ignore[call-overload]
     tried: set[tuple[object, ...]] = set()
     for met in _layers_met(twin, row_shape, sizes, compute):
         key = (repr(met.layer), met.shape, met.layout)
@@ -142,22 +142,22 @@ def _layers_met(model: TrainingModel, row_shape: Sequence[int], sizes: Sequence[
     ]
     with torch.no_grad(), compute.autocast():
         for size in sizes:
-            _run(model, row_shape, size, compute.device)
+            _run(model, row_shape, size)
     for hook in hooks:
         hook.remove()
     return met
 
 
-def _run(model: TrainingModel, row_shape: Sequence[int], size: int, device: torch.device) -> None:
+def _run(model: TrainingModel, row_shape: Sequence[int], size: int) -> None:
     """Embed and project empty scans, or visits with every modality."""
     encoder = model.encoder
     if isinstance(encoder, VisitEncoder):
         shapes = {name: spec.shape for name, spec in encoder.network.modalities.items()}
-        present_BM = torch.ones(size, len(shapes), dtype=torch.bool, device=device)
-        inputs = {name: torch.zeros(size, *shape, device=device) for name, shape in shapes.items()}
+        present_BM = torch.ones(size, len(shapes), dtype=torch.bool)
+        inputs = {name: torch.zeros(size, *shape) for name, shape in shapes.items()}
         embeddings_BE = encoder.join(encoder(inputs, present_BM), present_BM)
     else:
-        embeddings_BE = encoder(torch.zeros(size, *row_shape, device=device))
+        embeddings_BE = encoder(torch.zeros(size, *row_shape))
     model.projector(embeddings_BE)
 
 
@@ -168,7 +168,7 @@ def _fault(met: _Met, compute: Compute) -> str:
     def draw(shape: Sequence[int], scale: float) -> torch.Tensor:
         """Numbers from scale to twice that, exact in the reduced format."""
         drawn = (1 + torch.rand(tuple(shape), generator=generator)) * scale
-        return drawn.to(compute.dtype).float().to(compute.device)
+        return drawn.to(compute.dtype).float()
 
     layer = copy.deepcopy(met.layer)
     weight = layer.get_parameter("weight")
@@ -184,9 +184,9 @@ def _fault(met: _Met, compute: Compute) -> str:
     bound = (1 + 2 * math.sqrt(num_sums)) * torch.finfo(compute.dtype).eps / 2
     names = ["output", "gradient of the input", *(f"gradient of the {name}" for name, _ in layer.named_parameters())]
     for _ in range(_TRIES):
-        with nan_in_new_memory(compute.device) as is_all_filled, compute.autocast():
+        with nan_in_new_memory() as is_all_filled, compute.autocast():
             output = layer(inputs)
-        with nan_in_new_memory(compute.device):
+        with nan_in_new_memory():
             found = (output, *torch.autograd.grad(output, [inputs, *layer.parameters()], upstream.to(output.dtype)))
         for name, is_, should in zip(names, found, wanted, strict=True):
             difference = _difference(is_.detach().float(), should.detach(), bound)

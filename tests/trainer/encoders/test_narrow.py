@@ -16,7 +16,6 @@ from trainer.fit.heap import nan_in_new_memory
 
 pytestmark = pytest.mark.numeric
 
-CPU = torch.device("cpu")
 SMALLEST: dict[str, tuple[int, ...]] = {
     "reference": (1, 16, 16, 16),
     "fast": (1, 16, 16, 16),
@@ -46,10 +45,10 @@ def test_every_encoder_of_recipes_is_looked_at() -> None:
 
 def as_computed(encoder: nn.Module, inputs: tuple[object, ...]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Embeddings, and gradients of every parameter, under bf16 autocast on a heap of NaN."""
-    with nan_in_new_memory(CPU), torch.autocast("cpu", torch.bfloat16):
+    with nan_in_new_memory(), torch.autocast("cpu", torch.bfloat16):
         embeddings = encoder(*inputs)
     weights = torch.rand(embeddings.shape, generator=torch.Generator().manual_seed(5))
-    with nan_in_new_memory(CPU):
+    with nan_in_new_memory():
         torch.autograd.backward((embeddings * weights).sum())
     return embeddings, {name: one.grad for name, one in encoder.named_parameters() if one.grad is not None}
 
@@ -82,7 +81,7 @@ def test_in_evaluation_the_smallest_grid_embeds_as_in_float32(name: EncoderName,
     scans = torch.rand(batch_size, *SMALLEST[name])
     with torch.no_grad():
         expected = encoder(scans)
-        with nan_in_new_memory(CPU), torch.autocast("cpu", torch.bfloat16):
+        with nan_in_new_memory(), torch.autocast("cpu", torch.bfloat16):
             found = encoder(scans)
     # At most 50 layers round one after the other, each at random: sqrt(50) = 7 roundings.
     assert float((found - expected).norm() / expected.norm()) < 7 * U
@@ -120,10 +119,10 @@ def exact_and_found(
         for parameter in layer.parameters():
             parameter.copy_(draw(parameter.shape, 2.0**-4))
     inputs = draw(inputs.shape, 1.0).requires_grad_()
-    with nan_in_new_memory(CPU), torch.autocast("cpu", dtype):
+    with nan_in_new_memory(), torch.autocast("cpu", dtype):
         output = layer(inputs)
     upstream = draw(output.shape, 1.0)
-    with nan_in_new_memory(CPU):
+    with nan_in_new_memory():
         found = torch.autograd.grad(output, [inputs, *layer.parameters()], upstream.to(output.dtype))
     exact_layer = layer.double()
     exact_inputs = inputs.detach().double().requires_grad_()

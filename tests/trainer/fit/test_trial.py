@@ -180,7 +180,7 @@ def test_a_run_on_memory_full_of_nan_computes_the_same_numbers(tmp_path: Path, n
     for place in ("plain", "poisoned"):
         with ExitStack() as stack:
             if place == "poisoned":
-                stack.enter_context(nan_in_new_memory(torch.device("cpu")))
+                stack.enter_context(nan_in_new_memory())
             run = Location(tmp_path / place)
             train_run(recipe, store, run, progress=lambda done, total: None)
         weights.append(Run.open(run).load_model()[0]["encoder"])
