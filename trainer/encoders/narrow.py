@@ -1,10 +1,10 @@
 """Convolutions that leave reduced precision where their input is as narrow as their padding.
 
-oneDNN's bfloat16 kernels for AVX-512 (torch 2.13) read memory that nothing has written where the input is at most twice
-as wide as the padding on one side: of Conv3d with kernel 3 and padding 1 inputs of 1 and 2 voxels, of kernel 5 and
-padding 2 up to 4, of Conv2d with stride 2 an input of 1 pixel. Where the heap held NaN, the gradient of the weights is
-NaN; it can be finite and wrong too. Such layers are the last and smallest of a network: in float32 they cost little.
-docs/adr/0011-narrow-convolutions-in-float32.md has the shapes that were tried.
+oneDNN's bfloat16 kernels for AVX-512 (torch 2.13) read memory that nothing has written, and for a few shapes write
+where they may not, where an edge of the input is at most twice the padding: of Conv3d with kernel 3 and padding 1
+inputs of 1 and 2 voxels, of kernel 5 and padding 2 up to 4, of Conv2d with stride 2 an input of 1 pixel. Where the heap
+held NaN, the gradient of the weights is NaN; it can be finite and wrong too. Such layers are the last and smallest of a
+network: in float32 they cost little. docs/adr/0011-narrow-convolutions-in-float32.md has the shapes that were tried.
 """
 
 import torch
