@@ -128,6 +128,7 @@ def _can_run(stranger: Stranger) -> bool:
     return probe.returncode == 0 and probe.stdout.startswith(str(stranger.tree))
 
 
+@pytest.mark.timeout(1200)  # every verb of the road, each a program of its own
 def test_the_whole_road_works_for_a_stranger(stranger: Stranger) -> None:
     own = stranger.place
     (own / "store.toml").write_text(STORE_RECIPE, encoding="utf-8")

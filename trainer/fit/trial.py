@@ -32,7 +32,7 @@ from trainer.recipe import DataRecipe, Precision
 _TRIES = 3
 """Times a layer is run where not all new memory can be filled: one run in 20 then misses a fault (ADR 0011)."""
 _MOST_SCANS = 4
-"""In a trial: a layer that was wrong was so with a batch of 1, 2, 4 and 16 alike, and a trial of 16 takes many steps."""
+"""In a trial: a layer that was wrong was so with a batch of 1, 2, 4 and 16 alike, and a trial of 16 takes long."""
 
 
 @dataclass(frozen=True, slots=True)
