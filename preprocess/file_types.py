@@ -185,9 +185,9 @@ def require_type(data: bytes, uri: str, kind: Kind, *, modality: str, name: str)
     else:
         others = [other for other, types in READ_BY.items() if found in types]
         reason = f"{_NAMES[found]}, which is no {kind}; {kind_advice(others, kind, modality)}"
-    # A page or a pointer in a volume's place is what its reader has always called it.
-    code = "not_nifti" if kind == "volume" and lie is not None else "wrong_file"
-    raise ScanError(Finding(code, f"{name}: {reason}"))
+    if kind == "volume" and lie is not None:  # what its reader has always called it
+        raise ScanError(Finding("not_nifti", f"{name}: {reason}"))
+    raise ScanError(Finding("wrong_file", f"{name}: {reason}"))
 
 
 def kind_advice(others: Sequence[Kind], kind: Kind, modality: str) -> str:
