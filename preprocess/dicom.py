@@ -16,6 +16,8 @@ from preprocess.types import Finding
 
 _MAX_VALUES = 2**28
 """As for volumes: a header that asks for more is a bad or hostile file."""
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+"""Deflated Explicit VR: the whole file is packed, and its pixels are plain."""
 _PIXEL_ELEMENTS = [
     *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData", "FloatPixelData"),
@@ -24,6 +26,18 @@ _PIXEL_ELEMENTS = [
     *("GreenPaletteColorLookupTableDescriptor", "GreenPaletteColorLookupTableData"),
     *("BluePaletteColorLookupTableDescriptor", "BluePaletteColorLookupTableData"),
 ]
+_DECODERS = {
+    "1.2.840.10008.1.2.4.50": ("pillow", "gdcm"),
+    "1.2.840.10008.1.2.4.51": ("pillow", "gdcm"),
+    "1.2.840.10008.1.2.4.57": ("gdcm",),
+    "1.2.840.10008.1.2.4.70": ("gdcm",),
+    "1.2.840.10008.1.2.4.80": ("pyjpegls",),
+    "1.2.840.10008.1.2.4.81": ("pyjpegls",),
+    **{f"1.2.840.10008.1.2.4.{end}": ("pylibjpeg",) for end in (90, 91, 201, 202, 203)},
+    "1.2.840.10008.1.2.5": ("pydicom",),
+}
+"""By transfer syntax, in the order they are tried: pydicom's own order may take GDCM for JPEG 2000, which ends the
+process on a damaged stream (ADR 18)."""
 _PYDICOM_ERRORS = (
     *(AttributeError, IndexError, KeyError, NotImplementedError, OSError, RuntimeError, TypeError, ValueError),
     *(OverflowError, struct.error, zlib.error),
@@ -43,7 +57,7 @@ def read_dicom(data: bytes, *, name: str) -> np.ndarray:
 
     Raises:
         ScanError: `unreadable`, `truncated` or `too_large`.
-        UsageError: pydicom is not installed.
+        UsageError: pydicom, or the decoder of the file's transfer syntax, is not installed.
     """
     pydicom, pixels = _pydicom(name)
     try:
@@ -54,7 +68,7 @@ def read_dicom(data: bytes, *, name: str) -> np.ndarray:
             shape = [int(header.get(key) or 1) for key in ("NumberOfFrames", "Rows", "Columns", "SamplesPerPixel")]
             if np.prod(shape, dtype=np.float64) > _MAX_VALUES:
                 raise _refusal("too_large", f"{name}: {shape} values are more than {_MAX_VALUES}; shorten or crop it")
-            values = np.asarray(pixels.pixel_array(header))
+            values = _decoded(pixels, header, shape, name)
             interpretation = str(header.PhotometricInterpretation)
             if interpretation == "PALETTE COLOR":
                 values = _painted(pixels, values, header)
@@ -66,6 +80,46 @@ def read_dicom(data: bytes, *, name: str) -> np.ndarray:
     if shape[0] == 1 and values.ndim == (2 if shape[3] == 1 and interpretation != "PALETTE COLOR" else 3):
         values = values[None]
     return _inverted(values) if interpretation == "MONOCHROME1" else values
+
+
+def _decoded(pixels: Any, header: Any, shape: list[int], name: str) -> np.ndarray:
+    """The pixels by the first installed decoder of the file's transfer syntax."""
+    syntax = header.file_meta.TransferSyntaxUID
+    if not syntax.is_compressed or str(syntax) == _DEFLATED:
+        return np.asarray(pixels.pixel_array(header))
+    said = f"{name}: its pixels are coded as {syntax.name} ({syntax})"
+    wanted = _DECODERS.get(str(syntax))
+    if wanted is None:
+        # A video inside DICOM, or a syntax that no library here knows.
+        raise _refusal("unreadable", f"{said}, which is not read; export it uncompressed, or a video as .mp4")
+    there = [one for one in wanted if one in pixels.get_decoder(syntax).available_plugins]
+    if not there:
+        raise UsageError(f"{said}, whose decoder is not installed; pip install 'interscan[dicom]'")
+    _check_sizes(header, shape)
+    for plugin in there[:-1]:
+        try:
+            return np.asarray(pixels.pixel_array(header, decoding_plugin=plugin))
+        except _PYDICOM_ERRORS:  # Pillow reads no 12 bit
+            continue
+    return np.asarray(pixels.pixel_array(header, decoding_plugin=there[-1]))
+
+
+def _check_sizes(header: Any, shape: list[int]) -> None:
+    """Compare a JPEG 2000 stream's own size with the header's: the decoder asks for memory before it sees an end.
+
+    Raises:
+        ValueError: they differ, so one of them is damaged.
+    """
+    from pydicom.encaps import generate_frames
+
+    for frame in generate_frames(header.PixelData, number_of_frames=shape[0]):
+        at = frame.find(b"\xff\x4f\xff\x51")  # start of codestream, then SIZ (ISO/IEC 15444-1, A.5.1)
+        if at < 0:
+            continue
+        right, low, left, top = struct.unpack_from(">4I", frame, at + 8)
+        (colours,) = struct.unpack_from(">H", frame, at + 40)
+        if [low - top, right - left, colours] != shape[1:]:
+            raise ValueError("the stream's size is not the header's")
 
 
 def _painted(pixels: Any, values: np.ndarray, header: Any) -> np.ndarray:

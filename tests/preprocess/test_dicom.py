@@ -1,15 +1,18 @@
 """DICOM as pydicom writes it: the pixels, the right way up in brightness, and nothing of the patient."""
 
+import hashlib
 import io
+import json
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydicom.uid import RLELossless
+from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from preprocess.dicom import read_dicom
 from preprocess.errors import ScanError, UsageError
@@ -17,6 +20,7 @@ from tests.support.clips import dicom, moving_block
 
 RNG = np.random.default_rng(0)
 CLIP = RNG.integers(0, 256, (9, 20, 30), dtype=np.uint8)
+SMOOTH = moving_block(9, (48, 64))
 COLOURED = RNG.integers(0, 256, (9, 20, 30, 3), dtype=np.uint8)
 
 
@@ -124,3 +128,70 @@ def test_without_pydicom_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "pydicom", None)
     with pytest.raises(UsageError, match=r"not installed; pip install 'interscan\[dicom\]'"):
         read_dicom(b"", name="x")
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("number", range(1, 10))
+def test_every_transfer_syntax_gives_the_pixels_of_the_oracle(real_data: Path, number: int) -> None:
+    oracle = json.loads((real_data / "dicom/oracle.json").read_text())["cases"]["transfer_syntaxes"]["files"]
+    data = (real_data / f"dicom/transfer_syntaxes/{number}.dcm").read_bytes()
+    values = read_dicom(data, name="x")
+    assert values.shape == (1, 384, 384)
+    found = hashlib.md5(values.astype("<u2").tobytes()).hexdigest()
+    assert found == oracle[f"{number}.dcm"]["pixel_plane"]["md5_little_endian"]
+
+
+def compressed(pixels: np.ndarray, syntax: pydicom.uid.UID) -> bytes:
+    header = pydicom.dcmread(io.BytesIO(dicom(pixels)))
+    header.compress(syntax, generate_instance_uid=False)
+    sink = io.BytesIO()
+    pydicom.dcmwrite(sink, header, enforce_file_format=True)
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEG2000Lossless])
+@pytest.mark.parametrize("pixels", [SMOOTH, SMOOTH[0], SMOOTH.astype(np.uint16) * 200, SMOOTH.astype(np.int16) - 99])
+def test_lossless_compression_gives_the_same_pixels(pixels: np.ndarray, syntax: pydicom.uid.UID) -> None:
+    found = read_dicom(compressed(pixels, syntax), name="x")
+    np.testing.assert_array_equal(found, pixels[None] if pixels.ndim == 2 else pixels)
+
+
+@pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEG2000Lossless])
+def test_a_missing_decoder_is_named_by_the_transfer_syntax_and_the_extra(
+    syntax: pydicom.uid.UID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = compressed(SMOOTH, syntax)
+    decoder = pydicom.pixels.get_decoder(syntax)
+    monkeypatch.setattr(decoder, "_available", {})
+    with pytest.raises(UsageError) as caught:
+        read_dicom(data, name="x")
+    assert str(caught.value) == (
+        f"x: its pixels are coded as {syntax.name} ({syntax}), whose decoder is not installed; "
+        "pip install 'interscan[dicom]'"
+    )
+
+
+def test_a_video_inside_dicom_is_named_by_its_transfer_syntax() -> None:
+    header = pydicom.dcmread(io.BytesIO(compressed(SMOOTH, RLELossless)))
+    header.file_meta.TransferSyntaxUID = pydicom.uid.MPEG4HP41
+    sink = io.BytesIO()
+    pydicom.dcmwrite(sink, header, enforce_file_format=True)
+    with pytest.raises(ScanError, match=r"1\.2\.840\.10008\.1\.2\.4\.102\), which is not read; export") as caught:
+        read_dicom(sink.getvalue(), name="x")
+    assert "copy" not in str(caught.value)
+
+
+def test_a_stream_that_promises_another_size_is_refused_before_it_is_decoded() -> None:
+    data = bytearray(compressed(SMOOTH, JPEG2000Lossless))
+    at = data.find(b"\xff\x4f\xff\x51")
+    data[at + 12] = 245  # the height becomes four milliards
+    assert code_of(bytes(data)) == "unreadable"
+
+
+@pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEG2000Lossless])
+def test_a_damaged_stream_keeps_the_advice_to_copy_it_again(syntax: pydicom.uid.UID) -> None:
+    data = compressed(SMOOTH[0], syntax)
+    at = data.find(b"\xff\x4f\xff\x51" if syntax == JPEG2000Lossless else b"\xff\xd8\xff")
+    with pytest.raises(ScanError, match="copy the file again") as caught:
+        read_dicom(data[:at] + b"\0" * 8 + data[at + 8 :], name="x")
+    assert caught.value.finding.code == "unreadable"
