@@ -3,7 +3,7 @@
 volume   NIfTI                                   (1, D, H, W), the recipe's dtype
 clip     NumPy, multi-frame DICOM, video         (T, 1, H, W), the recipe's dtype
 image    PNG, JPEG, single-frame DICOM           (C, H, W), the recipe's dtype
-array    NumPy, CSV                              (F,) or (R, F), float32
+array    NumPy, CSV, text                        (F,) or (R, F), float32
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from preprocess.arrays import read_csv, read_npy, to_array
+from preprocess.arrays import read_csv, read_npy, read_text, to_array
 from preprocess.dicom import read_dicom
 from preprocess.errors import ScanError
 from preprocess.file_types import require_type
@@ -73,7 +73,7 @@ def prepare_scan(data: bytes, scan: Scan, recipe: VolumeRecipe) -> Prepared:
     if kind == "volume":
         return _prepare_volume(data, scan.name, recipe)
     if kind == "array":
-        return _prepare_array(data, file_type == "table", scan.name)
+        return _prepare_array(data, file_type == "table", scan, recipe)
     if kind == "image":
         pixels = read_picture(data, name=scan.name) if file_type == "picture" else _single(data, scan)
         unit_CHW = to_channels(to_unit(pixels, name=scan.name), recipe.image.channels)
@@ -99,11 +99,12 @@ def _prepare_volume(data: bytes, name: str, recipe: VolumeRecipe) -> Prepared:
     return Prepared(volume.voxels_CDHW, (*findings, *volume.findings), spacing_mm=image.spacing_mm, affine=affine)
 
 
-def _prepare_array(data: bytes, is_table: bool, name: str) -> Prepared:
+def _prepare_array(data: bytes, is_table: bool, scan: Scan, recipe: VolumeRecipe) -> Prepared:
     if not is_table:
-        return Prepared(to_array(read_npy(data, name=name), name=name))
-    values, columns = read_csv(data, name=name)
-    return Prepared(to_array(values, name=name, columns=columns), columns=columns)
+        return Prepared(to_array(read_npy(data, name=scan.name), name=scan.name))
+    read = read_csv if scan.uri.lower().endswith(".csv") else read_text
+    values, columns = read(data, name=scan.name, leave_out=recipe.array.leave_out)
+    return Prepared(to_array(values, name=scan.name, columns=columns), columns=columns)
 
 
 def _single(data: bytes, scan: Scan) -> np.ndarray:

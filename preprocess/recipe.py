@@ -88,9 +88,21 @@ class ArrayRecipe(Recipe):
     Attributes:
         standardise: what is done to the values; a mean over subjects would leak from test to training subjects, so
             it belongs to training and not here.
+        leave_out: headings of columns of tables that are not stored, such as names of regions. None of them leaves
+            JSON and fingerprint as they were before there was this setting.
     """
 
     standardise: Literal["none"] = "none"
+    leave_out: tuple[str, ...] = ()
+
+    @field_validator("leave_out")
+    @classmethod
+    def _each_once(cls, headings: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(sorted({heading.strip() for heading in headings}))
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in serialise(self).items() if name != "leave_out" or value}
 
 
 class VolumeRecipe(Recipe):

@@ -363,3 +363,18 @@ def test_a_truncated_real_recording_is_a_finding_and_the_run_goes_on(
     assert (manifest.num_kept, manifest.num_left_out) == (1, 10)
     codes = {finding.code for record in Store.open(tmp_path / "s").records for finding in record.findings}
     assert codes <= {"unreadable", "damaged", "too_few_frames"}
+
+
+def test_tables_with_labels_and_text_become_rows_of_numbers(tmp_path: Path) -> None:
+    recipe = VolumeRecipe.model_validate(
+        {"modalities": ["ct", "SC"], "kinds": {"ct": "array", "SC": "array"}, "array": {"leave_out": ["roi"]}}
+    )
+    files = {"a-1.csv": b"roi,ct,area\nV1,2.5,7\nV2,3,8\n", "a-2.txt": b"0 7\n7 0\n"}
+    table = write_table(tmp_path / "raw", files, modalities=["ct", "SC"])
+    manifest = preprocess(str(table), str(tmp_path / "s"), recipe, workers=0)
+    assert (manifest.num_kept, manifest.num_left_out) == (2, 0)
+    store = Store.open(tmp_path / "s")
+    rows = {record.modality: store.read(record.row, record.modality) for record in store.records}
+    np.testing.assert_array_equal(rows["ct"], [[2.5, 7], [3, 8]])
+    np.testing.assert_array_equal(rows["SC"], [[0, 7], [7, 0]])
+    assert store.manifest.recipe.array.leave_out == ("roi",)

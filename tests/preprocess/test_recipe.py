@@ -81,6 +81,18 @@ def test_settings_of_a_kind_decide_where_a_modality_is_of_it(changes: dict[str, 
     assert VolumeRecipe.model_validate_json(other.model_dump_json()) == other
 
 
+def test_columns_left_out_decide_and_none_of_them_changes_nothing() -> None:
+    plain = VolumeRecipe.model_validate({"kinds": {"SC": "array"}})
+    assert plain.model_dump(mode="json")["array"] == {"standardise": "none"}
+    assert plain.fingerprint() == "1cdce3c4f6ed7feb"  # as before there was this setting
+    one, same = (
+        VolumeRecipe.model_validate({"kinds": {"SC": "array"}, "array": {"leave_out": names}})
+        for names in (["roi", "hemi"], ["hemi", "roi ", "roi"])
+    )
+    assert one.fingerprint() == same.fingerprint() != plain.fingerprint()
+    assert VolumeRecipe.model_validate_json(one.model_dump_json()) == one
+
+
 def test_settings_of_a_kind_that_no_modality_is_of_are_refused() -> None:
     with pytest.raises(
         UsageError, match=r'clip: set, but no modality is of that kind; say which, as in kinds\.LUS = "cl'
