@@ -52,7 +52,7 @@ class WorkerPool(ProcessPoolExecutor):
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
         """Hand a task over; `fn` must be a function of a module."""
         # A worker inherits what is blocked, so Ctrl-C cannot interrupt it while it still imports, with a traceback.
-        with _blocked(signal.SIGINT):
+        with _heard_later(), _blocked(signal.SIGINT):
             return super().submit(fn, *args, **kwargs)
 
     def __exit__(
@@ -96,6 +96,30 @@ def _end_after(wait: Callable[[], object]) -> None:
     wait()
     # Not sys.exit: this thread's end would not be the process's. What was being written is no more than a part.
     os._exit(_ORPHANED)
+
+
+@contextmanager
+def _heard_later() -> Iterator[None]:
+    """Let the handlers of signals that end a program run after the block.
+
+    One that raised inside would leave a worker that was started and never told what to do, which says so with a
+    traceback. Blocking the signals does not help: Python's main thread handles what any thread of the process receives.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    earlier = {}
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if callable(signal.getsignal(number)):  # ignored and deadly ones raise nothing
+            earlier[number] = signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+        for number in came[:1]:
+            signal.raise_signal(number)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """What the whole suite shares: a bucket on this machine, and the real scans where they are."""
 
+import logging
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,15 @@ import pytest
 from tests.support.bucket import create_bucket, find_binary, gcs_at, running_emulator
 from tests.support.images import REAL_DATA
 from tests.support.slow_bucket.client import SlowBucket, slow_bucket
+
+
+@pytest.fixture(autouse=True)
+def _log_as_imported() -> None:
+    """Give every test the log as an import leaves it, whichever verb an earlier one ran in this process."""
+    log = logging.getLogger("interscan")
+    log.handlers[:] = []
+    log.propagate = True
+    log.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

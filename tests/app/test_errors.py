@@ -20,7 +20,6 @@ def test_a_crash_is_a_problem_without_its_text_and_the_log_holds_the_frames_only
         raise KeyError("SMITH^ANNA in /srv/secret")
 
     monkeypatch.setattr("app.registry.Registry.choose", crash)
-    monkeypatch.setattr("preprocess.console.LOG.propagate", True)
     with caplog.at_level("INFO"):
         response = client.post("/v1/embeddings", files={"scan": ("x", b"x")}, headers={"X-Request-ID": "abc-1"})
 

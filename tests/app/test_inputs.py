@@ -113,7 +113,6 @@ def test_a_storage_that_refuses_is_502_and_the_uri_stays_out_of_answer_and_log(t
         raise PermissionError(13, "denied", f"{tmp_path}/a.nii")
 
     monkeypatch.setattr("fsspec.implementations.local.LocalFileSystem.info", refuse)
-    monkeypatch.setattr("preprocess.console.LOG.propagate", True)
 
     with pytest.raises(ProblemError) as caught, caplog.at_level("WARNING"):
         read_uri(f"{tmp_path}/a.nii", (normal_prefix(str(tmp_path)),), name="later", max_bytes=9)

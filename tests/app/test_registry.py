@@ -220,8 +220,7 @@ def test_an_artefact_that_is_not_there_yet_is_loaded_once_it_is(tmp_path):
     assert registry.statuses[0].reason is None
 
 
-def test_a_failure_that_stays_is_logged_once(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr("preprocess.console.LOG.propagate", True)
+def test_a_failure_that_stays_is_logged_once(tmp_path, caplog):
     registry = Registry([str(tmp_path / "gone")])
 
     with caplog.at_level("ERROR"):

@@ -24,8 +24,7 @@ def test_each_request_gets_an_id_of_its_own(client):
     assert client.get("/livez").headers["x-request-id"] != client.get("/livez").headers["x-request-id"]
 
 
-def test_requests_are_logged_by_route_and_probes_are_not(client, caplog, monkeypatch):
-    monkeypatch.setattr("preprocess.console.LOG.propagate", True)
+def test_requests_are_logged_by_route_and_probes_are_not(client, caplog):
     with caplog.at_level("INFO"):
         client.get("/v1/models?patient=smith", headers={"X-Request-ID": "r1"})
         client.get("/patients/smith")

@@ -52,9 +52,8 @@ def test_a_deleted_person_is_unreadable_and_others_keep_rows_and_bytes(store: Lo
 
 
 def test_the_person_is_not_taken_in_again_and_everybody_else_is(
-    store: Location, raw: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    store: Location, raw: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("preprocess.console.LOG.propagate", True)
     forget_person(store, "sub-01", cohort="tiny")
     write_bids(raw, {"03": {"01": head_file(0.7, seed=7)}})
 

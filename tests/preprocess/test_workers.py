@@ -1,9 +1,11 @@
 """Workers end with their parent however it dies, at once when it is interrupted, and never see Ctrl-C themselves."""
 
+import multiprocessing.util
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -98,6 +100,46 @@ def test_a_worker_does_not_see_ctrl_c_and_this_process_still_does() -> None:
     with WorkerPool(1, where="here") as pool:
         assert not pool.submit(is_interruptible, 0).result()
     assert is_interruptible(0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_comes_while_a_worker_is_started_is_heard_and_the_worker_does_not_complain(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    spawn, started = multiprocessing.util.spawnv_passfds, threading.Event()
+
+    def hear() -> None:
+        """Any thread of a process may receive its signals, whatever the main one blocks."""
+        started.wait()
+        signal.raise_signal(number)
+
+    other = threading.Thread(target=hear)
+
+    def spawn_and_hear(*arguments):
+        pid = spawn(*arguments)
+        started.set()
+        other.join()
+        return pid
+
+    def submit() -> None:
+        with WorkerPool(1, where="here") as pool:
+            other.start()
+            monkeypatch.setattr(multiprocessing.util, "spawnv_passfds", spawn_and_hear)
+            try:
+                pool.submit(square, 2)
+            finally:
+                pids.extend(process.pid for process in multiprocessing.active_children())
+
+    pids: list[int] = []
+    earlier = signal.signal(number, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            submit()
+    finally:
+        signal.signal(number, earlier)
+    assert len(pids) == 1
+    assert not runs(pids[0])
+    assert capfd.readouterr().err == ""
 
 
 def use_pool(folder: Path, where: str, work, argument: object, error: BaseException | None = None) -> None:

@@ -258,9 +258,8 @@ def test_the_last_save_passes_an_upload_that_hangs_which_then_leaves_the_pointer
 
 
 def test_states_carry_where_they_come_from_and_those_of_another_run_are_refused(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(logging.getLogger("interscan"), "propagate", True)
     run = Location(tmp_path)
     origin = {"recipe": {"seed": 1}, "fingerprint": "aa", "git_revision": "one"}
     Checkpoints(run, keep=1, origin=origin).save(state_of(1), step=1)

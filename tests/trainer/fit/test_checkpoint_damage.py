@@ -54,8 +54,7 @@ def spoil(run: Location, name: str, how: str) -> None:
 
 
 @pytest.fixture
-def warned(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
-    monkeypatch.setattr(logging.getLogger("interscan"), "propagate", True)
+def warned(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     caplog.set_level(logging.WARNING, logger="interscan")
     return caplog
 

@@ -195,9 +195,8 @@ def test_weights_that_an_update_has_driven_to_infinity_are_never_saved(store: St
 
 
 def test_a_run_that_goes_on_in_another_precision_says_so_in_one_line(
-    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(logging.getLogger("interscan"), "propagate", True)
     states = {}
     for name in ("float32", "bfloat16", "float16"):
         loop, _ = build(store, Location(tmp_path / name), compute=choose_compute("cpu", name))
@@ -229,10 +228,7 @@ def test_checkpoints_fall_on_every_nth_epoch_and_on_the_last(store: Store, tmp_p
     assert saved == {1: [1, 2, 3, 4], 2: [2, 4], 3: [3, 4]}[every_epochs]
 
 
-def test_a_collapsed_epoch_is_warned_about(
-    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logging.getLogger("interscan"), "propagate", True)
+def test_a_collapsed_epoch_is_warned_about(store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     loop, _ = build(store, Location(tmp_path / "run"), optim={"epochs": 1, "learning_rate": 1e-9})
     with torch.no_grad():
         for one in loop.model.projector.parameters():
