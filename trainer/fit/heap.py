@@ -17,22 +17,25 @@ _FILL_WITH_FF = 0x100
 def nan_in_new_memory() -> Iterator[bool]:
     """While the block runs, new memory of the CPU is NaN as far as that can be had.
 
-    With glibc each allocation is filled, in all threads; no correct program notices. Elsewhere blocks of many sizes are
-    filled and freed first, for the next allocations to find; nine in ten do.
+    With glibc each allocation is filled, in all threads; no correct program notices. Elsewhere, or with another
+    allocator in the place of the C library's, blocks of many sizes are filled and freed first, for the next allocations
+    to find; nine in ten do.
 
     Yields:
         Whether each allocation is filled.
     """
-    fill_and_free()
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if not hasattr(libc, "mallopt"):
+        fill_and_free()
         yield False
         return
     assert libc is not None
     libc.mallopt(_M_PERTURB, _FILL_WITH_FF)
     try:
-        # Another allocator may have been put in the place of the C library's.
-        yield bool(torch.empty(1000).isnan().all())
+        is_all_filled = bool(torch.empty(1000).isnan().all())
+        if not is_all_filled:
+            fill_and_free()
+        yield is_all_filled
     finally:
         libc.mallopt(_M_PERTURB, 0)
 
