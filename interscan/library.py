@@ -107,7 +107,10 @@ def predict_pair(
     """
     with _naming_extras("predict_pair"):
         from app.answers import answer_progression
+        from app.registry import LoadedModel
 
+    if not isinstance(artefact, LoadedModel):
+        raise UsageError(f"artefact is of type {type(artefact).__name__}; give what load_artefact returns")
     if gap_days is not None and not 0 <= gap_days < math.inf:
         raise UsageError(f"gap_days is {gap_days:g}; it must be a number of days, 0 or more: exchange the two scans?")
     manifest = artefact.manifest
@@ -125,7 +128,7 @@ def _prepare(artefact: "LoadedModel", source: "ScanSource", name: str) -> "Prepa
     uri = os.fspath(source)
     try:
         data = Location(uri).read()
-    except (FileNotFoundError, NotADirectoryError) as error:
+    except FileNotFoundError as error:
         raise UsageError(f"{uri}: no such file; give the {name} scan as .nii or .nii.gz") from error
     return prepare(data, artefact.manifest.inputs.volume_recipe, name=name)
 

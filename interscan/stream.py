@@ -39,7 +39,7 @@ class VolumeStream(stream.VolumeStream):
     (B, K, C, D, H, W), axes RAS+.
 
     Raises:
-        UsageError: a batch that holds no row numbers, a row that the store does not hold, a number out of range, or a
+        UsageError: no store, a batch that holds no row numbers, a row that the store does not hold, a number out of range, or a
             budget too small for two batches.
         StoreError: the store has no such modality; while iterating: a row is missing or damaged, named.
         StorageError: the bucket refuses.
@@ -57,6 +57,8 @@ class VolumeStream(stream.VolumeStream):
         reuse: bool = False,
         max_left_out: int = 0,
     ) -> None:
+        if not isinstance(store, Store):
+            raise UsageError(f"store is of type {type(store).__name__}; give what open_store returns")
         store.layout(modality)
         for name, value, least in (("in_flight", in_flight, 1), ("max_left_out", max_left_out, 0)):
             if value < least:
@@ -83,11 +85,11 @@ def _checked(store: Store, modality: str, batches: Iterable[RowNumbers]) -> Sequ
         strange = np.setdiff1d(rows, held)
         if strange.size:
             row = int(strange[0])
-            left_out = next((one.message for one in records[row].findings if one.leaves_out), "") if row in records else ""
-            reason = f"it was left out ({left_out})" if left_out else f"{len(held)} rows are present"
+            findings = records[row].findings if row in records else ()
+            why = next((f", it was left out: {one.message}" for one in findings if one.leaves_out), "")
             raise UsageError(
-                f"batches[{number}]: {store.location.uri} holds no row {row} of {modality}: {reason}; take the row of "
-                "records of store.records whose present is true"
+                f"batches[{number}]: no row {row} among the {len(held)} rows of {modality} in {store.location.uri}{why}"
+                "; take rows of records in store.records whose present is true"
             )
         arrays.append(rows)
     return arrays
