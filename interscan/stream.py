@@ -39,8 +39,8 @@ class VolumeStream(stream.VolumeStream):
     (B, K, C, D, H, W), axes RAS+.
 
     Raises:
-        UsageError: no store, a batch that holds no row numbers, a row that the store does not hold, a number out of range, or a
-            budget too small for two batches.
+        UsageError: no store, a batch without row numbers, a row that the store does not hold, a number out of range,
+            or a budget too small for two batches.
         StoreError: the store has no such modality; while iterating: a row is missing or damaged, named.
         StorageError: the bucket refuses.
     """
