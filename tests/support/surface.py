@@ -26,7 +26,8 @@ PARTS = ("preprocess", "trainer", "app", "interscan")
 def recipe_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
     """Every key of a recipe with its choices: `optim.epochs`, `encoder.norm: batch, group`.
 
-    A table of a list has brackets, with the name that tells it from others: `phase[].epochs`, `objective[learner].margin`.
+    A table of a list has brackets, with the name that tells it from others: `phase[].epochs`,
+    `objective[learner].margin`.
     """
     found: list[str] = []
     for name, field in model.model_fields.items():
