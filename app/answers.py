@@ -175,7 +175,8 @@ def _pair_cautions(
     earlier: PreparedScan, later: PreparedScan, *, is_same_scan: bool, gap_days: float | None
 ) -> list[str]:
     if earlier.sha256 == later.sha256:
-        return ["Both scans are the same file: there is nothing to compare, so the answer is stable by definition."]
+        same = "Both scans are the same file or array"
+        return [f"{same}: there is nothing to compare, so the answer is stable by definition."]
     if is_same_scan:
         return ["Both scans hold the same voxels: there is nothing to compare, so the answer is stable by definition."]
     if gap_days == 0:

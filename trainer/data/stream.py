@@ -179,7 +179,7 @@ class VolumeStream:
         if fitting < 1:
             raise UsageError(
                 f"two batches of {self._largest} volumes take {2 * batch_bytes / 1e6:.0f} MB, the budget is "
-                f"{budget_bytes / 1e6:.0f} MB; lower data.batch_size or raise --budget-gb"
+                f"{budget_bytes / 1e6:.0f} MB; lower data.batch_size or raise --budget-gb (in a program: budget_bytes)"
             )
         wanted = max(2, -(-2 * in_flight // self._largest))
         return int(min(wanted, fitting))

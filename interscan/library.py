@@ -1,0 +1,173 @@
+"""Opens stores and artefacts for programs, and answers for a pair of scans, without command line and without server."""
+
+import hashlib
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from preprocess.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import torch
+
+    from app.inputs import PreparedScan
+    from app.registry import LoadedModel
+    from app.schemas import ProgressionAnswer
+    from preprocess.store import Store
+
+    ScanSource = str | os.PathLike[str] | npt.NDArray[Any] | torch.Tensor
+
+
+def open_store(uri: str | Path, *, options: Mapping[str, Any] | None = None) -> "Store":
+    """Open a finished store for reading.
+
+        store = open_store("gs://bucket/store")
+        voxels_CDHW = store.read(0, "T1w")
+
+    Args:
+        uri: where it lies: path, gs://, s3:// or memory://.
+        options: arguments of the fsspec file system, for example `{"endpoint_url": ...}`; environment variables and
+            defaults of the file system when not given.
+
+    Returns:
+        The store: `manifest` (its store.json), `records` (one for each row and modality of the index) and `read`.
+
+    Raises:
+        StoreError: there is no finished store, or it breaks its contract.
+        StorageError: the bucket refuses, or the protocol is unknown.
+    """
+    from preprocess.store import Store
+
+    return Store.open(uri, None if options is None else dict(options))
+
+
+def load_artefact(uri: str | Path) -> "LoadedModel":
+    """Load an exported model; only one that passes every check of its contract is returned.
+
+    Checked are the digests of all files, the fingerprint of its preprocessing, and that the model gives its golden
+    values on this machine.
+
+        artefact = load_artefact("gs://bucket/models/demo/1")
+        embeddings_BE = artefact.engine.embed(volumes_BCDHW)
+
+    Args:
+        uri: its folder: path, gs://, s3:// or memory://.
+
+    Returns:
+        The model, with `manifest`, `engine` (`embed`, `compare`) and `references`.
+
+    Raises:
+        ArtefactError: a file is missing, altered or of another schema, or a check fails.
+        StorageError: the bucket refuses, or the protocol is unknown.
+        UsageError: a package of an extra is missing; names the extra.
+    """
+    from preprocess.surroundings import settle
+
+    # MONAI, which the transforms need, cannot be imported by a user without a name.
+    settle()
+    with _naming_extras("load_artefact"):
+        from app.registry import load_artefact as load
+    return load(os.fspath(uri))
+
+
+def predict_pair(
+    artefact: "LoadedModel", earlier: "ScanSource", later: "ScanSource", *, gap_days: float | None = None
+) -> "ProgressionAnswer":
+    """Tell what changed between two scans of one person, as `interscan predict` and the service do.
+
+        answer = predict_pair(artefact, "earlier.nii.gz", "later.nii.gz", gap_days=365)
+        answer.progression, answer.probabilities.declined, answer.caution
+
+    A scan is given in one of two forms. The path or URL of a NIfTI file goes the whole way of preprocessing: quality
+    checks, resampling by the file's own affine, normalisation. An array says nothing about its orientation and
+    spacing, so it must be a stored volume of the model's own preprocessing, as `open_store(...).read(row, modality)`
+    gives it: shape (C, D, H, W), axes RAS+, the model's grid and dtype. Shape, dtype and range are checked here;
+    `store.require_fingerprint(artefact.manifest.inputs.fingerprint)` makes sure of the rest.
+
+    Args:
+        artefact: from `load_artefact`, of kind progression.
+        earlier: the scan acquired first.
+        later: the scan acquired second.
+        gap_days: days between them where known, 0 or more; repeated in the answer, not used by the model.
+
+    Returns:
+        The answer: `progression`, `probabilities`, `uncertainty`, `change`, `caution` and where it comes from;
+        `model_dump(mode="json")` is what the service sends. Of an array, `sha256` is that of its voxels, as
+        `content_sha256` of the store's records.
+
+    Raises:
+        UsageError: no such file, an array that is not a volume of the model, or a number of days below 0.
+        ScanError: a file is not a usable scan; its `finding` says why.
+        ArtefactError: the artefact is of a kind that compares no pairs.
+        StorageError: the bucket refuses.
+    """
+    with _naming_extras("predict_pair"):
+        from app.answers import answer_progression
+        from app.registry import LoadedModel
+
+    if not isinstance(artefact, LoadedModel):
+        raise UsageError(f"artefact is of type {type(artefact).__name__}; give what load_artefact returns")
+    if gap_days is not None and not 0 <= gap_days < math.inf:
+        raise UsageError(f"gap_days is {gap_days:g}; it must be a number of days, 0 or more: exchange the two scans?")
+    manifest = artefact.manifest
+    artefact.require_progression(f"{manifest.name} {manifest.version}", "predict_pair")
+    scans = [_prepare(artefact, source, name) for source, name in ((earlier, "earlier"), (later, "later"))]
+    return answer_progression(artefact, *scans, gap_days=gap_days)
+
+
+def _prepare(artefact: "LoadedModel", source: "ScanSource", name: str) -> "PreparedScan":
+    from app.inputs import prepare
+    from preprocess.storage import Location
+
+    if not isinstance(source, str | os.PathLike):
+        return _stored_volume(artefact, source, name)
+    uri = os.fspath(source)
+    try:
+        data = Location(uri).read()
+    except FileNotFoundError as error:
+        raise UsageError(f"{uri}: no such file; give the {name} scan as .nii or .nii.gz") from error
+    return prepare(data, artefact.manifest.inputs.volume_recipe, name=name)
+
+
+def _stored_volume(artefact: "LoadedModel", source: object, name: str) -> "PreparedScan":
+    """An array as a scan, once it may be a stored volume of the model's preprocessing."""
+    import numpy as np
+
+    from app.inputs import PreparedScan
+
+    inputs = artefact.manifest.inputs
+    recipe = inputs.volume_recipe
+    remedy = "give a stored volume, as open_store(...).read(row, modality) gives it, or the path of the scan's file"
+    if not hasattr(source, "__array__"):
+        raise UsageError(f"{name} is of type {type(source).__name__}; {remedy}")
+    voxels_CDHW = np.ascontiguousarray(source)
+    shape, dtype = (inputs.channels, *recipe.grid), recipe.dtype_of(inputs.modality)
+    if voxels_CDHW.shape != shape or voxels_CDHW.dtype != dtype:
+        raise UsageError(
+            f"{name} has shape {voxels_CDHW.shape} and dtype {voxels_CDHW.dtype}; the model takes {shape} and {dtype}: "
+            f"channels, then right, anterior and superior at {recipe.spacing_mm:g} mm; {remedy}"
+        )
+    if voxels_CDHW.dtype.kind == "f" and not bool(((voxels_CDHW >= 0) & (voxels_CDHW <= 1)).all()):
+        raise UsageError(
+            f"{name} holds values from {voxels_CDHW.min():g} to {voxels_CDHW.max():g}; those of a stored volume are "
+            f"from 0 to 1; {remedy}"
+        )
+    return PreparedScan(voxels_CDHW, hashlib.sha256(voxels_CDHW.data).hexdigest(), ())
+
+
+@contextmanager
+def _naming_extras(what: str) -> Iterator[None]:
+    """Turn a missing package of an extra into one line that says what to install."""
+    from interscan.extras import missing_extra
+
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        reason = missing_extra(error.name)
+        if not reason:
+            raise
+        raise UsageError(f"{what} {reason}") from error
