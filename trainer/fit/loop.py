@@ -20,8 +20,8 @@ from preprocess.store import Store
 from preprocess.transforms import unit_scale
 from trainer.data.augment import Augment
 from trainer.data.cohort import Cohort
+from trainer.data.resident import Stream
 from trainer.data.sampling import MIN_BATCH, Batches, plan_epoch
-from trainer.data.stream import VolumeStream
 from trainer.data.visits import VisitBatch, VisitStream
 from trainer.fit.checkpoint import Best, Checkpoints, State
 from trainer.fit.diagnosis import diagnose, require_finite_weights
@@ -274,6 +274,7 @@ class Loop:
         self._add("seconds", perf_counter() - started)
         self._add("wait_seconds", stream.counts.wait_seconds)
         self._add("bytes", self._group.total(stream.counts.bytes_fetched))
+        self._add("device_hits", self._group.total(stream.counts.device_hits))
         if stopping:
             require_finite_weights(self.model, steps_done=position.step, group=self._group)
             if self._group.is_first:
@@ -302,7 +303,7 @@ class Loop:
         )
         self.model.anchor_E.copy_(torch.from_numpy(embeddings_NE.mean(axis=0)))
 
-    def _read(self, plan: Batches) -> AbstractContextManager[VolumeStream | VisitStream]:
+    def _read(self, plan: Batches) -> AbstractContextManager[Stream | VisitStream]:
         rows_N, present_NM = self._training.rows_N, self._training.present_NM
         if present_NM is None:
             return self._supply.stream([rows_N[places_BK] for places_BK in plan])
@@ -361,7 +362,7 @@ class Loop:
         """Means of the epoch, its speed, and the validation figures.
 
         `utilisation` is the time in steps over the wall time of the epoch's steps, as MLPerf Storage defines it;
-        it and `wait_seconds` are those of this process, the speeds those of all processes.
+        it and `wait_seconds` are those of this process, speeds and `device_hits` (`ReadCounts`) of all processes.
         """
         sums = self.position.sums
         entry: dict[str, float] = {
@@ -377,8 +378,7 @@ class Loop:
             "wait_seconds": sums["wait_seconds"],
             "utilisation": sums["step_seconds"] / sums["seconds"],
         }
-        if "lost_steps" in sums:
-            entry["lost_steps"] = sums["lost_steps"]
+        entry |= {name: sums[name] for name in ("lost_steps", "device_hits") if sums.get(name)}
         for objective in phase_of(self._phases, self.position.epoch)[1].objectives:
             if objective.name not in sums:
                 continue

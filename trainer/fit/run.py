@@ -74,7 +74,7 @@ class Run:
         if location.create(_RUN_NAME, json.dumps(record, indent=2).encode()):
             return cls(location, json.loads(json.dumps(record)))
         run = cls.open(location)
-        changed = list(differences(run.recipe.model_dump(mode="json"), recipe.model_dump(mode="json")))
+        changed = list(differences(run.recipe.deciding, recipe.deciding))
         if changed:
             raise RunError(
                 f"{location.uri}: this run was started with another recipe ({', '.join(changed)}); "

@@ -84,8 +84,8 @@ def train_run(
         The run's result: last epoch's figures, head, speed; the same in all processes.
 
     Raises:
-        InterscanError: the store or the run does not fit the recipe, another process trains the run, or the run was
-            stopped on request.
+        InterscanError: the store or the run does not fit the recipe, the run does not fit into the device, another
+            process trains the run, or the run was stopped on request.
     """
     refuse_contradictions(recipe, where=recipe.name)
     compute = choose_compute(recipe.device, recipe.precision)
@@ -102,10 +102,15 @@ def train_run(
                 "started; visits with several modalities train in one process: start it without torchrun"
             )
         parts = _Parts.read(recipe, store, compute, group, supply or SupplyOptions(), split)
-        with parts.supply:
-            if group.is_first:
-                return _lead(parts, location, stop, progress)
-            return _follow(parts, location, stop, progress)
+        try:
+            with parts.supply:
+                take_part = _lead if group.is_first else _follow
+                return take_part(parts, location, stop, progress)
+        except torch.OutOfMemoryError as error:
+            raise UsageError(
+                f"{compute.device}: out of memory ({str(error).partition('. ')[0]}); lower data.batch_size or set "
+                "optim.cache_chunk in a new run, or go on with data.resident = 'host'"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -162,6 +167,7 @@ class _Parts:
             num_volumes=len(training) + len(validation),
             options=options,
             pin_memory=compute.pin_memory,
+            device=compute.device,
         )
         return cls(
             recipe=recipe,
@@ -184,7 +190,7 @@ def _lead(parts: _Parts, location: Location, stop: StopRequest, progress: Callab
     background = Background(lease.beat, pulse_s=lease.beat_s)
     leased = LeasedLocation(location, lease)
     origin = {
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": recipe.deciding,
         "fingerprint": parts.store.manifest.fingerprint,
         "git_revision": git_revision(),
     }
