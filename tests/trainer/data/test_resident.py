@@ -120,5 +120,5 @@ def test_a_stream_that_is_left_early_leaves_what_came_on_the_device(store: Store
 def test_a_row_that_is_missing_in_the_store_is_named_as_ever(store: Store, keeping: VolumeReader) -> None:
     epoch(store, keeping, PAIRS)
     store.location.delete(store.layout(MODALITY).key(8))
-    with pytest.raises(StoreError, match="row 8|ses-"):
+    with pytest.raises(StoreError, match=r"row 8|ses-"):
         epoch(store, keeping, OTHERS)
