@@ -25,7 +25,7 @@ EDGE = 16
 MODALITY = "T1w"
 Dtype = Literal["uint8", "uint16", "float16", "float32"]
 TIMING_FIELDS = frozenset({"seconds", "volumes_per_s", "mb_per_s", "wait_seconds", "utilisation", "device_hits"})
-"""The fields of a history entry that depend on the clock, or on what is kept where; every other one must come out bitwise alike."""
+"""The fields of a history entry that depend on the clock, or on what stays where; all others must come out alike."""
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,8 @@ class VisitStream:
                     reuse=reuse,
                     is_training=is_training,
                 )
-                self._streams[name] = opened.enter_context(stream)
+                opened.enter_context(stream)
+                self._streams[name] = stream
             self._stack = opened.pop_all()
         self.counts = VisitCounts(self._streams)
 
