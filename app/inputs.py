@@ -10,15 +10,12 @@ from starlette.datastructures import UploadFile
 
 from app.allowlist import NotAllowedError, check_allowed
 from app.errors import ProblemError
-from app.settings import MAX_VOXELS
 from preprocess.console import LOG
 from preprocess.errors import ScanError, StorageError
-from preprocess.quality import check_image
-from preprocess.readers import read_nifti
+from preprocess.kinds import prepare_volume
 from preprocess.recipe import VolumeRecipe
 from preprocess.storage import Location, refusals
-from preprocess.transforms import to_volume
-from preprocess.types import Finding
+from preprocess.types import MAX_VOXELS, Finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +34,7 @@ class PreparedScan:
 
 
 def prepare(data: bytes, recipe: VolumeRecipe, *, name: str, max_voxels: int = MAX_VOXELS) -> PreparedScan:
-    """Read, check and resample a scan as the batch job does.
+    """Make a scan ready by the function of the batch job.
 
     Args:
         data: the whole file.
@@ -48,13 +45,12 @@ def prepare(data: bytes, recipe: VolumeRecipe, *, name: str, max_voxels: int = M
     Raises:
         ScanError: the scan cannot be used; the most severe finding.
     """
-    image = read_nifti(data, name=name, max_voxels=max_voxels, believed=recipe.orientation)
-    findings = check_image(image, recipe.quality, name=name)
-    for finding in findings:
+    prepared = prepare_volume(data, recipe, name=name, max_voxels=max_voxels)
+    for finding in prepared.findings:
         if finding.leaves_out:
             raise ScanError(finding)
-    volume = to_volume(image, recipe, name=name)
-    return PreparedScan(volume.voxels_CDHW, hashlib.sha256(data).hexdigest(), (*findings, *volume.findings))
+    assert prepared.values is not None
+    return PreparedScan(prepared.values, hashlib.sha256(data).hexdigest(), prepared.findings)
 
 
 def read_upload(upload: UploadFile, *, name: str, max_bytes: int) -> bytes:

@@ -9,9 +9,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.allowlist import normal_prefix
 from preprocess.errors import UsageError
+from preprocess.types import MAX_VOXELS
 
-MAX_VOXELS = 2**28
-"""1 GiB as float32, ten times a 0.8 mm head."""
 _MIB = 2**20
 _MIN_KEY_LENGTH = 16
 """Characters; 16 of base64 are 96 random bits."""

@@ -21,7 +21,7 @@ from preprocess.quality import check_image
 from preprocess.readers import read_nifti
 from preprocess.recipe import VolumeRecipe
 from preprocess.transforms import to_stored, to_volume
-from preprocess.types import Finding, Kind, Scan
+from preprocess.types import MAX_VOXELS, Finding, Kind, Scan
 from preprocess.video import read_video
 
 AXES: dict[Kind, tuple[str, ...]] = {
@@ -71,7 +71,7 @@ def prepare_scan(data: bytes, scan: Scan, recipe: VolumeRecipe) -> Prepared:
     kind = recipe.kind_of(scan.modality)
     file_type = require_type(data, scan.uri, kind, modality=scan.modality, name=scan.name)
     if kind == "volume":
-        return _prepare_volume(data, scan.name, recipe)
+        return prepare_volume(data, recipe, name=scan.name)
     if kind == "array":
         return _prepare_array(data, file_type == "table", scan, recipe)
     if kind == "image":
@@ -86,8 +86,19 @@ def prepare_scan(data: bytes, scan: Scan, recipe: VolumeRecipe) -> Prepared:
     return Prepared(to_stored(_to_clip(frames, recipe, aspect, scan.name), recipe.dtype))
 
 
-def _prepare_volume(data: bytes, name: str, recipe: VolumeRecipe) -> Prepared:
-    image = read_nifti(data, name=name, believed=recipe.orientation)
+def prepare_volume(data: bytes, recipe: VolumeRecipe, *, name: str, max_voxels: int = MAX_VOXELS) -> Prepared:
+    """Read, check and resample one NIfTI file: the only way from a file to a volume, of batch jobs and of the service.
+
+    Args:
+        data: the whole file.
+        recipe: sizes and limits.
+        name: what messages call the scan.
+        max_voxels: largest image taken.
+
+    Raises:
+        ScanError: the file cannot be read at all.
+    """
+    image = read_nifti(data, name=name, max_voxels=max_voxels, believed=recipe.orientation)
     findings = check_image(image, recipe.quality, name=name)
     if any(finding.leaves_out for finding in findings):
         return Prepared(None, tuple(findings))

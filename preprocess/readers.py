@@ -17,11 +17,9 @@ from nibabel.spatialimages import HeaderDataError
 from preprocess.errors import ScanError
 from preprocess.file_types import impostor
 from preprocess.header_geometry import Believed, read_geometry
-from preprocess.types import Finding, Image
+from preprocess.types import MAX_VOXELS, Finding, Image
 
 _GZIP_MAGIC = b"\x1f\x8b"
-_MAX_VOXELS = 2**28
-"""1 GiB as float32, ten times a 0.8 mm head: a header that asks for more is a bad or hostile file."""
 _MAX_GZIP_RATIO = 1032
 """No deflate stream grows more than this (258 bytes from two bits)."""
 _MAX_PADDING_BYTES = 2**20
@@ -31,7 +29,7 @@ _HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 """By sizeof_hdr, the first field, which also tells the byte order."""
 
 
-def read_nifti(data: bytes, *, name: str, max_voxels: int = _MAX_VOXELS, believed: Believed = "agreeing") -> Image:
+def read_nifti(data: bytes, *, name: str, max_voxels: int = MAX_VOXELS, believed: Believed = "agreeing") -> Image:
     """Decode a NIfTI-1 or NIfTI-2 file, gzipped or not.
 
     Args:

@@ -16,6 +16,9 @@ PROGRESSIONS: tuple[Progression, ...] = ("improved", "stable", "declined")
 Kind = Literal["volume", "clip", "image", "array"]
 """What a modality's rows are: (C, D, H, W), (T, C, H, W), (C, H, W), or (F,) and (R, F)."""
 
+MAX_VOXELS = 2**28
+"""1 GiB as float32, ten times a 0.8 mm head: a header that asks for more is a bad or hostile file."""
+
 FloatArray = npt.NDArray[np.float32]
 Affine = npt.NDArray[np.float64]
 

@@ -13,8 +13,8 @@ from app.allowlist import normal_prefix
 from app.errors import ProblemError
 from app.inputs import prepare, read_upload, read_uri
 from preprocess.errors import ScanError
-from preprocess.readers import read_nifti
-from preprocess.transforms import to_volume
+from preprocess.kinds import prepare_scan
+from preprocess.types import Scan
 from tests.support.artefacts import RECIPE
 from tests.support.heads import head_nifti, nifti
 
@@ -24,7 +24,8 @@ def test_a_prepared_scan_holds_the_voxels_of_the_batch_job():
 
     scan = prepare(data, RECIPE, name="scan")
 
-    np.testing.assert_array_equal(scan.voxels_CDHW, to_volume(read_nifti(data, name="x"), RECIPE, name="x").voxels_CDHW)
+    stored = prepare_scan(data, Scan("sub-1", "ses-1", "T1w", "head.nii.gz"), RECIPE)
+    np.testing.assert_array_equal(scan.voxels_CDHW, stored.values)
     assert scan.sha256 == hashlib.sha256(data).hexdigest()
     assert scan.findings == ()
 

@@ -22,11 +22,10 @@ MAX_UNPACKED_BYTES = 1_000_000_000
 
 
 def test_the_service_fits_the_sizes_that_are_promised(engine: Engine, images: dict[str, float]) -> None:
-    sizes = {target: engine.image_bytes(f"interscan-{target}") for target in TARGETS}
-    engine.figures["unpacked_bytes"] = {target: unpacked for target, (unpacked, _) in sizes.items()}
-    engine.figures["packed_bytes"] = {target: packed for target, (_, packed) in sizes.items()}
-    unpacked, packed = sizes["app"]
-    assert unpacked <= MAX_UNPACKED_BYTES
+    unpacked = {target: engine.unpacked_bytes(f"interscan-{target}") for target in TARGETS}
+    packed = engine.packed_bytes("interscan-app")
+    engine.figures |= {"unpacked_bytes": unpacked, "app_packed_bytes": packed}
+    assert unpacked["app"] <= MAX_UNPACKED_BYTES
     assert packed <= MAX_PACKED_BYTES
 
 

@@ -43,10 +43,12 @@ def begin_and_end(folder: str) -> None:
 
 
 PARENT = """
+import signal
 import sys
 from preprocess.workers import WorkerPool
 from tests.preprocess.test_workers import sleep_in
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run behind an &
     with WorkerPool(2, where="here") as pool:
         list(pool.map(sleep_in, [sys.argv[1]] * 2))
 """

@@ -77,16 +77,19 @@ class Engine:
         done = self.run("logs", container)
         return done.stdout + done.stderr
 
-    def image_bytes(self, image: str) -> tuple[int, int]:
-        """Unpacked and gzipped size of an image."""
-        unpacked = int(self.run("image", "inspect", "--format", "{{.Size}}", image).stdout)
+    def unpacked_bytes(self, image: str) -> int:
+        """Size of an image's layers on a disk."""
+        return int(self.run("image", "inspect", "--format", "{{.Size}}", image).stdout)
+
+    def packed_bytes(self, image: str) -> int:
+        """Size of an image gzipped, as registries keep it; takes a minute a gigabyte."""
         with subprocess.Popen([DOCKER, "save", image], env=self.environment, stdout=subprocess.PIPE) as saving:
             assert saving.stdout is not None
             sink = _Counter()
             with gzip.GzipFile(fileobj=sink, mode="wb", compresslevel=6, mtime=0) as packed:
                 shutil.copyfileobj(saving.stdout, packed, 1 << 20)
         assert saving.returncode == 0
-        return unpacked, sink.num_bytes
+        return sink.num_bytes
 
 
 HARDENED = (
