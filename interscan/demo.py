@@ -146,13 +146,12 @@ def choose_pairs(truth: Path, subject_ids: frozenset[str]) -> dict[str, KnownPai
 
 
 def _held_out(truth: Path, seed: int) -> frozenset[str]:
-    from trainer.data.splits import split_subjects
+    from trainer.fit.run_plan import draw_split
     from trainer.recipe import load_recipe
 
-    fractions = load_recipe("demo").split
     with truth.open(encoding="utf-8", newline="") as lines:
         subject_ids = [row["subject_id"] for row in csv.DictReader(lines, delimiter="\t")]
-    return split_subjects(subject_ids, validation=fractions.validation, test=fractions.test, seed=seed).of("test")
+    return draw_split(load_recipe("demo", (f"seed={seed}",)), subject_ids).of("test")
 
 
 def _write_cohort(cohort: Path, subjects: int, seed: int) -> None:
