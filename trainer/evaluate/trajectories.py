@@ -71,8 +71,8 @@ def embed_epochs(run: Run, store: Store, cohort: Cohort, epochs: Sequence[int]) 
     """
     recipe = run.recipe
     # As in training: a checkpoint of another recipe or store is refused, not drawn.
-    written = TrainRecipe.model_validate(run.record["recipe"])
-    origin = {"recipe": written.deciding, "fingerprint": run.record["fingerprint"]}
+    written = TrainRecipe.model_validate(run.record.recipe)
+    origin = {"recipe": written.deciding, "fingerprint": run.record.fingerprint}
     checkpoints = Checkpoints(run.location, keep=recipe.checkpoint.keep, origin=origin)
     step_by_epoch = _step_by_epoch(run)
     compute = Compute(choose_compute(recipe.device, "float32").device, torch.float32)

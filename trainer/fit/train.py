@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -45,6 +44,7 @@ from trainer.fit.model import TrainingModel, new_model
 from trainer.fit.phases import Phase
 from trainer.fit.precision import Compute, choose_compute
 from trainer.fit.run import Run, git_revision
+from trainer.fit.run_files import Outcome, RunResult
 from trainer.fit.run_plan import RunPlan
 from trainer.fit.stop import StopRequest, listening
 from trainer.fit.supply import Supply, SupplyOptions
@@ -66,7 +66,7 @@ def train_run(
     supply: SupplyOptions | None = None,
     split: Split | None = None,
     stop: StopRequest | None = None,
-) -> dict[str, Any]:
+) -> RunResult:
     """Train to the end, from the latest checkpoint if there is one.
 
     Args:
@@ -166,7 +166,7 @@ class _Parts:
         )
 
 
-def _lead(parts: _Parts, location: Location, stop: StopRequest, progress: Callable[[int, int], None]) -> dict[str, Any]:
+def _lead(parts: _Parts, location: Location, stop: StopRequest, progress: Callable[[int, int], None]) -> RunResult:
     """Train in the first process, which alone writes."""
     recipe, group = parts.plan.recipe, parts.group
     lease = Lease(location, RUN, does="trains")
@@ -187,11 +187,11 @@ def _lead(parts: _Parts, location: Location, stop: StopRequest, progress: Callab
             result = run.result()  # another process may have finished it before it let go
             if result is None:
                 result = _train_leased(parts, Run(leased, run.record), loop, checkpoints, background, stop, progress)
-                group.from_first(json.dumps(result).encode())
+                group.from_first(result.to_json())
                 return result
     LOG.info("%s: already finished; nothing to do", location.uri)
     group.from_first(_FINISHED)
-    group.from_first(json.dumps(result).encode())
+    group.from_first(result.to_json())
     return result
 
 
@@ -203,7 +203,7 @@ def _train_leased(
     background: Background,
     stop: StopRequest,
     progress: Callable[[int, int], None],
-) -> dict[str, Any]:
+) -> RunResult:
     if not parts.plan.recipe.data.modalities:
         report_unpaired(parts.plan.training)
     with background:
@@ -227,17 +227,14 @@ def _train_leased(
         return _finish(run, loop, head, parts.statistics, fusion)
 
 
-def _follow(
-    parts: _Parts, location: Location, stop: StopRequest, progress: Callable[[int, int], None]
-) -> dict[str, Any]:
+def _follow(parts: _Parts, location: Location, stop: StopRequest, progress: Callable[[int, int], None]) -> RunResult:
     """Train in another process: the state comes from the first, and nothing is written."""
     loop = _build_loop(parts, Checkpoints(location, keep=1))
     state = parts.group.from_first(None)
     if state != _FINISHED:
         loop.restore(load_state(state, where="the first process's state"))
         loop.run(stop, None, progress)
-    result: dict[str, Any] = json.loads(parts.group.from_first(None))
-    return result
+    return RunResult.model_validate(json.loads(parts.group.from_first(None)))
 
 
 def _build_loop(parts: _Parts, checkpoints: Checkpoints) -> Loop:
@@ -349,7 +346,7 @@ def _finish(
     head: FittedHead | None,
     statistics: ScoreStatistics | None,
     fusion: FittedFusion | None,
-) -> dict[str, Any]:
+) -> RunResult:
     history = loop.position.history
     model = {
         "encoder": loop.model.encoder.state_dict(),
@@ -358,16 +355,17 @@ def _finish(
         "anchor_E": loop.model.anchor_E,
         "progression_head": head.head.state_dict() if head else None,
     }
-    result = {
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "steps": loop.position.step,
-        "precision": loop.precision,
-        "volumes_per_s": sum(entry["volumes"] for entry in history) / sum(entry["seconds"] for entry in history),
-        "last_epoch": history[-1],
-        "score_statistics": statistics.to_dict() if statistics else None,
-        "progression_head": head.summary() if head else None,
-    }
-    if isinstance(loop.model.encoder, VisitEncoder):
+    has_fusion = isinstance(loop.model.encoder, VisitEncoder)
+    if has_fusion:
         model["fusion_head"] = fusion.head.state_dict() if fusion else None
-        result["fusion_head"] = fusion.summary() if fusion else None
-    return run.finish(model, result)
+    outcome = Outcome(
+        finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        steps=loop.position.step,
+        precision=loop.precision,
+        volumes_per_s=sum(entry["volumes"] for entry in history) / sum(entry["seconds"] for entry in history),
+        last_epoch=history[-1],
+        score_statistics=statistics,
+        progression_head=head.summary() if head else None,
+        **({"fusion_head": fusion.summary() if fusion else None} if has_fusion else {}),
+    )
+    return run.finish(model, outcome)

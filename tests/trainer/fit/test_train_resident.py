@@ -74,7 +74,7 @@ def test_a_run_with_its_cohort_on_the_device_ends_at_the_same_weights(
     assert hits(streamed) == [0.0] * 4
     first, *_, last = hits(kept)
     assert (first, last > 0) == (0.0, True)
-    assert Run.open(kept).result()["last_epoch"]["device_hits"] == last  # type: ignore[index]
+    assert Run.open(kept).load_model()[1].last_epoch["device_hits"] == last
     if case == "scans":
         assert hits(kept)[1:] == [entry["volumes"] for entry in read_history(kept)][1:]
 
