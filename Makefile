@@ -6,12 +6,14 @@ OUT ?= demo
 # Two test processes with one thread each beat one process with two on small tensors.
 TEST_ENV := OMP_NUM_THREADS=1 MPLBACKEND=agg
 TEST_JOBS ?= 2
+# Without it cuBLAS has no deterministic products (docs.nvidia.com/cuda/cublas, results reproducibility).
+CUDA_ENV := CUBLAS_WORKSPACE_CONFIG=:4096:8
 # oneDNN then computes as on processors that have these instructions and no later ones. Read when torch is imported.
 NUMERIC_ISAS := AVX2 AVX512_CORE
 NUMERIC_TESTS := tests/trainer/encoders tests/trainer/fit
 BENCHMARKS := streaming training_step published_pipeline encoder_step
 
-.PHONY: install demo test test-numeric test-slow test-real test-deploy check format lock sbom bench serve clean
+.PHONY: install demo test test-numeric test-slow test-real test-deploy test-cuda check format lock sbom bench serve clean
 
 install: $(VENV)/.installed
 
@@ -24,8 +26,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: install ## the whole road on synthetic data, ending in report.html
 	$(BIN)/interscan demo $(OUT)
 
-test: install ## all but the slow tests
-	$(TEST_ENV) $(BIN)/pytest -n $(TEST_JOBS) -m "not slow and not deploy"
+test: install ## all but the slow tests and those of a GPU
+	$(TEST_ENV) $(BIN)/pytest -n $(TEST_JOBS) -m "not slow and not deploy and not cuda"
 
 test-numeric: install ## what computes in reduced precision, as on processors with other instructions
 	for isa in $(NUMERIC_ISAS); do \
@@ -40,6 +42,9 @@ test-real: install ## the tests on real scans, which lie beside the checkout
 
 test-deploy: install ## builds the images and runs them; as root, with Debian's docker.io, mmdebstrap and docker-compose
 	$(TEST_ENV) $(BIN)/pytest -m deploy tests/deploy
+
+test-cuda: install ## the tests of a GPU, on a machine with one and a CUDA build of torch
+	$(CUDA_ENV) $(TEST_ENV) $(BIN)/pytest -n 0 -m cuda tests/trainer/cuda
 
 check: install ## formatting, lint, types, direction of imports
 	$(BIN)/ruff check .

@@ -164,7 +164,7 @@ def severity(one: TrainedArm) -> dict[str, float]:
 def classification(one: TrainedArm) -> dict[str, float]:
     """Two classes by the fusion head at probability one half."""
     held = one.cohorts["test"]
-    positive_N = held.scores_N == one.trained.result["fusion_head"]["classes"][1]
+    positive_N = held.scores_N == one.trained.result.fusion_head.classes[1]
     assert one.probabilities is not None
     return {
         "auc": float(roc_auc_score(positive_N, one.probabilities)),

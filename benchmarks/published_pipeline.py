@@ -36,9 +36,11 @@ _PASSES = 16
 _LIMITED_BYTES_PER_S = 100e6
 
 
-def put_full_resolution(slow: SlowBucket, store: Store, shape: tuple[int, int, int]) -> None:
+def put_full_resolution(
+    slow: SlowBucket, store: Store, shape: tuple[int, int, int], *, num_scans: int | None = None
+) -> None:
     """The same scans as the published pipeline keeps them: resampled to full resolution, float32, one .pt each."""
-    for row in range(store.manifest.num_rows):
+    for row in range(store.manifest.num_rows if num_scans is None else num_scans):
         volume_1CDHW = torch.from_numpy(store.read(row, MODALITY))[None].float().div_(255)
         full = functional.interpolate(volume_1CDHW, size=shape, mode="trilinear")[0].clone()
         data = io.BytesIO()

@@ -16,10 +16,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from preprocess.console import EXIT_DONE, LOG, JsonFlag, emit, progress
 from preprocess.errors import UsageError
+
+if TYPE_CHECKING:
+    from trainer.fit.run import Run
+    from trainer.fit.run_files import RunResult
 
 _SPACING_MM = 2.0
 """Of the demo's scans; `interscan synth` writes 1 mm by default. The store's grid is 2 mm either way."""
@@ -74,10 +78,10 @@ def demo(
     with _step(6, "service"), _serving(artefact, allow_prefix=cohort) as address:
         _log_step(7, "two held-out pairs, over HTTP")
         answers = {name: _ask(address, cohort, pair) for name, pair in pairs.items()}
-    last = trained["last_epoch"]
+    last = trained.last_epoch
     metrics = evaluated["metrics"]
     result = {
-        "volumes_per_s": trained["volumes_per_s"],
+        "volumes_per_s": trained.volumes_per_s,
         "loss_over_chance": last["info_nce_over_chance"],
         "retrieval_at_1": metrics["retrieval_at_1"]["value"],
         "retrieval_chance": metrics["retrieval_at_1"]["chance"],
@@ -146,13 +150,12 @@ def choose_pairs(truth: Path, subject_ids: frozenset[str]) -> dict[str, KnownPai
 
 
 def _held_out(truth: Path, seed: int) -> frozenset[str]:
-    from trainer.data.splits import split_subjects
+    from trainer.fit.run_plan import draw_split
     from trainer.recipe import load_recipe
 
-    fractions = load_recipe("demo").split
     with truth.open(encoding="utf-8", newline="") as lines:
         subject_ids = [row["subject_id"] for row in csv.DictReader(lines, delimiter="\t")]
-    return split_subjects(subject_ids, validation=fractions.validation, test=fractions.test, seed=seed).of("test")
+    return draw_split(load_recipe("demo", (f"seed={seed}",)), subject_ids).of("test")
 
 
 def _write_cohort(cohort: Path, subjects: int, seed: int) -> None:
@@ -172,7 +175,7 @@ def _preprocess(cohort: Path, store_uri: str) -> str:
     return store_uri
 
 
-def _train(store_uri: str, folder: Path, seed: int) -> tuple[Any, dict[str, Any]]:
+def _train(store_uri: str, folder: Path, seed: int) -> tuple["Run", "RunResult"]:
     from preprocess.storage import Location
     from preprocess.store import Store
     from trainer.fit.run import Run
@@ -186,7 +189,7 @@ def _train(store_uri: str, folder: Path, seed: int) -> tuple[Any, dict[str, Any]
     return Run.open(location), result
 
 
-def _evaluate(run: Any) -> dict[str, Any]:
+def _evaluate(run: "Run") -> dict[str, Any]:
     from trainer.evaluate.run import REPORT_NAME, evaluate_run
     from trainer.evaluate.verdict import judge
 
@@ -195,7 +198,7 @@ def _evaluate(run: Any) -> dict[str, Any]:
     return {"verdict": judge(evaluation).headline, "report": report, **evaluation.model_dump(mode="json")}
 
 
-def _export(run: Any, folder: Path) -> Path:
+def _export(run: "Run", folder: Path) -> Path:
     from preprocess.manifest import MANIFEST_NAME
     from preprocess.storage import Location
     from trainer.export.artefact import export_run

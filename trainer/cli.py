@@ -51,10 +51,11 @@ def train(
         return EXIT_DONE
     with progress("train") as advance:
         result = train_run(chosen, Store.open(store), location, progress=advance, supply=supply)
-    last = result["last_epoch"]
-    figures = ", ".join(f"{name} {value:.3f}" for name, value in last.items() if name not in ("epoch", "step", "phase"))
-    text = f"{location.uri}: {result['steps']} steps, {result['volumes_per_s']:.0f} volumes/s; last epoch: {figures}"
-    emit({"run": location.uri, **result}, text, as_json=json)
+    figures = ", ".join(
+        f"{name} {value:.3f}" for name, value in result.last_epoch.items() if name not in ("epoch", "step", "phase")
+    )
+    text = f"{location.uri}: {result.steps} steps, {result.volumes_per_s:.0f} volumes/s; last epoch: {figures}"
+    emit({"run": location.uri, **result.to_dict()}, text, as_json=json)
     return EXIT_DONE
 
 

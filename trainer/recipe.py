@@ -44,6 +44,10 @@ class DataRecipe(Recipe):
         subjects_per_epoch: fraction of the training subjects drawn each epoch.
         in_flight: most requests for volumes at once.
         max_left_out: subjects with a missing or damaged volume that an epoch may go without before the run fails.
+        resident: where volumes stay after they were read, in the stored type, if all of them fit there: `auto`: on the
+            GPU beside the model, else in the machine's memory; `host`: in the machine's memory, never on the GPU;
+            `none`: nowhere. What does not fit is read anew in each epoch. Changes the speed of a run, never its result,
+            and may differ when the run goes on; with max_left_out above 0 nothing stays on the GPU.
     """
 
     modality: str = "T1w"
@@ -55,6 +59,7 @@ class DataRecipe(Recipe):
     subjects_per_epoch: float = Field(default=1.0, gt=0, le=1)
     in_flight: int = Field(default=64, ge=1)
     max_left_out: int = Field(default=0, ge=0)
+    resident: Literal["auto", "host", "none"] = "auto"
 
 
 class EncoderRecipe(Recipe):
@@ -202,6 +207,11 @@ class TrainRecipe(Recipe):
     def phases(self) -> tuple[PhaseRecipe, ...]:
         """The phases, one where the recipe names none."""
         return self.phase or (PhaseRecipe(name="train", epochs=self.optim.epochs, objective=self.objective),)
+
+    @property
+    def deciding(self) -> dict[str, Any]:
+        """Every setting that decides the result, as plain values: all but `data.resident`."""
+        return self.model_dump(mode="json", exclude={"data": {"resident"}})
 
     @property
     def epochs(self) -> int:

@@ -24,8 +24,8 @@ from trainer.recipe import TrainRecipe
 EDGE = 16
 MODALITY = "T1w"
 Dtype = Literal["uint8", "uint16", "float16", "float32"]
-TIMING_FIELDS = frozenset({"seconds", "volumes_per_s", "mb_per_s", "wait_seconds", "utilisation"})
-"""The fields of a history entry that depend on the clock; every other one must come out bitwise alike."""
+TIMING_FIELDS = frozenset({"seconds", "volumes_per_s", "mb_per_s", "wait_seconds", "utilisation", "device_hits"})
+"""The fields of a history entry that depend on the clock, or on what stays where; all others must come out alike."""
 
 
 @dataclass(frozen=True)

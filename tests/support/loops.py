@@ -9,6 +9,7 @@ from preprocess.store import Store
 from tests.support.cohorts import MODALITY
 from trainer.data.augment import Augment
 from trainer.data.cohort import Cohort, read_cohort
+from trainer.data.sampling import Sampler
 from trainer.fit.checkpoint import Checkpoints
 from trainer.fit.context import build_objectives, score_statistics
 from trainer.fit.loop import Loop
@@ -42,7 +43,6 @@ def build_loop(recipe: TrainRecipe, store: Store, run: Location, *, seed: int, *
         "optim": recipe.optim,
         "augment": Augment(**recipe.augment.model_dump()),
         "compute": EXACT,
-        "seed": recipe.seed,
         "checkpoints": Checkpoints(run, keep=2),
         "every_epochs": recipe.checkpoint.every_epochs,
         "validate": lambda model: {},
@@ -59,7 +59,14 @@ def build_loop(recipe: TrainRecipe, store: Store, run: Location, *, seed: int, *
             for phase in recipe.phases
         ],
         store,
-        cohort,
+        Sampler(
+            cohort,
+            sampling=recipe.data.sampling,
+            num_visits=recipe.data.num_visits,
+            batch_size=recipe.data.batch_size,
+            subjects_per_epoch=recipe.data.subjects_per_epoch,
+            seed=recipe.seed,
+        ),
         **{**arguments, **changes},
     )
     return loop, cohort

@@ -1,4 +1,4 @@
-"""Two real processes over gloo, started as torchrun starts them, each running one function of a test."""
+"""Real processes over gloo or nccl, started as torchrun starts them, each running one function of a test."""
 
 import os
 import socket
@@ -20,7 +20,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def in_processes(num: int, work: Callable[..., Any], folder: Path, *arguments: Any) -> list[Any]:
+def in_processes(
+    num: int,
+    work: Callable[..., Any],
+    folder: Path,
+    *arguments: Any,
+    device: torch.device = torch.device("cpu"),  # noqa: B008 - immutable
+) -> list[Any]:
     """What `work(group, *arguments)` answers in each of `num` processes, in the order of their ranks.
 
     Args:
@@ -28,19 +34,28 @@ def in_processes(num: int, work: Callable[..., Any], folder: Path, *arguments: A
         work: a function of a module, so that it can be sent to them.
         folder: an empty one for the answers.
         arguments: sent along.
+        device: of the group: nccl on CUDA, where each process has a GPU of its own, gloo on the CPU.
     """
     folder.mkdir(parents=True)
-    mp.spawn(_enter, args=(num, free_port(), work, folder, arguments), nprocs=num)
+    mp.spawn(_enter, args=(num, free_port(), work, folder, arguments, device), nprocs=num)
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(num)]
 
 
-def _enter(rank: int, num: int, port: int, work: Callable[..., Any], folder: Path, arguments: tuple[Any, ...]) -> None:
+def _enter(
+    rank: int,
+    num: int,
+    port: int,
+    work: Callable[..., Any],
+    folder: Path,
+    arguments: tuple[Any, ...],
+    device: torch.device,
+) -> None:
     torch.set_num_threads(1)
     os.environ.update(
         RANK=str(rank), WORLD_SIZE=str(num), LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
     )
     try:
-        with joined(torch.device("cpu")) as group:
+        with joined(device) as group:
             answer = work(group, *arguments)
     except BaseException:
         traceback.print_exc()

@@ -217,3 +217,12 @@ def test_a_residual_without_matrices_to_attend_over_is_refused() -> None:
 def test_the_multimodal_encoder_alone_is_refused() -> None:
     message = "demo: data.modalities has 0 names and encoder.name is 'multimodal'"
     assert refusal("demo", "encoder.name=multimodal").startswith(message)
+
+
+def test_where_volumes_stay_is_told_by_three_words_and_decides_no_result(tmp_path: Path) -> None:
+    path = write(tmp_path, HEAD + OBJECTIVE)
+    recipes = [load_recipe(path, (f"data.resident='{where}'",)) for where in ("auto", "host", "none")]
+    assert recipes[0] == load_recipe(path)
+    assert recipes[0].deciding == recipes[1].deciding == recipes[2].deciding
+    assert load_recipe(path, ("data.in_flight=3",)).deciding != recipes[0].deciding
+    assert "data.resident" in refusal(path, "data.resident='gpu'")

@@ -22,6 +22,7 @@ from preprocess.errors import InterscanError
 from preprocess.machine import num_cores
 from preprocess.store import Store, content_digest
 from trainer.data.cache import DiskCache
+from trainer.data.device_rows import DeviceCohort
 from trainer.data.fetching import Fetcher, RetryPolicy
 from trainer.data.objects import Objects, choose_objects
 from trainer.data.reading import GivenUpError, ReadCounts, Reading, Wanted
@@ -50,6 +51,7 @@ class VolumeReader:
         retry: how long a request is tried.
         cache: objects on a local disk; None for none.
         resident_bytes: decoded volumes kept in memory, up to this many bytes.
+        on_device: what the run keeps on the training device, for `trainer.data.resident`; nothing when None.
     """
 
     def __init__(
@@ -61,9 +63,11 @@ class VolumeReader:
         retry: RetryPolicy | None = None,
         cache: DiskCache | None = None,
         resident_bytes: int = 0,
+        on_device: DeviceCohort | None = None,
     ) -> None:
         self.layout = store.layout(modality)
         self.counts = ReadCounts()
+        self.on_device = on_device
         self._store = store
         self._cache = cache
         self._fs = store.location.fs
@@ -117,6 +121,11 @@ class VolumeReader:
         for thread in self._threads:
             thread.join()
         self._resident.clear()
+
+    def stop_keeping(self) -> None:
+        """Keep no further volume in memory; what is kept stays, as it may be about to be copied."""
+        with self._lock:
+            self._resident_room = 0
 
     def begin_counting(self) -> ReadCounts:
         """Start new counts, which later reads add to; the old ones are added to by reads that began before."""

@@ -24,6 +24,7 @@ class ReadCounts:
         failures: requests that failed and were repeated.
         cache_hits: volumes from the disk cache.
         resident_hits: volumes from memory.
+        device_hits: volumes from the training device's memory.
         held_bytes: of batches that were asked for or handed over, and of objects that wait to be decoded.
         peak_bytes: most that was held at once.
     """
@@ -34,6 +35,7 @@ class ReadCounts:
     failures: int = 0
     cache_hits: int = 0
     resident_hits: int = 0
+    device_hits: int = 0
     held_bytes: int = 0
     peak_bytes: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
@@ -47,6 +49,7 @@ class ReadCounts:
         failures: int = 0,
         cache_hits: int = 0,
         resident_hits: int = 0,
+        device_hits: int = 0,
         held_bytes: int = 0,
     ) -> None:
         """Add to the counts."""
@@ -57,6 +60,7 @@ class ReadCounts:
             self.failures += failures
             self.cache_hits += cache_hits
             self.resident_hits += resident_hits
+            self.device_hits += device_hits
             self.held_bytes += held_bytes
             self.peak_bytes = max(self.peak_bytes, self.held_bytes)
 

@@ -5,6 +5,7 @@ share scans of equal content an epoch draws one, for they may be one person. Sub
 batches of a round, so that no batch is a small remainder and no scan is planned twice.
 """
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -18,6 +19,33 @@ Batches = list[npt.NDArray[np.int64]]
 """One array a batch, shape (B, K): places in the cohort of B subjects' K scans, earlier first."""
 MIN_BATCH = 2
 """In-batch objectives need another subject to compare with."""
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """The batches of every epoch of a run; arguments of `plan_epoch`, without the epoch.
+
+    Sampler(cohort, sampling="pairs", batch_size=16, subjects_per_epoch=1.0, seed=0).batches(epoch=3)
+    """
+
+    cohort: Cohort
+    sampling: Sampling
+    batch_size: int
+    subjects_per_epoch: float
+    seed: int
+    num_visits: int = 3
+
+    def batches(self, epoch: int) -> Batches:
+        """The batches of an epoch, counted from 0; see `plan_epoch`."""
+        return plan_epoch(
+            self.cohort,
+            sampling=self.sampling,
+            num_visits=self.num_visits,
+            batch_size=self.batch_size,
+            subjects_per_epoch=self.subjects_per_epoch,
+            seed=self.seed,
+            epoch=epoch,
+        )
 
 
 def plan_epoch(

@@ -17,7 +17,7 @@ from preprocess.transforms import unit_scale
 from trainer.data.cohort import Flags, Rows
 from trainer.data.memory import default_budget_bytes
 from trainer.data.reader import VolumeReader
-from trainer.data.stream import VolumeStream
+from trainer.data.resident import Stream, open_stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class VisitBatch:
 class VisitCounts:
     """What the streams of all modalities have done together; as `StreamCounts`."""
 
-    streams: Mapping[str, VolumeStream]
+    streams: Mapping[str, Stream]
 
     @property
     def wait_seconds(self) -> float:
@@ -66,6 +66,11 @@ class VisitCounts:
     def bytes_fetched(self) -> int:
         """Bytes of the objects that arrived."""
         return sum(stream.counts.bytes_fetched for stream in self.streams.values())
+
+    @property
+    def device_hits(self) -> int:
+        """Rows that were on the training device already."""
+        return sum(stream.counts.device_hits for stream in self.streams.values())
 
     @property
     def requests(self) -> int:
@@ -86,6 +91,7 @@ class VisitStream:
         readers: by modality, for what is kept from one epoch to the next; made for this stream when not given.
         budget_bytes: most bytes that batches read ahead may hold; shared by the modalities by the size of their rows.
         reuse: a batch is valid only until the next one is asked for.
+        is_training: whether a training step follows each batch; see `open_stream`.
 
     Raises:
         UsageError: two batches do not fit into the budget.
@@ -108,6 +114,7 @@ class VisitStream:
         readers: Mapping[str, VolumeReader] | None = None,
         budget_bytes: int | None = None,
         reuse: bool = False,
+        is_training: bool = False,
     ) -> None:
         self._present = present
         layouts = {name: store.layout(name) for name in modalities}
@@ -117,14 +124,14 @@ class VisitStream:
         self._scales = {name: unit_scale(layout.dtype.name) for name, layout in layouts.items()}
         budget = default_budget_bytes() if budget_bytes is None else budget_bytes
         per_visit = sum(layout.num_bytes for layout in layouts.values())
-        self._streams: dict[str, VolumeStream] = {}
+        self._streams: dict[str, Stream] = {}
         self._stack = ExitStack()
         with ExitStack() as opened:
             for column, (name, layout) in enumerate(layouts.items()):
                 there = [batch_B[present_BM[:, column]] for batch_B, present_BM in zip(rows, present, strict=True)]
                 if not any(len(batch_P) for batch_P in there):
                     continue
-                stream = VolumeStream(
+                stream = open_stream(
                     store,
                     name,
                     there,
@@ -133,8 +140,10 @@ class VisitStream:
                     reader=None if readers is None else readers[name],
                     budget_bytes=budget * layout.num_bytes // per_visit,
                     reuse=reuse,
+                    is_training=is_training,
                 )
-                self._streams[name] = opened.enter_context(stream)
+                opened.enter_context(stream)
+                self._streams[name] = stream
             self._stack = opened.pop_all()
         self.counts = VisitCounts(self._streams)
 
@@ -151,3 +160,5 @@ class VisitStream:
         for present_BM in self._present:
             stored = {name: next(batches[name]) if name in batches else none for name, none in self._empty.items()}
             yield VisitBatch(stored, torch.from_numpy(np.ascontiguousarray(present_BM)), self._scales)
+        for ended in batches.values():
+            next(ended, None)  # streams hear of a step when they are asked again, of the last one here

@@ -300,10 +300,10 @@ def _begin(location: Location, recipe: TrainRecipe, store: Store, num_folds: int
     where = f"{location.uri}: this cross-validation was begun with another"
     begun = json.loads(location.read(PROTOCOL_NAME))
     try:
-        begun["recipe"] = TrainRecipe.model_validate(begun["recipe"]).model_dump(mode="json")
+        begun_with = TrainRecipe.model_validate(begun["recipe"])
     except pydantic.ValidationError as error:
         raise RunError(f"{where} version; go on with that version, or use another --out") from error
-    changed = list(differences(begun["recipe"], record["recipe"]))
+    changed = list(differences(begun_with.deciding, recipe.deciding))
     if changed:
         raise RunError(f"{where} recipe ({', '.join(changed)}); use that recipe to go on, or another --out")
     for key in ("fingerprint", "index_sha256"):

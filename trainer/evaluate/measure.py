@@ -117,7 +117,8 @@ def _published_metrics(
 def _classified(trained: Trained, store: Store, cohort: Cohort, held: Cohort, draws: _Draws) -> dict[str, Metric]:
     """Two classes by the fusion head, whose threshold comes from the validation subjects."""
     assert isinstance(trained.encoder, VisitEncoder)
-    negative, positive = trained.result["fusion_head"]["classes"]
+    assert trained.result.fusion_head is not None
+    negative, positive = trained.result.fusion_head.classes
     answers = []
     for part in (cohort.of_subjects(trained.run.split.of("validation")), held):
         known = part.at(np.flatnonzero(np.isin(part.scores_N, (negative, positive))).tolist())
@@ -195,7 +196,8 @@ def _score_metrics(held_out: HeldOut, trained: Trained, draws: _Draws) -> dict[s
         return {}
     guess, true = predicted_N[known_N], held_out.cohort.scores_N[known_N]
     subjects = np.array(held_out.cohort.groups)[known_N]
-    mean = trained.result["score_statistics"]["mean"]
+    assert trained.result.score_statistics is not None
+    mean = trained.result.score_statistics.mean
     mae = cluster_bootstrap(
         lambda rows: metrics.score_regression(guess[rows], true[rows]).mae, subjects, **draws._asdict()
     )

@@ -13,6 +13,7 @@ from trainer.fit.model import encoder_for, new_model
 from trainer.fit.precision import Compute, choose_compute
 from trainer.fit.run import Run
 from trainer.fit.tracking import read_history
+from trainer.recipe import TrainRecipe
 
 _ENCODER = "encoder."
 """What the names of the encoder's weights begin with in a checkpoint, which holds the whole training model."""
@@ -70,7 +71,8 @@ def embed_epochs(run: Run, store: Store, cohort: Cohort, epochs: Sequence[int]) 
     """
     recipe = run.recipe
     # As in training: a checkpoint of another recipe or store is refused, not drawn.
-    origin = {"recipe": run.record["recipe"], "fingerprint": run.record["fingerprint"]}
+    written = TrainRecipe.model_validate(run.record.recipe)
+    origin = {"recipe": written.deciding, "fingerprint": run.record.fingerprint}
     checkpoints = Checkpoints(run.location, keep=recipe.checkpoint.keep, origin=origin)
     step_by_epoch = _step_by_epoch(run)
     compute = Compute(choose_compute(recipe.device, "float32").device, torch.float32)

@@ -144,7 +144,8 @@ def _read_evaluation(run: Run) -> Evaluation:
 def _progression(trained: Trained, store: Store, evaluation: Evaluation) -> _Content:
     model = trained.pair_model()
     parts = _embedded_parts(trained, store)
-    head = trained.result["progression_head"]
+    head = trained.result.progression_head
+    assert head is not None
     error = evaluation.metrics.get("calibration_error")
     return _Content(
         kind="progression",
@@ -154,8 +155,8 @@ def _progression(trained: Trained, store: Store, evaluation: Evaluation) -> _Con
         guarantee="exchanging the two scans exchanges P(improved) and P(declined) exactly",
         intended_use=INTENDED_USE,
         calibration=Calibration(
-            temperature=head["temperature"],
-            num_pairs=head["num_validation"],
+            temperature=head.temperature,
+            num_pairs=head.num_validation,
             expected_calibration_error=error.value if error else None,
         ),
     )
@@ -263,12 +264,12 @@ def _manifest(
         limitations=(*content.limits, *evaluation.notes, *evaluation.caveats),
         training=TrainingRun(
             run_uri=run.location.uri,
-            checkpoint=result["model_sha256"],
+            checkpoint=result.model_sha256,
             recipe=recipe.model_dump(mode="json"),
             store_uri=store.location.uri,
-            store_index_sha256=run.record["index_sha256"],
+            store_index_sha256=run.record.index_sha256,
             num_subjects={part: len(run.split.of(part)) for part in SPLITS},
-            git_revision=run.record["git_revision"],
+            git_revision=run.record.git_revision,
             torch_version=torch.__version__,
         ),
     )

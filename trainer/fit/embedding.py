@@ -11,12 +11,13 @@ from preprocess.store import Store
 from preprocess.transforms import unit_scale
 from trainer.data.cohort import Cohort, Flags
 from trainer.data.reader import VolumeReader
-from trainer.data.stream import VolumeStream
+from trainer.data.resident import open_stream
 from trainer.data.visits import VisitStream
 from trainer.encoders.visits import VisitEncoder
 from trainer.fit.precision import Compute
 
-_BATCH = 16
+BATCH = 16
+"""Scans, or visits, that are embedded at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +67,9 @@ def embed_cohort(
     was_training = encoder.training
     encoder.eval()
     scale = unit_scale(store.manifest.recipe.dtype_of(modality))
-    batches = [cohort.rows_N[start : start + _BATCH] for start in range(0, len(cohort), _BATCH)]
+    batches = [cohort.rows_N[start : start + BATCH] for start in range(0, len(cohort), BATCH)]
     parts = []
-    with VolumeStream(store, modality, batches, pin_memory=compute.pin_memory, reader=reader, reuse=True) as stream:
+    with open_stream(store, modality, batches, pin_memory=compute.pin_memory, reader=reader, reuse=True) as stream:
         for voxels_BCDHW in stream:
             # Scaled on the device, so that bytes travel, not floats.
             volumes_BCDHW = voxels_BCDHW.to(compute.device, non_blocking=compute.pin_memory).float().mul_(scale)
@@ -103,7 +104,7 @@ def embed_visits(
         raise ValueError(f"the cohort does not say who has {', '.join(encoder.modalities)}; read it with read_visits")
     was_training = encoder.training
     encoder.eval()
-    parts = [slice(start, start + _BATCH) for start in range(0, len(cohort), _BATCH)]
+    parts = [slice(start, start + BATCH) for start in range(0, len(cohort), BATCH)]
     rows, present = [cohort.rows_N[part] for part in parts], [cohort.present_NM[part] for part in parts]
     modalities, joined = [], []
     with VisitStream(

@@ -15,6 +15,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own habit
 
 from trainer.encoders.heads import PreciseLinear
 from trainer.fit.embedding import VisitEmbeddings
+from trainer.fit.run_files import FusionSummary
 from trainer.objectives.similarity import unit_rows
 
 _STEPS = 200
@@ -66,16 +67,16 @@ class FittedFusion:
     balanced_accuracy: float | None
     auc: float | None
 
-    def summary(self) -> dict[str, object]:
-        """Everything but the weights, as plain values for JSON."""
-        return {
-            "classes": list(self.classes),
-            "l2": self.l2,
-            "num_train": self.num_train,
-            "num_validation": self.num_validation,
-            "validation_balanced_accuracy": self.balanced_accuracy,
-            "validation_auc": self.auc,
-        }
+    def summary(self) -> FusionSummary:
+        """Everything but the weights."""
+        return FusionSummary(
+            classes=self.classes,
+            l2=self.l2,
+            num_train=self.num_train,
+            num_validation=self.num_validation,
+            validation_balanced_accuracy=self.balanced_accuracy,
+            validation_auc=self.auc,
+        )
 
 
 def fit_fusion(

@@ -14,6 +14,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own habit
 from preprocess.console import LOG
 from preprocess.types import PROGRESSIONS
 from trainer.encoders import ProgressionHead
+from trainer.fit.run_files import HeadSummary
 
 _STEPS = 200
 """L-BFGS steps; the default head is convex and is done after 30 to 60."""
@@ -38,14 +39,11 @@ class FittedHead:
     num_train: int
     num_validation: int
 
-    def summary(self) -> dict[str, float]:
-        """Everything but the weights, as plain values for JSON."""
-        return {
-            "temperature": self.temperature,
-            "l2": self.l2,
-            "num_train": self.num_train,
-            "num_validation": self.num_validation,
-        }
+    def summary(self) -> HeadSummary:
+        """Everything but the weights."""
+        return HeadSummary(
+            temperature=self.temperature, l2=self.l2, num_train=self.num_train, num_validation=self.num_validation
+        )
 
 
 def fit_head(

@@ -19,9 +19,8 @@ from preprocess.errors import Interrupted, RunError
 from preprocess.store import Store
 from preprocess.transforms import unit_scale
 from trainer.data.augment import Augment
-from trainer.data.cohort import Cohort
-from trainer.data.sampling import MIN_BATCH, Batches, plan_epoch
-from trainer.data.stream import VolumeStream
+from trainer.data.resident import Stream
+from trainer.data.sampling import MIN_BATCH, Batches, Sampler
 from trainer.data.visits import VisitBatch, VisitStream
 from trainer.fit.checkpoint import Best, Checkpoints, State
 from trainer.fit.diagnosis import diagnose, require_finite_weights
@@ -61,13 +60,12 @@ class Loop:
         model: networks; moved to the device.
         phases: objectives, epoch by epoch.
         store: where volumes are.
-        training: scans to train on.
-        data: sampling and batch size.
+        sampler: the batches of every epoch.
+        data: views of a scan, and modalities.
         supply: streams of the planned batches.
         optim: settings of the optimiser.
         augment: random views.
         compute: device and number format.
-        seed: of the run.
         checkpoints: where state goes; only the group's first process writes.
         every_epochs: epochs between checkpoints.
         validate: figures of the model after an epoch, by name; called in the group's first process.
@@ -83,14 +81,13 @@ class Loop:
         model: TrainingModel,
         phases: Sequence[Phase],
         store: Store,
-        training: Cohort,
+        sampler: Sampler,
         *,
         data: DataRecipe,
         supply: Supply,
         optim: OptimRecipe,
         augment: Augment,
         compute: Compute,
-        seed: int,
         checkpoints: Checkpoints,
         every_epochs: int,
         validate: Callable[[nn.Module], dict[str, float]],
@@ -102,12 +99,13 @@ class Loop:
         self._phases = phases
         self._store = store
         self._supply = supply
-        self._training = training
+        self.sampler = sampler
+        self._training = sampler.cohort
         self._data = data
         self._epochs = sum(phase.epochs for phase in phases)
         self._augment = augment
         self._compute = compute
-        self._seed = seed
+        self._seed = sampler.seed
         self._checkpoints = checkpoints
         self._every_epochs = every_epochs
         self._validate = validate
@@ -121,7 +119,7 @@ class Loop:
             name=optim.name,
             head_factor=optim.head_factor,
         )
-        plans = [self.plan(epoch) for epoch in range(self._epochs)]
+        plans = [sampler.batches(epoch) for epoch in range(self._epochs)]
         group.require_enough(min(len(batch) for plan in plans for batch in plan))
         steps = [0] * len(phases)
         for epoch, plan in enumerate(plans):
@@ -149,18 +147,6 @@ class Loop:
     def precision(self) -> str:
         """The number format that steps are computed in, as recipes call it."""
         return name_of(self._compute.dtype)
-
-    def plan(self, epoch: int) -> Batches:
-        """The batches of an epoch, as places in the training cohort."""
-        return plan_epoch(
-            self._training,
-            sampling=self._data.sampling,
-            num_visits=self._data.num_visits,
-            batch_size=self._data.batch_size,
-            subjects_per_epoch=self._data.subjects_per_epoch,
-            seed=self._seed,
-            epoch=epoch,
-        )
 
     def state(self) -> State:
         """Everything needed to go on after the last step."""
@@ -253,7 +239,7 @@ class Loop:
         if phase.anchored is not None and position.batch == 0:
             # Within an epoch it is part of the checkpoint: the weights that made it are gone.
             self._place_anchor(phase.anchored)
-        plan = self.plan(position.epoch)[position.batch :]
+        plan = self.sampler.batches(position.epoch)[position.batch :]
         stopping = False
         started = perf_counter()
         with self._read([batch[self._group.share(len(batch))] for batch in plan]) as stream:
@@ -274,6 +260,7 @@ class Loop:
         self._add("seconds", perf_counter() - started)
         self._add("wait_seconds", stream.counts.wait_seconds)
         self._add("bytes", self._group.total(stream.counts.bytes_fetched))
+        self._add("device_hits", self._group.total(stream.counts.device_hits))
         if stopping:
             require_finite_weights(self.model, steps_done=position.step, group=self._group)
             if self._group.is_first:
@@ -302,7 +289,7 @@ class Loop:
         )
         self.model.anchor_E.copy_(torch.from_numpy(embeddings_NE.mean(axis=0)))
 
-    def _read(self, plan: Batches) -> AbstractContextManager[VolumeStream | VisitStream]:
+    def _read(self, plan: Batches) -> AbstractContextManager[Stream | VisitStream]:
         rows_N, present_NM = self._training.rows_N, self._training.present_NM
         if present_NM is None:
             return self._supply.stream([rows_N[places_BK] for places_BK in plan])
@@ -361,7 +348,7 @@ class Loop:
         """Means of the epoch, its speed, and the validation figures.
 
         `utilisation` is the time in steps over the wall time of the epoch's steps, as MLPerf Storage defines it;
-        it and `wait_seconds` are those of this process, the speeds those of all processes.
+        it and `wait_seconds` are those of this process, speeds and `device_hits` (`ReadCounts`) of all processes.
         """
         sums = self.position.sums
         entry: dict[str, float] = {
@@ -377,8 +364,7 @@ class Loop:
             "wait_seconds": sums["wait_seconds"],
             "utilisation": sums["step_seconds"] / sums["seconds"],
         }
-        if "lost_steps" in sums:
-            entry["lost_steps"] = sums["lost_steps"]
+        entry |= {name: sums[name] for name in ("lost_steps", "device_hits") if sums.get(name)}
         for objective in phase_of(self._phases, self.position.epoch)[1].objectives:
             if objective.name not in sums:
                 continue

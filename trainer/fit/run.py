@@ -10,11 +10,9 @@ result.json    written last: a run without it is not finished
 """
 
 import hashlib
-import json
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +24,13 @@ from preprocess.storage import Location
 from preprocess.store import Store
 from trainer.data.splits import SPLITS, Split
 from trainer.fit.checkpoint import State, dump_state, load_state
+from trainer.fit.run_files import Outcome, RunRecord, RunResult, parse_file
 from trainer.recipe import TrainRecipe
 
 _RUN_NAME = "run.json"
 _CHECKPOINTS_NAME = "checkpoints"
 _MODEL_NAME = "model.pt"
 _RESULT_NAME = "result.json"
-_RUN_KEYS = ("recipe", "store_uri", "fingerprint", "index_sha256", "split")
-_RESULT_KEYS = ("model_sha256",)
-"""What those files hold at least."""
 _FINISH_AGAIN = (
     f"delete {_RESULT_NAME} and run the same interscan train command again, which ends the run anew from its last "
     "checkpoint; without checkpoints train again in another place"
@@ -46,14 +42,14 @@ class Run:
 
     Args:
         location: its folder.
-        record: contents of run.json.
+        record: run.json.
     """
 
-    def __init__(self, location: Location, record: dict[str, Any]) -> None:
+    def __init__(self, location: Location, record: RunRecord) -> None:
         self.location = location
         self.record = record
-        self.recipe = TrainRecipe.model_validate(record["recipe"])
-        self.split = Split(**{name: tuple(ids) for name, ids in record["split"].items()})
+        self.recipe = TrainRecipe.model_validate(record.recipe)
+        self.split = record.split
 
     @classmethod
     def start(cls, location: Location, recipe: TrainRecipe, store: Store, split: Split) -> "Run":
@@ -62,29 +58,32 @@ class Run:
         Raises:
             RunError: the run there has another recipe, store or split.
         """
-        record = {
-            "recipe": recipe.model_dump(mode="json"),
-            "store_uri": store.location.uri,
-            "fingerprint": store.manifest.fingerprint,
-            "index_sha256": store.manifest.index_sha256,
-            "split": asdict(split),
-            "git_revision": git_revision(),
-        }
+        record = RunRecord(
+            recipe=recipe.model_dump(mode="json"),
+            store_uri=store.location.uri,
+            fingerprint=store.manifest.fingerprint,
+            index_sha256=store.manifest.index_sha256,
+            split=split,
+            git_revision=git_revision(),
+        )
         # Only the first writer creates it; all others hold theirs against it.
-        if location.create(_RUN_NAME, json.dumps(record, indent=2).encode()):
-            return cls(location, json.loads(json.dumps(record)))
+        if location.create(_RUN_NAME, record.to_json()):
+            return cls(location, record)
         run = cls.open(location)
-        changed = list(differences(run.recipe.model_dump(mode="json"), recipe.model_dump(mode="json")))
+        changed = list(differences(run.recipe.deciding, recipe.deciding))
         if changed:
             raise RunError(
                 f"{location.uri}: this run was started with another recipe ({', '.join(changed)}); "
                 "use that recipe to go on, or another --run"
             )
-        for key in ("fingerprint", "index_sha256"):
-            if record[key] != run.record[key]:
+        for key, begun_with, found in (
+            ("fingerprint", run.record.fingerprint, record.fingerprint),
+            ("index_sha256", run.record.index_sha256, record.index_sha256),
+        ):
+            if begun_with != found:
                 raise RunError(
-                    f"{location.uri}: this run was started on a store whose {key} is {run.record[key]}, "
-                    f"{store.location.uri} has {record[key]}; use that store to go on, or another --run"
+                    f"{location.uri}: this run was started on a store whose {key} is {begun_with}, "
+                    f"{store.location.uri} has {found}; use that store to go on, or another --run"
                 )
         if run.split != split:
             moved = sorted(split.of("test") ^ run.split.of("test")) or sorted(split.of("train") ^ run.split.of("train"))
@@ -108,7 +107,7 @@ class Run:
                 f"{location.uri}: no {_RUN_NAME}, so this is not a run; start it with interscan train"
             ) from error
         remedy = "put back a copy of it, or start a new run in another place"
-        record = _object(data, keys=_RUN_KEYS, where=f"{location.uri}/{_RUN_NAME}", remedy=remedy)
+        record = parse_file(RunRecord, data, where=f"{location.uri}/{_RUN_NAME}", remedy=remedy)
         try:
             return cls(location, record)
         except ValidationError as error:
@@ -117,8 +116,6 @@ class Run:
                 f"{location.uri}/{_RUN_NAME}: {where}: no setting of this version; go on with the version that "
                 "started the run, or start a new one in another place"
             ) from error
-        except (TypeError, AttributeError) as error:
-            raise RunError(f"{location.uri}/{_RUN_NAME}: {error}, it is damaged; {remedy}") from error
 
     def open_store(self, uri: str | None = None) -> Store:
         """The store the run was trained on.
@@ -130,8 +127,8 @@ class Run:
             StoreError: it is missing, or of another fingerprint.
             RunError: a person it was split for has been deleted from the store on request.
         """
-        store = Store.open(uri or self.record["store_uri"])
-        store.require_fingerprint(self.record["fingerprint"])
+        store = Store.open(uri or self.record.store_uri)
+        store.require_fingerprint(self.record.fingerprint)
         gone = {one.person_sha256 for one in store.manifest.forgotten}
         split = self.split
         num_gone = sum(person_digest(person) in gone for part in SPLITS for person in split.of(part))
@@ -141,15 +138,15 @@ class Run:
             )
         return store
 
-    def finish(self, model: State, result: dict[str, Any]) -> dict[str, Any]:
+    def finish(self, model: State, outcome: Outcome) -> RunResult:
         """Write the model, then the result that points to it."""
         data = dump_state(model)
         self.location.write(_MODEL_NAME, data)
-        complete = {**result, "model_sha256": hashlib.sha256(data).hexdigest()}
-        self.location.write(_RESULT_NAME, json.dumps(complete, indent=2).encode())
-        return complete
+        result = RunResult(**outcome.to_dict(), model_sha256=hashlib.sha256(data).hexdigest())
+        self.location.write(_RESULT_NAME, result.to_json())
+        return result
 
-    def result(self) -> dict[str, Any] | None:
+    def result(self) -> RunResult | None:
         """What the run ended with, or None while it is not finished.
 
         Raises:
@@ -160,14 +157,14 @@ class Run:
         except (FileNotFoundError, NotADirectoryError):
             return None
         where = f"{self.location.uri}/{_RESULT_NAME}"
-        return _object(data, keys=_RESULT_KEYS, where=where, remedy=_FINISH_AGAIN)
+        return parse_file(RunResult, data, where=where, remedy=_FINISH_AGAIN)
 
     def drop_weights(self) -> None:
         """Delete checkpoints and model for good; recipe, split, history and result stay."""
         self.location.delete(_MODEL_NAME)
         self.location.delete(_CHECKPOINTS_NAME)
 
-    def load_model(self) -> tuple[State, dict[str, Any]]:
+    def load_model(self) -> tuple[State, RunResult]:
         """The final model's state and the result.
 
         Raises:
@@ -184,9 +181,9 @@ class Run:
                 "unless it is told --keep-runs; train again in another place"
             ) from error
         found = hashlib.sha256(data).hexdigest()
-        if found != result["model_sha256"]:
+        if found != result.model_sha256:
             raise RunError(
-                f"{self.location.uri}/{_MODEL_NAME}: SHA-256 {found[:12]} is not {result['model_sha256'][:12]}, "
+                f"{self.location.uri}/{_MODEL_NAME}: SHA-256 {found[:12]} is not {result.model_sha256[:12]}, "
                 f"the model is damaged; {_FINISH_AGAIN}"
             )
         return load_state(data, where=f"{self.location.uri}/{_MODEL_NAME}"), result
@@ -199,24 +196,6 @@ def differences(started: Any, wanted: Any, path: str = "") -> Iterator[str]:
             yield from differences(started[key], wanted[key], f"{path}.{key}" if path else key)
     elif started != wanted:
         yield f"{path} was {started!r} and is {wanted!r}"
-
-
-def _object(data: bytes, *, keys: Sequence[str], where: str, remedy: str) -> dict[str, Any]:
-    """A JSON object with these keys at least.
-
-    Raises:
-        RunError: the bytes are none.
-    """
-    try:
-        found = json.loads(data)
-    except ValueError as error:
-        size = "is empty" if not data else f"holds {len(data)} bytes that are not JSON"
-        raise RunError(f"{where}: {size}, it is damaged; {remedy}") from error
-    missing = [key for key in keys if not isinstance(found, dict) or key not in found]
-    if missing:
-        raise RunError(f"{where}: no {', '.join(missing)} in it, it is damaged; {remedy}")
-    whole: dict[str, Any] = found
-    return whole
 
 
 def git_revision() -> str:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +20,8 @@ from preprocess.lease import RUN, Lease, LeasedLocation
 from preprocess.storage import Location
 from preprocess.store import Store
 from trainer.data.augment import Augment
-from trainer.data.cohort import Cohort
 from trainer.data.pairs import rescan_pairs, visit_pairs
-from trainer.data.splits import Split, split_subjects
+from trainer.data.splits import Split
 from trainer.data.standards import fit_standard
 from trainer.encoders.visits import VisitEncoder
 from trainer.evaluate.similarity import same_subject_retrieval
@@ -34,10 +32,8 @@ from trainer.fit.context import (
     build_objectives,
     cohort_of,
     report_unpaired,
-    require_modalities,
     score_statistics,
     two_classes,
-    with_threshold,
 )
 from trainer.fit.distributed import Group, joined
 from trainer.fit.embedding import embed_cohort, embed_visits
@@ -48,6 +44,8 @@ from trainer.fit.model import TrainingModel, new_model
 from trainer.fit.phases import Phase
 from trainer.fit.precision import Compute, choose_compute
 from trainer.fit.run import Run, git_revision
+from trainer.fit.run_files import Outcome, RunResult
+from trainer.fit.run_plan import RunPlan
 from trainer.fit.stop import StopRequest, listening
 from trainer.fit.supply import Supply, SupplyOptions
 from trainer.fit.tracking import Tracking
@@ -68,7 +66,7 @@ def train_run(
     supply: SupplyOptions | None = None,
     split: Split | None = None,
     stop: StopRequest | None = None,
-) -> dict[str, Any]:
+) -> RunResult:
     """Train to the end, from the latest checkpoint if there is one.
 
     Args:
@@ -84,8 +82,8 @@ def train_run(
         The run's result: last epoch's figures, head, speed; the same in all processes.
 
     Raises:
-        InterscanError: the store or the run does not fit the recipe, another process trains the run, or the run was
-            stopped on request.
+        InterscanError: the store or the run does not fit the recipe, the run does not fit into the device, another
+            process trains the run, or the run was stopped on request.
     """
     refuse_contradictions(recipe, where=recipe.name)
     compute = choose_compute(recipe.device, recipe.precision)
@@ -102,23 +100,25 @@ def train_run(
                 "started; visits with several modalities train in one process: start it without torchrun"
             )
         parts = _Parts.read(recipe, store, compute, group, supply or SupplyOptions(), split)
-        with parts.supply:
-            if group.is_first:
-                return _lead(parts, location, stop, progress)
-            return _follow(parts, location, stop, progress)
+        try:
+            with parts.supply:
+                take_part = _lead if group.is_first else _follow
+                return take_part(parts, location, stop, progress)
+        except torch.OutOfMemoryError as error:
+            raise UsageError(
+                f"{compute.device}: out of memory ({str(error).partition('. ')[0]}); lower data.batch_size or set "
+                "optim.cache_chunk in a new run, or go on with data.resident = 'host'"
+            ) from error
 
 
 @dataclass(frozen=True)
 class _Parts:
     """What every process makes alike from recipe and store."""
 
-    recipe: TrainRecipe
+    plan: RunPlan
     store: Store
     compute: Compute
     group: Group
-    split: Split
-    training: Cohort
-    validation: Cohort
     statistics: ScoreStatistics | None
     model: TrainingModel
     supply: Supply
@@ -136,17 +136,8 @@ class _Parts:
         cohort = cohort_of(store, recipe.data, recipe.outcome.name)
         if cohort.note and split is None and group.is_first:
             LOG.warning("%s", cohort.note)
-        split = split or split_subjects(
-            cohort.subject_ids,
-            validation=recipe.split.validation,
-            test=recipe.split.test,
-            train=recipe.split.train,
-            seed=recipe.seed,
-            together=cohort.together,
-        )
-        training, validation = (cohort.of_subjects(split.of(part)) for part in ("train", "validation"))
-        require_modalities(training, recipe.data.modalities)
-        recipe = with_threshold(recipe, training)
+        plan = RunPlan.of(recipe, cohort, split)
+        recipe = plan.recipe
         model = new_model(recipe, store)
         compute = settle(
             compute,
@@ -159,50 +150,48 @@ class _Parts:
         supply = Supply(
             store,
             recipe.data,
-            num_volumes=len(training) + len(validation),
+            num_volumes=len(plan.training) + len(plan.validation),
             options=options,
             pin_memory=compute.pin_memory,
+            device=compute.device,
         )
         return cls(
-            recipe=recipe,
+            plan=plan,
             store=store,
             compute=compute,
             group=group,
-            split=split,
-            training=training,
-            validation=validation,
-            statistics=score_statistics(training),
+            statistics=score_statistics(plan.training),
             model=model,
             supply=supply,
         )
 
 
-def _lead(parts: _Parts, location: Location, stop: StopRequest, progress: Callable[[int, int], None]) -> dict[str, Any]:
+def _lead(parts: _Parts, location: Location, stop: StopRequest, progress: Callable[[int, int], None]) -> RunResult:
     """Train in the first process, which alone writes."""
-    recipe, group = parts.recipe, parts.group
+    recipe, group = parts.plan.recipe, parts.group
     lease = Lease(location, RUN, does="trains")
     background = Background(lease.beat, pulse_s=lease.beat_s)
     leased = LeasedLocation(location, lease)
     origin = {
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": recipe.deciding,
         "fingerprint": parts.store.manifest.fingerprint,
         "git_revision": git_revision(),
     }
     checkpoints = Checkpoints(leased, keep=recipe.checkpoint.keep, background=background, origin=origin)
     loop = _build_loop(parts, checkpoints)
     # Only now, so that a recipe which cannot be followed leaves no run behind.
-    run = Run.start(location, recipe, parts.store, parts.split)
+    run = Run.start(location, recipe, parts.store, parts.plan.split)
     result = run.result()
     if result is None:
         with lease:
             result = run.result()  # another process may have finished it before it let go
             if result is None:
                 result = _train_leased(parts, Run(leased, run.record), loop, checkpoints, background, stop, progress)
-                group.from_first(json.dumps(result).encode())
+                group.from_first(result.to_json())
                 return result
     LOG.info("%s: already finished; nothing to do", location.uri)
     group.from_first(_FINISHED)
-    group.from_first(json.dumps(result).encode())
+    group.from_first(result.to_json())
     return result
 
 
@@ -214,9 +203,9 @@ def _train_leased(
     background: Background,
     stop: StopRequest,
     progress: Callable[[int, int], None],
-) -> dict[str, Any]:
-    if not parts.recipe.data.modalities:
-        report_unpaired(parts.training)
+) -> RunResult:
+    if not parts.plan.recipe.data.modalities:
+        report_unpaired(parts.plan.training)
     with background:
         state = checkpoints.load_latest()
         if state is not None:
@@ -230,7 +219,7 @@ def _train_leased(
         with Tracking(run.location, first_epoch=loop.position.epoch) as tracking:
             loop.run(stop, tracking, progress)
         fusion = _fit_fusion(parts)
-        if parts.recipe.data.modalities and parts.recipe.target == "classification":
+        if parts.plan.recipe.data.modalities and parts.plan.recipe.target == "classification":
             return _finish(run, loop, None, parts.statistics, fusion)
         head = _fit_progression(parts)
         if head is None:
@@ -238,22 +227,19 @@ def _train_leased(
         return _finish(run, loop, head, parts.statistics, fusion)
 
 
-def _follow(
-    parts: _Parts, location: Location, stop: StopRequest, progress: Callable[[int, int], None]
-) -> dict[str, Any]:
+def _follow(parts: _Parts, location: Location, stop: StopRequest, progress: Callable[[int, int], None]) -> RunResult:
     """Train in another process: the state comes from the first, and nothing is written."""
     loop = _build_loop(parts, Checkpoints(location, keep=1))
     state = parts.group.from_first(None)
     if state != _FINISHED:
         loop.restore(load_state(state, where="the first process's state"))
         loop.run(stop, None, progress)
-    result: dict[str, Any] = json.loads(parts.group.from_first(None))
-    return result
+    return RunResult.model_validate(json.loads(parts.group.from_first(None)))
 
 
 def _build_loop(parts: _Parts, checkpoints: Checkpoints) -> Loop:
-    recipe, store, compute = parts.recipe, parts.store, parts.compute
-    training, validation = parts.training, parts.validation
+    recipe, store, compute = parts.plan.recipe, parts.store, parts.compute
+    training, validation = parts.plan.training, parts.plan.validation
     phases = [
         Phase(
             phase.name,
@@ -265,9 +251,6 @@ def _build_loop(parts: _Parts, checkpoints: Checkpoints) -> Loop:
         )
         for phase in recipe.phases
     ]
-    if all(term.needs_scores for term in recipe.terms):
-        # A batch in which no scan has a score would teach nothing.
-        training = training.scored()
     visits = visit_pairs(validation, recipe.outcome, which="consecutive")
     can_retrieve = len(visits) > 0 and len(validation.places_by_subject) > 1
     if recipe.checkpoint.best == "retrieval_at_1" and not can_retrieve:
@@ -290,13 +273,12 @@ def _build_loop(parts: _Parts, checkpoints: Checkpoints) -> Loop:
         parts.model,
         phases,
         store,
-        training,
+        parts.plan.sampler,
         data=recipe.data,
         supply=parts.supply,
         optim=recipe.optim,
         augment=Augment(**recipe.augment.model_dump(), axes=parts.model.encoder.input_axes[1:]),
         compute=compute,
-        seed=recipe.seed,
         checkpoints=checkpoints,
         every_epochs=recipe.checkpoint.every_epochs,
         validate=no_figures
@@ -308,11 +290,11 @@ def _build_loop(parts: _Parts, checkpoints: Checkpoints) -> Loop:
 
 
 def _fit_progression(parts: _Parts) -> FittedHead | None:
-    recipe = parts.recipe
+    recipe = parts.plan.recipe
     # In float32, as the exported model will compute.
     exact = Compute(parts.compute.device, torch.float32)
     pairs = []
-    for cohort in (parts.training, parts.validation):
+    for cohort in (parts.plan.training, parts.plan.validation):
         embeddings_NE = embed_cohort(
             parts.model.encoder, parts.store, recipe.data.modality, cohort, exact, reader=parts.supply.readers
         )
@@ -328,21 +310,21 @@ def _fit_progression(parts: _Parts) -> FittedHead | None:
 
 def _begin_visits(parts: _Parts, encoder: VisitEncoder) -> None:
     """Standardise arrays by the training subjects' rows, and begin the run's random numbers, which dropout draws."""
-    present_NM = parts.training.present_NM
+    present_NM = parts.plan.training.present_NM
     assert present_NM is not None
     for column, name in enumerate(encoder.modalities):
         if name in encoder.standardised:
-            rows_P = parts.training.rows_N[present_NM[:, column]]
+            rows_P = parts.plan.training.rows_N[present_NM[:, column]]
             encoder.set_standard(name, fit_standard(parts.store, name, rows_P, reader=parts.supply.readers[name]))
-    torch.manual_seed(parts.recipe.seed)
+    torch.manual_seed(parts.plan.recipe.seed)
 
 
 def _fit_fusion(parts: _Parts) -> FittedFusion | None:
     """The fusion head on frozen encoders; where it was trained with them, that one, with its figures."""
-    recipe, encoder = parts.recipe, parts.model.encoder
+    recipe, encoder = parts.plan.recipe, parts.model.encoder
     if not isinstance(encoder, VisitEncoder):
         return None
-    classes = two_classes(parts.training.scores_N)
+    classes = two_classes(parts.plan.training.scores_N)
     if classes is None:
         LOG.warning("no fusion head: the training subjects' %s has not just two values", recipe.outcome.name)
         return None
@@ -351,7 +333,7 @@ def _fit_fusion(parts: _Parts) -> FittedFusion | None:
         FusionExamples.of(
             embed_visits(encoder, parts.store, cohort, exact, readers=parts.supply.readers), cohort.scores_N, classes
         )
-        for cohort in (parts.training, parts.validation)
+        for cohort in (parts.plan.training, parts.plan.validation)
     )
     if any(term.name == "fusion_bce" for term in recipe.phases[-1].objective):
         return judge_fusion(copy.deepcopy(encoder.network.fusion).cpu(), training, validation, classes=classes)
@@ -364,7 +346,7 @@ def _finish(
     head: FittedHead | None,
     statistics: ScoreStatistics | None,
     fusion: FittedFusion | None,
-) -> dict[str, Any]:
+) -> RunResult:
     history = loop.position.history
     model = {
         "encoder": loop.model.encoder.state_dict(),
@@ -373,16 +355,17 @@ def _finish(
         "anchor_E": loop.model.anchor_E,
         "progression_head": head.head.state_dict() if head else None,
     }
-    result = {
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "steps": loop.position.step,
-        "precision": loop.precision,
-        "volumes_per_s": sum(entry["volumes"] for entry in history) / sum(entry["seconds"] for entry in history),
-        "last_epoch": history[-1],
-        "score_statistics": statistics.to_dict() if statistics else None,
-        "progression_head": head.summary() if head else None,
-    }
-    if isinstance(loop.model.encoder, VisitEncoder):
+    has_fusion = isinstance(loop.model.encoder, VisitEncoder)
+    if has_fusion:
         model["fusion_head"] = fusion.head.state_dict() if fusion else None
-        result["fusion_head"] = fusion.summary() if fusion else None
-    return run.finish(model, result)
+    outcome = Outcome(
+        finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        steps=loop.position.step,
+        precision=loop.precision,
+        volumes_per_s=sum(entry["volumes"] for entry in history) / sum(entry["seconds"] for entry in history),
+        last_epoch=history[-1],
+        score_statistics=statistics,
+        progression_head=head.summary() if head else None,
+        **({"fusion_head": fusion.summary() if fusion else None} if has_fusion else {}),
+    )
+    return run.finish(model, outcome)

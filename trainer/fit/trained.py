@@ -1,7 +1,6 @@
 """A finished run's networks, loaded: what evaluation measures and export writes."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from trainer.encoders.visits import VisitEncoder
 from trainer.fit.embedding import VisitEmbeddings
 from trainer.fit.model import encoder_for, width_of
 from trainer.fit.run import Run
+from trainer.fit.run_files import RunResult
 from trainer.recipe_terms import LearnerTerm
 
 
@@ -72,7 +72,7 @@ class Trained:
     """
 
     run: Run
-    result: dict[str, Any]
+    result: RunResult
     encoder: Encoder | VisitEncoder
     score_head: ScoreHead | None
     head: ProgressionHead | None
@@ -94,7 +94,9 @@ class Trained:
                 f"{self.run.location.uri}: the run has no progression head: its training pairs show fewer than two "
                 f"kinds of change in {self.run.recipe.outcome.name}; train on a cohort with scores of two visits"
             )
-        return PairModel(self.encoder, self.head, self.result["progression_head"]["temperature"]).eval()
+        fitted = self.result.progression_head
+        assert fitted is not None
+        return PairModel(self.encoder, self.head, fitted.temperature).eval()
 
     @torch.inference_mode()
     def probabilities(self, differences_PE: np.ndarray) -> np.ndarray:
@@ -119,11 +121,11 @@ class Trained:
     @torch.inference_mode()
     def predicted_scores(self, embeddings_NE: np.ndarray) -> np.ndarray | None:
         """Predicted scores (N,) in the outcome's own unit; None when the recipe trained no score head."""
-        statistics = self.result["score_statistics"]
+        statistics = self.result.score_statistics
         if self.score_head is None or statistics is None:
             return None
         standardised_N = self.score_head(torch.as_tensor(embeddings_NE, dtype=torch.float32)).numpy()
-        return np.asarray(standardised_N * statistics["sd"] + statistics["mean"])
+        return np.asarray(standardised_N * statistics.sd + statistics.mean)
 
 
 def load_trained(run: Run, store: Store) -> Trained:

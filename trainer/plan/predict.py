@@ -79,7 +79,7 @@ def predict_run(recipe: TrainRecipe, store: Store, hardware: Hardware, gpu: str)
         embeds_twice=recipe.optim.cache_chunk > 0,
     )
     probe = probe_rows(store, recipe.data.modality, workload.rows_N)
-    return _combine(recipe, hardware, gpu, precision, workload, memory, speed, probe)
+    return _combine(recipe, hardware, gpu, precision, workload, memory, speed, probe, layout.num_bytes)
 
 
 def _combine(
@@ -91,6 +91,7 @@ def _combine(
     memory: Memory,
     speed: StepSpeed,
     probe: Probe,
+    volume_bytes: int,
 ) -> Prediction:
     device, network, assumed = hardware.device(gpu), hardware.network, hardware.assumed
     latency = mean_latency(probe, network)
@@ -134,6 +135,8 @@ def _combine(
         hours=hours,
         memory=memory,
         memory_limit_bytes=float(own_memory) if device.memory_gb is None else device.memory_gb * 1e9,
+        cohort_bytes=float(workload.head_volumes * volume_bytes),
+        may_stay=device.memory_gb is not None and recipe.data.resident == "auto" and recipe.data.max_left_out == 0,
         assumptions=_assumptions(hardware, device, probe, speed, cores),
     )
 

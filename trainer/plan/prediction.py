@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from trainer.data.device_memory import HEADROOM
 from trainer.plan.estimate import Limit, Memory, Range, StepSpeed, Supply, in_flight_for, largest_batch_size
 from trainer.plan.hardware import Device, StoragePrice
 from trainer.plan.probe import Probe
@@ -32,6 +33,8 @@ class Prediction:
         hours: from the command to the finished run.
         memory: of the device and in front of it.
         memory_limit_bytes: the device's memory.
+        cohort_bytes: training and validation volumes as stored, which may stay on the device (`data.resident`).
+        may_stay: whether the recipe lets them, and the device has memory of its own.
         assumptions: what the figures rest on, one sentence each.
     """
 
@@ -51,6 +54,8 @@ class Prediction:
     hours: Range
     memory: Memory
     memory_limit_bytes: float
+    cohort_bytes: float
+    may_stay: bool
     assumptions: tuple[str, ...]
 
     @property
@@ -72,6 +77,12 @@ class Prediction:
     def fits(self) -> bool:
         """Whether the largest batch fits into the device."""
         return self.memory.device_bytes <= self.memory_limit_bytes
+
+    @property
+    def stays_on_device(self) -> bool:
+        """Whether the cohort fits on the device beside training, with the reserve that training itself leaves."""
+        needed = HEADROOM * self.memory.device_bytes + self.cohort_bytes
+        return self.may_stay and needed <= self.memory_limit_bytes
 
     def compute_usd(self) -> dict[str, Range]:
         """Rent of the device by cloud; empty where the table has no price."""
@@ -141,6 +152,8 @@ class Prediction:
             "device_memory_gb": self.memory.device_bytes / 1e9,
             "device_memory_limit_gb": self.memory_limit_bytes / 1e9,
             "read_ahead_gb": self.memory.read_ahead_bytes / 1e9,
+            "cohort_gb": self.cohort_bytes / 1e9,
+            "stays_on_device": self.stays_on_device,
             "max_batch_size": self.max_batch_size,
             "probe_rows": len(self.probe.num_bytes),
             "in_flight_needed": in_flight_for(self.demand, self.latency_s.expected) if self.probe.is_async else None,

@@ -10,10 +10,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from preprocess.errors import UsageError
 from trainer.data.cohort import Cohort, Rows
-from trainer.data.sampling import plan_epoch
-from trainer.data.splits import split_subjects
 from trainer.encoders.registry import input_channels
 from trainer.fit.model import TrainingModel
+from trainer.fit.run_plan import RunPlan
 from trainer.recipe import EncoderRecipe, TrainRecipe
 
 Precision = str
@@ -79,43 +78,21 @@ class StepWork:
 
 
 def count_workload(recipe: TrainRecipe, cohort: Cohort) -> Workload:
-    """Count what `train_run` reads from first step to last, by making the plans it will make.
+    """Count what `train_run` reads from first step to last, from the same `RunPlan`.
 
     Raises:
-        UsageError: too few subjects to split or to batch.
+        UsageError: too few subjects to split or to batch, or see `RunPlan.of`.
     """
-    split = split_subjects(
-        cohort.subject_ids,
-        validation=recipe.split.validation,
-        test=recipe.split.test,
-        train=recipe.split.train,
-        seed=recipe.seed,
-        together=cohort.together,
-    )
-    training, validation = (cohort.of_subjects(split.of(part)) for part in ("train", "validation"))
-    # As train_run: without any term that can use a scan without a score, such scans are not drawn.
-    only_scores = all(term.needs_scores for term in recipe.terms)
-    drawn = training.scored() if only_scores else training
-    plans = [
-        plan_epoch(
-            drawn,
-            sampling=recipe.data.sampling,
-            num_visits=recipe.data.num_visits,
-            batch_size=recipe.data.batch_size,
-            subjects_per_epoch=recipe.data.subjects_per_epoch,
-            seed=recipe.seed,
-            epoch=epoch,
-        )
-        for epoch in range(recipe.epochs)
-    ]
+    plan = RunPlan.of(recipe, cohort)
+    epochs = [plan.sampler.batches(epoch) for epoch in range(recipe.epochs)]
     return Workload(
-        volumes_per_epoch=tuple(sum(batch.size for batch in plan) for plan in plans),
-        num_steps=sum(len(plan) for plan in plans),
-        scans_per_subject=plans[0][0].shape[1],
-        largest_batch=max(batch.size for plan in plans for batch in plan),
-        validation_volumes=len(validation),
-        head_volumes=len(training) + len(validation),
-        rows_N=np.sort(drawn.rows_N),
+        volumes_per_epoch=tuple(sum(batch.size for batch in batches) for batches in epochs),
+        num_steps=sum(len(batches) for batches in epochs),
+        scans_per_subject=epochs[0][0].shape[1],
+        largest_batch=max(batch.size for batches in epochs for batch in batches),
+        validation_volumes=len(plan.validation),
+        head_volumes=len(plan.training) + len(plan.validation),
+        rows_N=np.sort(plan.sampler.cohort.rows_N),
     )
 
 

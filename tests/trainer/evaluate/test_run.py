@@ -150,7 +150,7 @@ def test_score_figures_are_numpys_and_scipys(evaluation: Evaluation, truth: Trut
     assert predicted is not None
     found = evaluation.metrics
     assert found["mae"].value == pytest.approx(np.abs(predicted[known] - true).mean(), rel=1e-4)
-    mean = truth.trained.result["score_statistics"]["mean"]
+    mean = truth.trained.result.score_statistics.mean
     assert found["mae"].chance == pytest.approx(np.abs(true - mean).mean())
     assert found["spearman"].value == pytest.approx(spearmanr(predicted[known], true).statistic, abs=0.02)
 

@@ -104,7 +104,7 @@ def test_a_checkpoint_within_an_epoch_is_passed_over(finished: Finished, tmp_pat
 def test_a_checkpoint_of_another_run_or_a_damaged_one_is_refused(finished: Finished, tmp_path: Path) -> None:
     run = finished.copy_to(tmp_path / "run")
     cohort = held_out(run, finished.store)
-    run.record = {**run.record, "recipe": {**run.record["recipe"], "seed": 5}}
+    run.record = run.record.model_copy(update={"recipe": {**run.record.recipe, "seed": 5}})
     with pytest.raises(RunError, match="its recipe is not this run's"):
         embed_epochs(run, finished.store, cohort, [1])
     run = Run.open(run.location)

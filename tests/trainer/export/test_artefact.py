@@ -21,6 +21,7 @@ from trainer.export import artefact as exporting
 from trainer.export import programs
 from trainer.export.artefact import export_run
 from trainer.fit.run import Run
+from trainer.fit.run_files import RunRecord
 from trainer.fit.train import train_run
 from trainer.fit.trained import load_trained
 
@@ -125,12 +126,12 @@ def test_a_run_without_a_progression_head_is_refused(tmp_path: Path) -> None:
 def test_a_target_that_has_no_artefact_is_refused_with_those_that_have_one(
     evaluated: Finished, tmp_path: Path, target: str
 ) -> None:
-    record = json.loads(json.dumps(evaluated.run.record))
+    record = json.loads(evaluated.run.record.to_json())
     record["recipe"]["target"] = target
     with pytest.raises(
         ArtefactError, match=rf"target is {target} on T1w; .*export a run whose target is progression or severity"
     ):
-        export_run(Run(evaluated.run.location, record), Location(tmp_path / "artefact"))
+        export_run(Run(evaluated.run.location, RunRecord.model_validate(record)), Location(tmp_path / "artefact"))
     assert not (tmp_path / "artefact").exists()
 
 

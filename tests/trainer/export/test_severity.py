@@ -25,6 +25,7 @@ from trainer.evaluate.run import evaluate_run
 from trainer.export.artefact import export_run
 from trainer.export.severity import SeverityModel, severity_golden, severity_model
 from trainer.fit.run import Run
+from trainer.fit.run_files import RunRecord
 from trainer.fit.train import train_run
 
 FILES = {"model.ts", "embed.pt2", "severity.pt2", "golden.npz", "references.npz"}
@@ -139,11 +140,11 @@ def test_no_subject_or_session_is_named_in_any_file(exported: Exported) -> None:
 
 def test_a_run_without_a_normal_training_scan_is_refused(exported: Exported, tmp_path: Path) -> None:
     run = Run.open(exported.run.location)
-    record = json.loads(json.dumps(run.record))
+    record = json.loads(run.record.to_json())
     for phase in record["recipe"]["phase"]:
         phase["objective"][0]["normal"] = 9.0
     with pytest.raises(UsageError, match="no training scan has the score 9"):
-        export_run(Run(run.location, record), Location(tmp_path / "artefact"))
+        export_run(Run(run.location, RunRecord.model_validate(record)), Location(tmp_path / "artefact"))
     assert not (tmp_path / "artefact").exists()
 
 

@@ -59,9 +59,9 @@ def train_steps(group: Group, store_uri: str, case: str, num_steps: int) -> dict
     loop._step.gradients = watched  # type: ignore[method-assign]
     loop._epochs = 1
     loop._checkpoints.save_async = lambda *_, **__: None  # type: ignore[method-assign]
-    assert num_steps == len(loop.plan(0))
+    assert num_steps == len(loop.sampler.batches(0))
     loop.run(StopRequest(), None, lambda done, total: None)
-    sizes = [len(batch) for batch in loop.plan(0)]
+    sizes = [len(batch) for batch in loop.sampler.batches(0)]
     weights = {name: value.clone() for name, value in loop.model.state_dict().items()}
     entry = loop.position.history[0]
     return {"losses": losses, "gradients": gradients, "weights": weights, "sizes": sizes, "volumes": entry["volumes"]}

@@ -113,7 +113,7 @@ def test_the_strength_with_the_lowest_calibrated_validation_loss_is_kept() -> No
     fitted = fit(train, validation, strengths=strengths)
     assert fitted is not None
     assert fitted.l2 == min(strengths, key=loss_of)
-    assert fitted.summary() == {
+    assert fitted.summary().to_dict() == {
         "temperature": fitted.temperature, "l2": fitted.l2, "num_train": 25, "num_validation": 300
     }  # fmt: skip
 

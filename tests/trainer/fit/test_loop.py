@@ -72,7 +72,7 @@ def test_the_weights_are_those_of_a_plain_loop_over_the_same_batches(store: Stor
     schedule = build_schedule(optimiser, phases=[(loop.num_steps, 1.0)], warmup_fraction=0.2)
     losses = []
     for epoch in range(2):
-        for places in loop.plan(epoch):
+        for places in loop.sampler.batches(epoch):
             stored = np.stack([store.read(int(row), MODALITY) for row in cohort.rows_N[places].ravel()])
             volumes = torch.from_numpy(stored.astype(np.float32) * np.float32(unit_scale("uint8")))
             scores = torch.tensor(cohort.scores_N[places], dtype=torch.float32)
@@ -176,7 +176,7 @@ def test_weights_that_an_update_has_driven_to_infinity_are_never_saved(store: St
     state = Checkpoints(run, keep=2).load_latest()
     assert state is not None
     loop.restore(state)
-    update, steps = loop._step.update, len(loop.plan(1))
+    update, steps = loop._step.update, len(loop.sampler.batches(1))
 
     def overflow() -> bool:
         """The last step of the epoch leaves a weight infinite, as a learning rate of 1e38 does."""

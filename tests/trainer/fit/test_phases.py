@@ -75,7 +75,7 @@ def test_the_anchor_is_the_mean_of_normal_training_scans_under_the_weights_of_th
     store: Store, tmp_path: Path
 ) -> None:
     loop, cohort = build_loop(recipe_of(), store, Location(tmp_path / "run"), seed=0)
-    per_epoch = len(loop.plan(0))
+    per_epoch = len(loop.sampler.batches(0))
     with pytest.raises(Interrupted):
         run(loop, stop_at=2 * per_epoch)
     assert not loop.model.anchor_E.any()
@@ -161,7 +161,7 @@ def test_two_views_are_read_once_and_differ(store: Store, tmp_path: Path) -> Non
 def test_visits_of_a_subject_are_ordered_by_day(store: Store, tmp_path: Path) -> None:
     recipe = tiny_recipe(objective=[{"name": "chrono_contrast"}], data={"sampling": "visits"}, optim={"epochs": 1})
     loop, cohort = build_loop(recipe, store, Location(tmp_path / "run"), seed=0)
-    for batch in loop.plan(0):
+    for batch in loop.sampler.batches(0):
         assert batch.shape[1] == 3
         assert (np.diff(cohort.days_N[batch], axis=1) > 0).all()
         assert (cohort.subject_codes_N[batch] == cohort.subject_codes_N[batch[:, :1]]).all()

@@ -14,8 +14,17 @@ from preprocess.store import Store
 from tests.support.cohorts import default_scans, tiny_recipe, write_store
 from trainer.data.splits import Split
 from trainer.fit.run import Run, git_revision
+from trainer.fit.run_files import Outcome
 from trainer.recipe import TrainRecipe
 
+OUTCOME = Outcome(
+    finished="2026-11-26T12:00:00Z",
+    steps=6,
+    volumes_per_s=2.0,
+    last_epoch={"loss": 1.0},
+    score_statistics=None,
+    progression_head=None,
+)
 SPLIT = Split(train=("a", "b"), validation=("c",), test=("d",))
 
 
@@ -35,8 +44,8 @@ def test_a_begun_run_can_be_opened_with_its_recipe_and_split(store: Store, place
     run = Run.open(place)
     assert run.recipe == recipe
     assert run.split == SPLIT
-    assert run.record["store_uri"] == store.location.uri
-    assert run.record["index_sha256"] == store.manifest.index_sha256
+    assert run.record.store_uri == store.location.uri
+    assert run.record.index_sha256 == store.manifest.index_sha256
     assert run.result() is None
 
 
@@ -134,12 +143,12 @@ def test_a_run_is_finished_by_its_result_and_its_model_is_checked(store: Store, 
     run = Run.start(place, tiny_recipe(), store, SPLIT)
     with pytest.raises(RunError, match="the run is not finished"):
         run.load_model()
-    run.finish({"weights": torch.arange(3)}, {"steps": 6})
+    run.finish({"weights": torch.arange(3)}, OUTCOME)
     model, result = Run.open(place).load_model()
     assert torch.equal(model["weights"], torch.arange(3))
-    assert result["steps"] == 6
+    assert result.steps == 6
     place.write("model.pt", place.read("model.pt")[:-1] + b"x")
-    with pytest.raises(RunError, match=rf"model.pt: SHA-256 \w{{12}} is not {result['model_sha256'][:12]}"):
+    with pytest.raises(RunError, match=rf"model.pt: SHA-256 \w{{12}} is not {result.model_sha256[:12]}"):
         run.load_model()
 
 
@@ -147,7 +156,7 @@ def test_dropped_weights_leave_everything_else_and_are_named_when_they_are_asked
     store: Store, place: Location
 ) -> None:
     run = Run.start(place, tiny_recipe(), store, SPLIT)
-    run.finish({"weights": torch.arange(3)}, {"steps": 6})
+    run.finish({"weights": torch.arange(3)}, OUTCOME)
     place.write("checkpoints/latest.json", b"{}")
     place.write("log.jsonl", b"")
     run.drop_weights()
@@ -187,7 +196,7 @@ def test_a_damaged_record_is_one_line_with_the_remedy(store: Store, place: Locat
 @pytest.mark.parametrize("value", [None, 7, "text", [1], {"train": ["a"]}])
 def test_a_record_of_another_shape_is_one_line_too(store: Store, place: Location, key: str, value: object) -> None:
     run = Run.start(place, tiny_recipe(), store, SPLIT)
-    place.write("run.json", json.dumps({**run.record, key: value}).encode())
+    place.write("run.json", json.dumps({**run.record.to_dict(), key: value}).encode())
     with pytest.raises(RunError, match=r"run\.json: ") as raised:
         Run.open(place)
     assert "\n" not in str(raised.value)
@@ -196,7 +205,7 @@ def test_a_record_of_another_shape_is_one_line_too(store: Store, place: Location
 @pytest.mark.parametrize("data", [b"", b'{"finished": "20', b"\xff\xfe", b"[1]", b"{}"])
 def test_a_damaged_result_is_one_line_that_says_how_to_finish_again(store: Store, place: Location, data: bytes) -> None:
     run = Run.start(place, tiny_recipe(), store, SPLIT)
-    run.finish({"encoder": {}}, {"steps": 1})
+    run.finish({"encoder": {}}, OUTCOME)
     place.write("result.json", data)
     for ask in (run.result, run.load_model):
         with pytest.raises(RunError, match=r"result\.json: .* damaged; delete result\.json and run the same"):

@@ -10,6 +10,7 @@ from preprocess.store import Store
 from tests.support.cohorts import MODALITY, default_scans, write_store
 from tests.support.visits import ARRAYS, write_visits
 from trainer.data.cohort import read_visits
+from trainer.data.stream import VolumeStream
 from trainer.fit.supply import Supply, SupplyOptions
 from trainer.recipe import DataRecipe
 
@@ -83,3 +84,28 @@ def test_visits_are_kept_as_scans_are_each_modality_by_its_own_reader(tmp_path: 
             assert [len(one) for one in batch.stored.values()] == cohort.present_NM.sum(axis=0).tolist()
     whole = int(cohort.present_NM.sum())
     assert asked == [whole, 0 if keeps else whole]
+
+
+def test_what_stays_on_the_device_is_not_kept_in_memory_besides(store: Store) -> None:
+    singles = [np.array([[row]]) for row in range(12)]
+    options = SupplyOptions(device_bytes=10**6)
+    hits = []
+    with Supply(store, DataRecipe(in_flight=1), num_volumes=12, options=options, pin_memory=False) as supply:
+        for _ in range(2):
+            with supply.stream(singles) as stream:
+                read = np.stack([batch.numpy().copy() for batch in stream])
+            hits.append(stream.counts.device_hits)
+            np.testing.assert_array_equal(read[:, 0, 0], np.stack([store.read(row, MODALITY) for row in range(12)]))
+        # Past the device, from the machine's memory: only what was read ahead in the first two steps.
+        with VolumeStream(store, MODALITY, singles, in_flight=1, reader=supply.reader) as stream:
+            assert len(list(stream)) == 12
+    assert hits == [0, 12]
+    assert 0 < stream.counts.reads.resident_hits <= 6
+
+
+@pytest.mark.parametrize("resident", ["auto", "host", "none"])
+def test_the_recipe_says_whether_volumes_stay_in_memory(store: Store, resident: str) -> None:
+    data = DataRecipe.model_validate({"resident": resident})
+    with Supply(store, data, num_volumes=12, options=SupplyOptions(), pin_memory=False) as supply:
+        assert two_epochs(supply)[1] == ([8, 8] if resident == "none" else [8, 0])
+        assert supply.reader.on_device is None  # a CPU's memory is the machine's

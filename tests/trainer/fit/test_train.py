@@ -274,7 +274,7 @@ def test_a_checkpoint_says_what_it_belongs_to(finished: Finished) -> None:
     assert state is not None
     assert TrainRecipe.model_validate(state["recipe"]) == finished.recipe
     assert state["fingerprint"] == finished.store.manifest.fingerprint
-    assert state["git_revision"] == finished.run.record["git_revision"]
+    assert state["git_revision"] == finished.run.record.git_revision
 
 
 @pytest.mark.parametrize("step", [2, 4])
@@ -346,7 +346,8 @@ def test_the_statistics_are_those_of_the_training_scores(finished: Finished) -> 
     known = cohort.scores_N[~np.isnan(cohort.scores_N)]
     result = finished.run.result()
     assert result is not None
-    assert result["score_statistics"] == pytest.approx(
+    assert result.score_statistics is not None
+    assert result.score_statistics.to_dict() == pytest.approx(
         {"mean": known.mean(), "sd": known.std(), "range": np.ptp(known)}
     )
 
@@ -378,8 +379,8 @@ def test_a_cohort_without_days_is_refused_for_pairs_and_trains_on_scans(tmp_path
         train_run(tiny_recipe(), store, Location(tmp_path / "run"), progress=silent)
     recipe = tiny_recipe(data={"sampling": "scans"}, objective=[{"name": "learner"}])
     result = train_run(recipe, store, Location(tmp_path / "run"), progress=silent)
-    assert result["progression_head"] is None
-    assert "retrieval_at_1" not in result["last_epoch"]
+    assert result.progression_head is None
+    assert "retrieval_at_1" not in result.last_epoch
 
 
 def test_learner_alone_trains_on_a_cohort_where_most_scores_are_unknown(tmp_path: Path, silent: Progress) -> None:
@@ -391,7 +392,7 @@ def test_learner_alone_trains_on_a_cohort_where_most_scores_are_unknown(tmp_path
     for sampling in ("scans", "pairs"):
         recipe = tiny_recipe(data={"sampling": sampling, "batch_size": 2}, objective=[{"name": "learner"}])
         result = train_run(recipe, store, Location(tmp_path / sampling), progress=silent)
-        assert result["last_epoch"]["learner"] > 0
+        assert result.last_epoch["learner"] > 0
 
 
 def test_another_recipe_in_the_same_folder_is_refused(finished: Finished, silent: Progress) -> None:

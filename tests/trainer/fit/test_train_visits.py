@@ -46,11 +46,11 @@ def assert_same_end(first: Location, second: Location) -> None:
     for name, tensor in leaves.items():
         assert torch.equal(tensor, other_leaves[name]), name
     assert without_timing(read_history(first)) == without_timing(read_history(second))
-    for one in (result, other_result):
+    one, other = result.to_dict(), other_result.to_dict()
+    for content in (one, one["last_epoch"], other, other["last_epoch"]):
         for name in (*TIMING_FIELDS, "finished"):
-            one.pop(name, None)
-            one["last_epoch"].pop(name, None)
-    assert result == other_result
+            content.pop(name, None)
+    assert one == other
 
 
 @pytest.fixture(scope="module")
@@ -83,12 +83,14 @@ def test_each_arm_lowers_its_loss_and_tells_the_classes_of_an_easy_cohort(
     for name in names:
         assert history[-1][name] < history[0][name]
         assert history[-1][f"{name}_over_chance"] < 1
-    fusion = result["fusion_head"]
-    assert (fusion["l2"] is None) == ("fusion_bce" in names)
-    assert fusion["classes"] == [0.0, 1.0]
-    assert fusion["num_train"] + fusion["num_validation"] == 48 - 10
-    assert fusion["validation_auc"] > 0.9
-    assert result["progression_head"] is None
+    fusion = result.fusion_head
+    assert fusion is not None
+    assert (fusion.l2 is None) == ("fusion_bce" in names)
+    assert fusion.classes == (0.0, 1.0)
+    assert fusion.num_train + fusion.num_validation == 48 - 10
+    assert fusion.validation_auc is not None
+    assert fusion.validation_auc > 0.9
+    assert result.progression_head is None
 
 
 def test_the_stored_head_gives_the_figures_of_the_result(store: Store, joint: Run) -> None:
@@ -99,9 +101,10 @@ def test_the_stored_head_gives_the_figures_of_the_result(store: Store, joint: Ru
     positive, negative = (probability[validation.scores_N == value] for value in (1.0, 0.0))
     pairs = [(0.5 if one == other else float(one > other)) for one in positive for other in negative]
     accuracy = np.mean([np.mean(positive >= 0.5), np.mean(negative < 0.5)])
-    fusion = trained.result["fusion_head"]
-    assert fusion["validation_auc"] == pytest.approx(np.mean(pairs))
-    assert fusion["validation_balanced_accuracy"] == pytest.approx(accuracy)
+    fusion = trained.result.fusion_head
+    assert fusion is not None
+    assert fusion.validation_auc == pytest.approx(np.mean(pairs))
+    assert fusion.validation_balanced_accuracy == pytest.approx(accuracy)
 
 
 def test_embeddings_of_visits_are_those_of_the_encoder_visit_by_visit(store: Store, joint: Run) -> None:
@@ -247,7 +250,7 @@ def test_fusion_of_more_than_two_classes_is_refused_and_the_contrast_trains_with
         train_run(visit_recipe(objective=[{"name": "fusion_bce"}]), store, Location(tmp_path / "a"), progress=silent)
     place = Location(tmp_path / "b")
     result = train_run(visit_recipe(), store, place, progress=silent)
-    assert result["fusion_head"] is None
+    assert result.fusion_head is None
     trained = load_trained(Run.open(place), store)
     with pytest.raises(RunError, match="no fusion head"):
         trained.class_probability(
@@ -281,7 +284,8 @@ def test_a_run_of_several_modalities_is_not_exported(store: Store, joint: Run) -
 def test_the_model_file_of_one_modality_knows_nothing_of_fusion(joint: Run) -> None:
     state, result = joint.load_model()
     assert set(state["fusion_head"]) == {"weight", "bias"}
-    assert json.dumps(result["fusion_head"])
+    assert json.loads(joint.location.read("result.json"))["fusion_head"]["classes"] == [0.0, 1.0]
+    assert result.fusion_head is not None
 
 
 def test_a_split_that_is_given_is_the_one_that_trains_and_a_listening_caller_stops_it(

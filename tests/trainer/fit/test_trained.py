@@ -66,8 +66,9 @@ def test_a_loaded_run_embeds_compares_and_predicts_as_its_parts_do(finished: Fin
     compared = model.compare(volumes[:-1], volumes[1:]).numpy()
     np.testing.assert_allclose(trained.probabilities(differences), compared, atol=1e-6)
     assert trained.score_head is not None
-    statistics = trained.result["score_statistics"]
-    wanted = trained.score_head(embeddings).numpy() * statistics["sd"] + statistics["mean"]
+    statistics = trained.result.score_statistics
+    assert statistics is not None
+    wanted = trained.score_head(embeddings).numpy() * statistics.sd + statistics.mean
     np.testing.assert_allclose(trained.predicted_scores(embeddings.numpy()), wanted, rtol=1e-6)
 
 

@@ -18,7 +18,8 @@ KEYS = {
     "decode_volumes_per_s", "compute_volumes_per_s", "compute_basis", "latency_ms",
     "bytes_per_volume", "volumes_per_epoch", "training_volumes", "embedded_volumes", "steps", "requests", "gb_moved",
     "compute_usd", "requests_usd", "egress_usd_if_out_of_region", "device_memory_gb", "device_memory_limit_gb",
-    "read_ahead_gb", "max_batch_size", "probe_rows", "in_flight_needed", "refusal", "assumptions",
+    "read_ahead_gb", "cohort_gb", "stays_on_device", "max_batch_size", "probe_rows", "in_flight_needed", "refusal",
+    "assumptions",
 }  # fmt: skip
 
 
@@ -80,3 +81,21 @@ def test_memory_of_a_device_without_its_own_is_this_machines(tmp_path: Path) -> 
     kilobytes = int(Path("/proc/meminfo").read_text().split()[1])
     assert on_cpu.memory_limit_bytes == pytest.approx(kilobytes * 1024, rel=1e-6)
     assert on_cpu.memory.fixed_bytes > on_cpu.memory.read_ahead_bytes
+
+
+def test_a_cohort_that_fits_beside_training_stays_on_the_device(prediction: Prediction) -> None:
+    assert prediction.stays_on_device
+    assert prediction.cohort_bytes == prediction.workload.head_volumes * 16**3
+    memory = Memory(device_bytes=20e9, fixed_bytes=1e9, batch_volume_bytes=1e9, read_ahead_bytes=0)
+    # Of 40 GB a half more than the 20 of training is kept free.
+    for cohort_bytes, stays in ((10e9, True), (10.1e9, False)):
+        tight = dataclasses.replace(prediction, memory=memory, cohort_bytes=cohort_bytes)
+        assert tight.stays_on_device is stays
+        assert tight.to_dict(None)["stays_on_device"] is stays
+
+
+@pytest.mark.parametrize("data", [{"resident": "host"}, {"resident": "none"}, {"max_left_out": 1}])
+def test_a_recipe_may_say_that_nothing_stays(tmp_path: Path, data: dict[str, object]) -> None:
+    store = write_store(tmp_path)
+    assert not predict_run(tiny_recipe(data=data), store, load_hardware(), "a100").stays_on_device
+    assert not predict_run(tiny_recipe(), store, load_hardware(), "cpu").stays_on_device

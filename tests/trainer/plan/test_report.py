@@ -72,6 +72,7 @@ def test_the_table_shows_what_is_decided_on(prediction: Prediction) -> None:
     )
     assert f"{prediction.workload.num_requests:,} requests" in lines["reads"]
     assert "fits" in lines["memory"]
+    assert "GB stay on the device after the first epoch" in lines["memory"]
     assert "list price of 2025-03-06" in lines["cost, google"]
     assert "raise data.in_flight" in lines["verdict"]
     assert "not measured" in shown.split("assumed:")[1]
@@ -81,6 +82,7 @@ def test_long_runs_are_told_in_hours_and_unknown_prices_as_such(prediction: Pred
     assert "3.00 hours (2.00 to 4.00)" in plan_text(dataclasses.replace(prediction, hours=Range(3, 2, 4)), None)
     nameless = dataclasses.replace(prediction, gpu="l4", device=load_hardware().device("l4"))
     assert "no price of this device" in plan_text(nameless, None)
+    assert "stay on the device" not in plan_text(dataclasses.replace(prediction, may_stay=False), None)
     on_google = dataclasses.replace(prediction, storage=load_hardware().storage["gs"])
     assert "outside the bucket's region" in plan_text(on_google, None)
 

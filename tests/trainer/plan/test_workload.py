@@ -46,7 +46,7 @@ def test_volumes_and_requests_are_those_of_the_run(
     )
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [entry["volumes"] for entry in log] == list(workload.volumes_per_epoch)
-    assert result["steps"] == workload.num_steps
+    assert result.steps == workload.num_steps
     assert len(fs.asked) == workload.num_requests
     asked_rows = {int(path.split("/c/")[1].split("/")[0]) for path in fs.asked}
     assert set(workload.rows_N.tolist()) <= asked_rows

@@ -1,0 +1,147 @@
+"""What run.json and result.json hold: schemas, so that nobody reads a run by string.
+
+Unknown keys are passed over: a run that a newer version wrote can be read as far as it is known.
+"""
+
+import json
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from preprocess.errors import RunError
+from trainer.data.splits import Split
+from trainer.fit.context import ScoreStatistics
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, in the order of the fields; those that were never given are left out."""
+        return self.model_dump(exclude_unset=True)
+
+    def to_json(self) -> bytes:
+        """The file."""
+        return json.dumps(self.to_dict(), indent=2).encode()
+
+
+class RunRecord(_Part):
+    """run.json: what a run was started with.
+
+    Attributes:
+        recipe: every setting, as a later version may no longer know it.
+        store_uri: where the store was.
+        fingerprint: of the store's recipe.
+        index_sha256: digest of the store's index.
+        split: who trains, validates and is held out.
+        git_revision: of the program.
+    """
+
+    recipe: dict[str, Any]
+    store_uri: str
+    fingerprint: str
+    index_sha256: str
+    split: Split
+    git_revision: str = "unknown"
+
+
+class HeadSummary(_Part):
+    """A progression head without its weights.
+
+    Attributes:
+        temperature: what logits are divided by before the softmax.
+        l2: penalty that was chosen on the validation pairs.
+        num_train: pairs it was fitted on.
+        num_validation: pairs it was chosen on.
+    """
+
+    temperature: float
+    l2: float
+    num_train: int
+    num_validation: int
+
+
+class FusionSummary(_Part):
+    """A fusion head without its weights.
+
+    Attributes:
+        classes: the two values of the score, the positive one last.
+        l2: penalty that was chosen on the validation visits; None where the head was trained with the encoders.
+        num_train: visits it was fitted on.
+        num_validation: visits it was chosen on.
+        validation_balanced_accuracy: on these; None where they show one class.
+        validation_auc: on these; None where they show one class.
+    """
+
+    classes: tuple[float, float]
+    l2: float | None
+    num_train: int
+    num_validation: int
+    validation_balanced_accuracy: float | None
+    validation_auc: float | None
+
+
+class Outcome(_Part):
+    """What training ends with, before its model is written.
+
+    Attributes:
+        finished: UTC time.
+        steps: optimisation steps.
+        precision: number format of the last step; None in runs of earlier versions.
+        volumes_per_s: of all epochs together.
+        last_epoch: metrics of the last epoch by name.
+        score_statistics: of the training subjects; None without two different scores.
+        progression_head: None when the training pairs showed fewer than two kinds of change.
+        fusion_head: of runs with several modalities.
+    """
+
+    finished: str
+    steps: int
+    precision: str | None = None
+    volumes_per_s: float
+    last_epoch: dict[str, float]
+    score_statistics: ScoreStatistics | None
+    progression_head: HeadSummary | None
+    fusion_head: FusionSummary | None = None
+
+
+class RunResult(Outcome):
+    """result.json: what a run ended with.
+
+    Attributes:
+        model_sha256: digest of model.pt.
+    """
+
+    model_sha256: str
+
+
+_Schema = TypeVar("_Schema", bound=BaseModel)
+
+
+def parse_file(schema: type[_Schema], data: bytes, *, where: str, remedy: str) -> _Schema:
+    """One of those files.
+
+    Args:
+        schema: which.
+        data: its bytes.
+        where: what messages call it.
+        remedy: what the user can do about a damaged one.
+
+    Raises:
+        RunError: the bytes are none.
+    """
+    try:
+        found = json.loads(data)
+    except ValueError as error:
+        size = "is empty" if not data else f"holds {len(data)} bytes that are not JSON"
+        raise RunError(f"{where}: {size}, it is damaged; {remedy}") from error
+    required = [name for name, field in schema.model_fields.items() if field.is_required()]
+    missing = [name for name in required if not isinstance(found, dict) or name not in found]
+    if missing:
+        raise RunError(f"{where}: no {', '.join(missing)} in it, it is damaged; {remedy}")
+    try:
+        return schema.model_validate(found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise RunError(f"{where}: {place}: {first['msg'].lower()}, it is damaged; {remedy}") from error
