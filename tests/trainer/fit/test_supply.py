@@ -109,3 +109,22 @@ def test_the_recipe_says_whether_volumes_stay_in_memory(store: Store, resident: 
     with Supply(store, data, num_volumes=12, options=SupplyOptions(), pin_memory=False) as supply:
         assert two_epochs(supply)[1] == ([8, 8] if resident == "none" else [8, 0])
         assert supply.reader.on_device is None  # a CPU's memory is the machine's
+
+
+def test_visits_whose_epochs_are_one_batch_are_kept_after_two_of_them(tmp_path: Path) -> None:
+    store = write_visits(tmp_path / "visits")
+    cohort = read_visits(store, tuple(ARRAYS), "impaired")
+    assert cohort.present_NM is not None
+    data = DataRecipe(modalities=tuple(ARRAYS), sampling="scans")
+    options = SupplyOptions(device_bytes=10**6)
+    seen = []
+    with Supply(store, data, num_volumes=len(cohort), options=options, pin_memory=False) as supply:
+        for _ in range(3):
+            with supply.visits([cohort.rows_N], [cohort.present_NM]) as stream:
+                for batch in stream:
+                    wanted = [store.read(int(row), "SC") for row in cohort.rows_N[cohort.present_NM[:, 0]]]
+                    np.testing.assert_array_equal(batch.stored["SC"].numpy(), np.stack(wanted))
+            seen.append((stream.counts.requests, stream.counts.device_hits))
+    whole = int(cohort.present_NM.sum())
+    # The second epoch comes from the machine's memory, as it was not decided before.
+    assert seen == [(whole, 0), (0, 0), (0, whole)]
