@@ -1,4 +1,4 @@
-"""What the cohorts listed by a table share: random streams, even draws, and a folder whose `scans.csv` is written last.
+"""The folder that a cohort is written to: claimed, filled file by file, and finished by its table.
 
 A cohort is planned purely (paths, tables, and a function for the bytes of each file), then written here. A folder that
 holds `scans.csv` is complete; one without it is finished by the same call.
@@ -7,7 +7,6 @@ holds `scans.csv` is complete; one without it is finished by the same call.
 import csv
 import io
 import json
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,9 +23,6 @@ TABLE = "scans.csv"
 TRUTH = "truth.tsv"
 SCAN_COLUMNS = ("path", "subject_id", "session_id", "run", "day", "modality", "scanner")
 """The columns of `scans.csv` before the outcomes, as `preprocess.sources.scan_table.list_table` reads them."""
-
-EVEN_STEPS = (0.7548776662466927, 0.5698402909980532)
-"""1/p and 1/p^2 with p^3 = p + 1: multiples of both modulo 1 fill the square evenly (Roberts 2018)."""
 
 _MARKER = ".interscan-synth.json"
 """Written first: names the parameters, so that a later call can tell its own unfinished cohort from anything else."""
@@ -66,43 +62,6 @@ class TableCohort:
     num_written: int
 
 
-def stream(seed: int, *key: str | int) -> np.random.Generator:
-    """A random stream of its own for each purpose and subject, so that more subjects never change earlier ones.
-
-    Args:
-        seed: of the cohort, from 0.
-        key: words and whole numbers from 0 that name the purpose, the subject and what else tells draws apart.
-    """
-    return np.random.default_rng([seed, *(zlib.crc32(k.encode()) if isinstance(k, str) else k for k in key)])
-
-
-def even_share(seed: int, purpose: str, number: int, axis: int = 0) -> float:
-    """A uniform number in [0, 1) per subject, spread evenly over the subjects of any cohort size.
-
-    Args:
-        seed: of the cohort.
-        purpose: picks the starting point.
-        number: of the subject, from 0.
-        axis: 0 or 1; two purposes with different axes are even together too.
-
-    Returns:
-        (start + number * step) modulo 1: shares of a cohort come within a few subjects of their target.
-    """
-    return float((stream(seed, purpose).random() + number * EVEN_STEPS[axis]) % 1)
-
-
-def check_range(name: str, value: float, low: float, high: float | None = None) -> None:
-    """Refuse a number outside its range.
-
-    Raises:
-        UsageError: with the name, the value and the limits.
-    """
-    if not value >= low:
-        raise UsageError(f"{name} is {value}, below {low}; give {low} or more")
-    if high is not None and value > high:
-        raise UsageError(f"{name} is {value}, above {high}; give {high} or less")
-
-
 def table_text(columns: Sequence[str], rows: Sequence[Sequence[object]], *, delimiter: str) -> str:
     """A table with a heading line; cells by `str`, lines end with LF alone."""
     text = io.StringIO()
@@ -120,8 +79,8 @@ def cohort_tables(
     Args:
         outcome: name of the column behind `SCAN_COLUMNS`.
         scans: a row a scan.
-        truth_columns: of the other table.
-        truth: its rows.
+        truth_columns: the columns of `truth.tsv`.
+        truth: the rows of `truth.tsv`.
     """
     listed = table_text((*SCAN_COLUMNS, outcome), scans, delimiter=",")
     return listed, table_text(truth_columns, truth, delimiter="\t")

@@ -18,8 +18,9 @@ from interscan.synthetic.brain.layers_brain import brain_layers
 from interscan.synthetic.brain.layers_head import head_layers
 from interscan.synthetic.brain.phantom import Tissue
 from interscan.synthetic.brain.plan import subject_anatomy
-from interscan.synthetic.brain.render import Grid, Pose, paint
+from interscan.synthetic.brain.render import Grid, paint
 from interscan.synthetic.brain.scanner import SCANNERS
+from interscan.synthetic.pose import Pose
 from preprocess.foreground import hot_limit
 from preprocess.head import doubts, find_head
 from preprocess.readers import read_nifti

@@ -28,18 +28,16 @@ from interscan.synthetic.brain.phantom import Anatomy, aged, true_ventricle_mm3
 from interscan.synthetic.brain.plan import (
     PlannedSession,
     PlannedSubject,
-    Trajectory,
     describe_brain_cohort,
     scan_stream,
     subject_anatomy,
 )
 from interscan.synthetic.brain.scanner import acquire, grid_of
 from interscan.synthetic.folder import claimed, put
+from interscan.synthetic.planning import Trajectory
 from preprocess.errors import UsageError
 from preprocess.machine import num_cores
 from preprocess.workers import WorkerPool
-
-"""Written first: names the parameters, so that a later call can tell its own unfinished cohort from anything else."""
 
 _VERSION = 1
 """Raise it when the same arguments give other bytes."""

@@ -11,10 +11,7 @@ import numpy as np
 
 from interscan.synthetic.brain.phantom import Anatomy, draw_anatomy
 from interscan.synthetic.brain.scanner import SCANNERS, Scanner
-from preprocess.errors import UsageError
-
-Trajectory = Literal["declining", "stable", "improving"]
-TRAJECTORIES: tuple[Trajectory, ...] = ("declining", "stable", "improving")
+from interscan.synthetic.planning import TRAJECTORIES, Trajectory, check_range
 
 _PURPOSES = ("person", "anatomy", "trajectory", "course", "gap", "score", "scanner", "rescan", "scan")
 
@@ -124,9 +121,9 @@ def describe_brain_cohort(*, num_subjects: int = 24, num_visits: int = 3, seed: 
     Raises:
         UsageError: a number is below its limit.
     """
-    for name, value, limit in (("num_subjects", num_subjects, 1), ("num_visits", num_visits, 1), ("seed", seed, 0)):
-        if value < limit:
-            raise UsageError(f"{name} is {value}, below {limit}; give {limit} or more")
+    check_range("num_subjects", num_subjects, 1)
+    check_range("num_visits", num_visits, 1)
+    check_range("seed", seed, 0)
     return tuple(_plan_subject(number, num_visits, seed) for number in range(num_subjects))
 
 

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from interscan.synthetic.pose import Pose
 from preprocess.types import FloatArray
 
 Fields = Callable[[FloatArray, float], FloatArray]
+
 Shade = Callable[[FloatArray, float], Iterable[tuple[int, FloatArray]]]
 
 _SLAB_VOXELS = 40_000
@@ -41,23 +43,6 @@ class Grid:
         affine = np.diag([*self.spacing_mm, 1.0])
         affine[:3, 3] = self.origin_mm
         return affine
-
-
-@dataclass(frozen=True, slots=True)
-class Pose:
-    """Where the head lies in the scanner: `scanner = rotation @ head + shift`.
-
-    Attributes:
-        rotation: (3, 3) rotation matrix.
-        shift_mm: (3,) translation.
-    """
-
-    rotation: npt.NDArray[np.float64]
-    shift_mm: npt.NDArray[np.float64]
-
-
-STRAIGHT = Pose(rotation=np.eye(3), shift_mm=np.zeros(3))
-"""A head that lies exactly along the scanner's axes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,10 @@ import numpy.typing as npt
 
 from interscan.synthetic.brain.layers_brain import brain_layers
 from interscan.synthetic.brain.layers_head import head_layers
-from interscan.synthetic.brain.phantom import Anatomy, Tissue, Waves, draw_waves
-from interscan.synthetic.brain.render import Grid, Pose, paint, upsample
+from interscan.synthetic.brain.phantom import Anatomy, Tissue
+from interscan.synthetic.brain.render import Grid, paint, upsample
+from interscan.synthetic.pose import draw_pose
+from interscan.synthetic.waves import Waves, draw_waves
 from preprocess.types import FloatArray
 
 FIELD_OF_VIEW_MM = (176.0, 224.0, 192.0)
@@ -104,16 +106,6 @@ SCANNERS: tuple[Scanner, Scanner] = (
     ),
 )
 """1.5 T shows less contrast between grey and white matter, more noise and less bias than 3 T; vendors scale freely."""
-
-
-def draw_pose(rng: np.random.Generator) -> Pose:
-    """A head put down again: rotations of 2.5 degrees and shifts of 2.5 mm (one sd, at most two) about each axis."""
-    nod, tilt, turn = np.deg2rad(2.5 * np.clip(rng.normal(size=3), -2, 2))
-    shift_mm = 2.5 * np.clip(rng.normal(size=3), -2, 2)
-    about_x = np.array([[1, 0, 0], [0, np.cos(nod), -np.sin(nod)], [0, np.sin(nod), np.cos(nod)]])
-    about_y = np.array([[np.cos(tilt), 0, np.sin(tilt)], [0, 1, 0], [-np.sin(tilt), 0, np.cos(tilt)]])
-    about_z = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
-    return Pose(rotation=about_z @ about_y @ about_x, shift_mm=shift_mm)
 
 
 def grid_of(scanner: Scanner, spacing_mm: float) -> Grid:

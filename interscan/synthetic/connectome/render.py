@@ -12,9 +12,9 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
-from interscan.synthetic.brain.phantom import draw_waves
-from interscan.synthetic.brain.scanner import draw_pose
+from interscan.synthetic.pose import draw_pose
 from interscan.synthetic.shapes import coverage, ellipsoid, mirrored, union
+from interscan.synthetic.waves import draw_waves
 from preprocess.types import FloatArray
 
 PAIRS = 43
@@ -54,11 +54,11 @@ class ConnectomeLook:
         sc_effect: log weight of the edges within system a, for a sd.
         sc_gain: sd of the log of the global strength; hardware and head, nothing else.
         frames: time points behind a functional matrix; 200 are 7 minutes at 2 s.
-        system_loading: of the shared signal of system a and of system c, next to noise of 1.
-        network_loading: of six smooth networks at random places, at their middle.
+        system_loading: loading of the shared signal of system a and of system c, next to noise of 1.
+        network_loading: loading of six smooth networks at random places, at their middle.
         network_mm: their width, one sd.
         network_gain: sd of the log of a network's strength between persons.
-        global_loading: of the signal all regions share.
+        global_loading: loading of the signal all regions share.
         global_gain: sd of the log of its strength; motion and breathing.
         fc_effect: log loading of system a or c, for a sd.
         feature_noise: sd of a feature in a region between persons; the unit of the next four.
@@ -67,7 +67,7 @@ class ConnectomeLook:
         feature_gain: sd of the log gain of all features of a person; features have a mean of 5 units.
         feature_scanner: sd of a machine's shift of a feature, everywhere in the brain.
         t2_effect: change of the contrast of a region of system b, for a sd; white matter is 0.55, fluid 1.
-        t2_noise: of either noise channel, on the same scale.
+        t2_noise: sd of either noise channel, on the same scale.
         t2_contrast: mean of the contrast of regions to white matter, sd over regions, sd between persons.
         t2_bias: sd of the log of the receive bias over the head.
         t2_gain: sd of the log of the brightness of a scan.
@@ -141,10 +141,10 @@ class Population:
         positions_R3: middle of each region, RAS mm, origin in the middle of the brain.
         systems: numbers of the regions of system a, b and c; disjoint, both sides alike.
         tracts_RR: mean weight of each connection, 0 where there is no tract; symmetric, upper half filled.
-        loadings_RK: of a, c, six networks and the global signal on the time series.
+        loadings_RK: loadings of a, c, six networks and the global signal on the time series.
         patterns_RF: mean of each feature in each region, in units of its noise.
         units_F: what a feature is measured in, 1 to 1000.
-        shifts_MF: of each machine on each feature, in units of its noise.
+        shifts_MF: shift by each machine of each feature, in units of its noise.
         contrast_R: mean T2 contrast of each region to white matter.
     """
 

@@ -1,7 +1,7 @@
 """Decides which lesions an eye of a given severity has, and where: geometry only, no pixels.
 
 Grades follow the International Clinical Diabetic Retinopathy scale (Wilkinson et al. 2003): 1 microaneurysms only, 2
-more than those, 3 many haemorrhages, 4 new vessels. Coordinates are those of `severity_render`.
+more than those, 3 many haemorrhages, 4 new vessels. Coordinates are those of `render`.
 """
 
 import math
@@ -31,17 +31,17 @@ class LesionDesign:
     Attributes:
         dots: microaneurysms.
         blots: haemorrhages.
-        clusters: of hard exudates.
-        tufts: of new vessels.
+        clusters: clusters of hard exudates.
+        tufts: tufts of new vessels.
         spread: standard deviation of the logarithm of an eye's own factor for each kind of lesion: two eyes of one
             severity differ, and no count gives it exactly.
         dot_radius: range.
         blot_radius: lowest, highest in grade 2, and what is added at severity 5.
-        specks: of a cluster of exudates, range.
+        specks: range of the number of specks in a cluster of exudates.
         speck_radius: range.
         tuft_lines: range of the number of lines of a tuft.
         tuft_reach: length of its lines at severity 4 and 5.
-        line_width: of a new vessel.
+        line_width: width of a new vessel.
         disc_share: chance that a tuft lies on the disc rather than elsewhere.
     """
 
@@ -132,7 +132,7 @@ def walk(
     Args:
         start: first point.
         heading: first direction in radians, counterclockwise from the nose.
-        length: of the line.
+        length: the line's length.
         bend: turn in radians per unit of length.
         wobble: standard deviation of the random turn of a step, in radians.
         rng: random turns.

@@ -38,7 +38,7 @@ class FundusLook:
         disc, cup: colour of the optic disc and of its centre.
         macula: absorbance at the fovea, and its radius.
         artery, vein: absorbance of vessels; veins are darker and wider.
-        vessel_width: of a trunk at the disc; twice the anatomical width, so that it spans two pixels at 96 px.
+        vessel_width: width of a trunk at the disc; twice the anatomical width, so that it spans two pixels at 96 px.
         blood: absorbance of microaneurysms and haemorrhages.
         new_vessel: absorbance of new vessels, which are thin.
         exudate: colour and opacity of hard exudates.
@@ -69,9 +69,9 @@ class Camera:
 
     Attributes:
         name: as the tables call it.
-        gains: of the channels.
+        gains: gain of each channel.
         gamma: exponent of the tone curve.
-        blur: of the optics, as a share of the picture's edge.
+        blur: width of the optics' blur, as a share of the picture's edge.
         vignette: loss of light at the edge of the field.
         noise: standard deviation of the read-out noise.
         cut: where the round field is cut off at top and bottom, as a share of its radius; 1 for nowhere.
@@ -135,7 +135,7 @@ def draw_fundus(
     Args:
         camera: which one.
         person: whose eye.
-        lesions: of this eye, in eye coordinates.
+        lesions: the eye's lesions, in eye coordinates.
         is_right: a right eye has the nose on the right of the picture.
         eye_rng: vessels, disc and texture: a stream that starts anew for each picture of an eye.
         image_rng: gaze, focus, exposure, tint, illumination and noise.

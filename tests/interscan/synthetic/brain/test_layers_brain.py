@@ -6,8 +6,8 @@ import pytest
 from interscan.synthetic.brain.layers_brain import brain_layers
 from interscan.synthetic.brain.layers_head import head_layers
 from interscan.synthetic.brain.phantom import Anatomy, Tissue, draw_anatomy, true_ventricle_mm3
-from interscan.synthetic.brain.render import STRAIGHT, Grid, Pose, paint
-from interscan.synthetic.brain.scanner import draw_pose
+from interscan.synthetic.brain.render import Grid, paint
+from interscan.synthetic.pose import STRAIGHT, Pose, draw_pose
 
 
 def _volume_mm3(anatomy: Anatomy, atrophy: float, tissue: Tissue, spacing_mm: float, pose: Pose = STRAIGHT) -> float:

@@ -4,7 +4,8 @@ import numpy as np
 
 from interscan.synthetic.brain.layers_head import cavity, head_layers
 from interscan.synthetic.brain.phantom import Tissue, draw_anatomy
-from interscan.synthetic.brain.render import STRAIGHT, Grid, paint
+from interscan.synthetic.brain.render import Grid, paint
+from interscan.synthetic.pose import STRAIGHT
 
 
 def _tissues_along_z(seed: int) -> list[Tissue]:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from interscan.synthetic.brain.plan import TRAJECTORIES, describe_brain_cohort, scan_stream, subject_anatomy
+from interscan.synthetic.brain.plan import describe_brain_cohort, scan_stream, subject_anatomy
+from interscan.synthetic.planning import TRAJECTORIES
 from preprocess.errors import UsageError
 
 

@@ -4,7 +4,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from interscan.synthetic.brain.render import STRAIGHT, Grid, Layer, Pose, paint, upsample
+from interscan.synthetic.brain.render import Grid, Layer, paint, upsample
+from interscan.synthetic.pose import STRAIGHT, Pose
 from interscan.synthetic.shapes import coverage, ellipsoid
 
 _COLOURS = np.array([0.0, 1.0], np.float32)
