@@ -158,9 +158,7 @@ def test_a_string_of_its_own_explains_what_stands_above_it(path: Path) -> None:
 
 
 def test_a_string_that_explains_nothing_would_be_seen() -> None:
-    tree = ast.parse(
-        '"""Job."""\nimport os\n"""lost"""\nA = 1\n"""First letter."""\ndef f():\n    """Do."""\n    ...\n'
-    )
+    tree = ast.parse('"""Job."""\nimport os\n"""lost"""\nA = 1\n"""Letter."""\ndef f():\n    """Do."""\n    ...\n')
     assert stray_strings(tree) == ["lost"]
 
 

@@ -24,9 +24,10 @@ class SeverityDesign:
     `interscan.synthetic.eyes.render`.
 
     Attributes:
-        shares: how frequent each grade, 0 to 4, is among eyes; about as in the large published sets of diabetic retinopathy.
-        eye_correlation: how the normal scores behind the severities of a person's two eyes, which mostly agree,
-            correlate.
+        shares: how frequent each grade, 0 to 4, is among eyes; about as in the large published sets of diabetic
+            retinopathy.
+        eye_correlation: correlation of the normal scores behind the severities of a person's two eyes, which mostly
+            agree.
         second_image: chance that an eye is photographed twice.
         camera_change: chance that a second picture of an eye is taken with the other camera.
     """
