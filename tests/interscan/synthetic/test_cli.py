@@ -3,6 +3,8 @@
 import inspect
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -136,6 +138,19 @@ def test_an_option_of_another_cohort_is_unknown_and_the_line_says_what_there_is(
 def test_the_cohort_comes_first(arguments: tuple[str, ...], found: str, capsys: pytest.CaptureFixture[str]) -> None:
     remedy = "give brain, lung, severity or connectome, as in interscan synth brain OUT"
     assert complaint(capsys, "synth", *arguments) == (2, f"interscan: {found}; {remedy}")
+
+
+@pytest.mark.parametrize(
+    "words", [["synth", "--help"], ["synth", "brain", "--help"], ["synth", "lung", "x", "--missing"]]
+)
+def test_neither_help_nor_a_wrong_option_loads_what_draws(words: list[str]) -> None:
+    program = (
+        f"import sys; from interscan.cli import run; run({words});"
+        "heavy = {'numpy', 'scipy', 'nibabel', 'PIL', 'torch'} & set(sys.modules);"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_help_of_synth_lists_every_cohort(capsys: pytest.CaptureFixture[str]) -> None:
