@@ -19,12 +19,12 @@ from scipy.ndimage import affine_transform, shift
 from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
+from interscan.synthetic.brain.plan import describe_brain_cohort, scan_stream, subject_anatomy
+from interscan.synthetic.brain.scanner import acquire, grid_of
 from preprocess import head as heads
 from preprocess.foreground import foreground_box, otsu_threshold
 from preprocess.readers import read_nifti
 from preprocess.recipe import VolumeRecipe
-from preprocess.sources.synthetic.brain_plan import describe_brain_cohort, scan_stream, subject_anatomy
-from preprocess.sources.synthetic.scanner import acquire, grid_of
 from preprocess.transforms import _closest_to_ras, _resample, _to_unit_range, grid_affine
 from preprocess.types import FloatArray, Image
 

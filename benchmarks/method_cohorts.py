@@ -4,11 +4,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from interscan.synthetic.brain.cohort import write_brain_cohort
+from interscan.synthetic.connectome.cohort import write_connectome_cohort
+from interscan.synthetic.eyes.cohort import write_severity_cohort
 from preprocess.engine import preprocess
 from preprocess.recipe import ImageRecipe, VolumeRecipe
-from preprocess.sources.synthetic.brain import write_brain_cohort
-from preprocess.sources.synthetic.connectome import write_connectome_cohort
-from preprocess.sources.synthetic.severity import write_severity_cohort
 from preprocess.store import Store
 
 _SEED = 2026

@@ -13,10 +13,10 @@ import numpy as np
 from torch import nn
 
 from benchmarks.method_runs import EXACT
+from interscan.synthetic.brain.cohort import write_brain_cohort
+from interscan.synthetic.lung.cohort import write_lung_cohort
 from preprocess.engine import preprocess
 from preprocess.recipe import VolumeRecipe
-from preprocess.sources.synthetic.brain import write_brain_cohort
-from preprocess.sources.synthetic.lung import write_lung_cohort
 from preprocess.store import Store
 from trainer.data.cohort import Cohort, read_cohort
 from trainer.fit.embedding import embed_cohort

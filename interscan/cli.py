@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Sequence
 from functools import partial
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, UnknownOptionError
 
 from interscan.extras import missing_extra
 from interscan.signals import end_on_signals, ignore_signals, show_cursor
@@ -26,7 +26,7 @@ from preprocess.surroundings import complaint_of_name, open_streams, settle
 from preprocess.system_errors import describe
 
 VERBS = {
-    "synth": ("preprocess.cli:synth", "Write a synthetic cohort with known truth."),
+    "synth": ("interscan.synthetic.cli:synth", "Write a synthetic cohort with known truth."),
     "preprocess": ("preprocess.cli:preprocess", "Turn raw scans into a store."),
     "verify": ("preprocess.cli:verify", "Re-read every row of a store and name each damaged or missing one."),
     "forget": ("interscan.forget:forget", "Delete one person from a store on request."),
@@ -94,7 +94,7 @@ def run(arguments: Sequence[str]) -> int:
         _refuse_odd_bytes(verb, arguments)
         code = build_app(verb)(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
-        complain(f"{error} (see interscan --help)")
+        complain(_explain(error))
         return 2
     except InterscanError as error:
         complain(str(error))
@@ -117,6 +117,16 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return _say_interrupted(verb)
     return code if isinstance(code, int) else EXIT_DONE
+
+
+def _explain(error: CycloptsError) -> str:
+    """What is wrong with a command line, and where the right one is told; of an option, what there is instead."""
+    words = " ".join(("interscan", *(error.command_chain or ())))
+    parts = [str(error)]
+    if isinstance(error, UnknownOptionError):
+        taken = [one.name for one in error.argument_collection if one.field_info.kind is one.field_info.KEYWORD_ONLY]
+        parts.append(f"{words} takes {', '.join(taken)}")
+    return f"{' '.join(parts)} (see {words} --help)"
 
 
 def _refuse_odd_bytes(verb: str, arguments: Sequence[str]) -> None:

@@ -159,7 +159,7 @@ def _held_out(truth: Path, seed: int) -> frozenset[str]:
 
 
 def _write_cohort(cohort: Path, subjects: int, seed: int) -> None:
-    from preprocess.sources.synthetic.brain import write_brain_cohort
+    from interscan.synthetic.brain.cohort import write_brain_cohort
 
     with progress("  scans") as advance:
         write_brain_cohort(cohort, num_subjects=subjects, seed=seed, spacing_mm=_SPACING_MM, progress=advance)

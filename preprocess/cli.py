@@ -1,105 +1,16 @@
-"""The verbs synth, preprocess and verify."""
+"""The verbs preprocess and verify."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from preprocess.console import EXIT_DONE, EXIT_LEFT_OUT, LOG, Assignments, JsonFlag, emit, progress
 from preprocess.errors import UsageError
 
-Cohort = Literal["brain", "lung", "severity", "connectome"]
-
-_OPTIONS: dict[Cohort, tuple[str, ...]] = {
-    "brain": ("--visits", "--spacing-mm", "--ageing", "--workers"),
-    "lung": ("--visits", "--size-px", "--frames"),
-    "severity": ("--size-px", "--balanced"),
-    "connectome": ("--missing",),
-}
-"""What each cohort takes beside --subjects, --seed and --json."""
 _MOST_LINES = 50
 """Scans left out that are named one by one in the text; JSON has all."""
-
-
-def synth(
-    cohort: Cohort,
-    out: Path,
-    *,
-    subjects: int | None = None,
-    visits: int | None = None,
-    seed: int = 0,
-    spacing_mm: float | None = None,
-    ageing: Annotated[bool, Parameter(negative="")] = False,
-    size_px: int | None = None,
-    frames: int | None = None,
-    balanced: Annotated[bool, Parameter(negative="")] = False,
-    missing: float | None = None,
-    workers: int | None = None,
-    json: JsonFlag = False,
-) -> int:
-    """Write a synthetic cohort with known truth.
-
-    Args:
-        cohort: kind of cohort; brain is a BIDS folder of T1w heads with atrophy, scores, two scanners and rescans. The
-            others hold a table scans.csv to give to preprocess: lung has ultrasound clips with S/F ratios, severity
-            graded pictures of eyes, connectome SC, FC, radiomics, T2 and clinical scores with a class.
-        out: new folder to write.
-        subjects: number of people; 24 for brain, 40 for lung, 120 for severity, 60 for connectome when not given.
-        visits: visits per person, rescans not counted (brain, lung); 3 for brain, 3 to 5 for lung when not given.
-        seed: the same seed gives the same bytes.
-        spacing_mm: voxel edge of the finer scanner, in mm (brain); 1 when not given.
-        ageing: let age thin the cortex and widen sulci and ventricles, besides atrophy (brain).
-        size_px: height and width in pixels (lung, severity); 96 when not given.
-        frames: frames of a clip (lung); 32 when not given.
-        balanced: make all grades equally frequent (severity).
-        missing: share of the people who lack one modality, 0 to 1 (connectome); 0.3 when not given.
-        workers: processes (brain); one per core when not given.
-        json: print the result as one JSON object on stdout.
-    """
-    from dataclasses import asdict
-
-    given: dict[str, tuple[str, int | float | None]] = {
-        "--visits": ("num_visits", visits),
-        "--spacing-mm": ("spacing_mm", spacing_mm),
-        "--ageing": ("ageing", ageing or None),
-        "--size-px": ("size_px", size_px),
-        "--frames": ("num_frames", frames),
-        "--balanced": ("balanced", balanced or None),
-        "--missing": ("missing", missing),
-        "--workers": ("workers", workers),
-    }
-    for option, (_, value) in given.items():
-        if value is not None and option not in _OPTIONS[cohort]:
-            takes = ", ".join(("--subjects", "--seed", *_OPTIONS[cohort]))
-            raise UsageError(f"{option} does not apply to the cohort {cohort}, which takes {takes}; leave it out")
-    arguments = {name: value for name, value in given.values() if value is not None} | {"seed": seed}
-    if subjects is not None:
-        arguments["num_subjects"] = subjects
-    with progress("synth") as advance:
-        summary = _cohort_writer(cohort)(out, **arguments, progress=advance)
-    text = f"{summary.num_scans} scans of {summary.num_subjects} subjects in {out} ({cohort}, seed {seed})"
-    emit({"cohort": cohort, "out": str(out), **asdict(summary)}, text, as_json=json)
-    return EXIT_DONE
-
-
-def _cohort_writer(cohort: Cohort) -> Callable[..., Any]:
-    """The function that writes a cohort; its summary is a dataclass with num_scans and num_subjects at least."""
-    if cohort == "brain":
-        from preprocess.sources.synthetic.brain import write_brain_cohort
-
-        return write_brain_cohort
-    if cohort == "lung":
-        from preprocess.sources.synthetic.lung import write_lung_cohort
-
-        return write_lung_cohort
-    if cohort == "severity":
-        from preprocess.sources.synthetic.severity import write_severity_cohort
-
-        return write_severity_cohort
-    from preprocess.sources.synthetic.connectome import write_connectome_cohort
-
-    return write_connectome_cohort
 
 
 def preprocess(

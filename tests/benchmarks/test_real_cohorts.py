@@ -7,9 +7,9 @@ import torch
 from benchmarks.real_cohorts import RealImages, clip_recipe, head_recipe, open_clips, open_heads
 from benchmarks.real_images import identity_of_voxels, lungs_of_pixels
 from benchmarks.real_scores import clip_scores, identity_scores
+from interscan.synthetic.lung.cohort import write_lung_cohort
 from preprocess.engine import preprocess
 from preprocess.errors import StoreError
-from preprocess.sources.synthetic.lung import write_lung_cohort
 from preprocess.store import Store
 from trainer.encoders import build_encoder
 

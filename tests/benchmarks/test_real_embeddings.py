@@ -6,8 +6,8 @@ import pytest
 from benchmarks.method_runs import Arm
 from benchmarks.real_cohorts import RealImages
 from benchmarks.real_embeddings import embed_arm
+from interscan.synthetic.brain.cohort import write_brain_cohort
 from preprocess.engine import preprocess
-from preprocess.sources.synthetic.brain import write_brain_cohort
 from preprocess.store import Store
 from tests.support.images import RECIPE
 from trainer.data.cohort import read_cohort

@@ -140,6 +140,28 @@ def test_nothing_happens_at_import(path: Path) -> None:
     ]
 
 
+def stray_strings(tree: ast.Module) -> list[str]:
+    """Strings on a line of their own that are neither a docstring nor below the assignment that they explain."""
+    found: list[str] = []
+    for owner in ast.walk(tree):
+        if isinstance(owner, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            for above, node in zip([None, *owner.body], owner.body, strict=False):
+                explained = above is None or isinstance(above, ast.Assign | ast.AnnAssign)
+                if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and not explained:
+                    found += [node.value.value] if isinstance(node.value.value, str) else []
+    return found
+
+
+@pytest.mark.parametrize("path", SOURCE, ids=name_of)
+def test_a_string_of_its_own_explains_what_stands_above_it(path: Path) -> None:
+    assert not stray_strings(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def test_a_string_that_explains_nothing_would_be_seen() -> None:
+    tree = ast.parse('"""Job."""\nimport os\n"""lost"""\nA = 1\n"""Letter."""\ndef f():\n    """Do."""\n    ...\n')
+    assert stray_strings(tree) == ["lost"]
+
+
 def test_a_forbidden_call_would_be_seen() -> None:
     tree = ast.parse("import logging\nlogging.basicConfig()\nx = Settings()\ndef f():\n    open('x')\n")
     assert [call for call in calls_at_import(tree) if FORBIDDEN_AT_IMPORT.search(call)] == [

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from preprocess.sources.synthetic.brain import write_brain_cohort
+from interscan.synthetic.brain.cohort import write_brain_cohort
 from tests.support.containers import TARGETS, open_to_all
 from tests.support.engine import (
     ROOT,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from preprocess.sources.synthetic.brain import write_brain_cohort
+from interscan.synthetic.brain.cohort import write_brain_cohort
 from tests.support.images import tree
 
 ROOT = Path(__file__).parents[2]

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
+from interscan.synthetic.brain.cohort import write_brain_cohort
+from interscan.synthetic.lung.cohort import write_lung_cohort
 from preprocess import lease
 from preprocess.engine import preprocess, update
 from preprocess.errors import ArtefactError, RunError, StorageError, StoreError, UsageError
 from preprocess.lease import ARTEFACT, COHORT, CROSS_VALIDATION, LEASE_NAME, RUN, STORE, held
 from preprocess.sources import list_scans
-from preprocess.sources.synthetic.brain import write_brain_cohort
-from preprocess.sources.synthetic.lung import write_lung_cohort
 from preprocess.storage import Location
 from preprocess.store import Store, verify_rows
 from tests.support.cohorts import default_scans, recipe_toml, tiny_recipe, write_store

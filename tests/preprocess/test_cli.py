@@ -1,4 +1,4 @@
-"""The verbs preprocess, verify and synth: exit codes, one JSON object on stdout, and one line for each error."""
+"""The verbs preprocess and verify: exit codes, one JSON object on stdout, and one line for each error."""
 
 import json
 import subprocess
@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from interscan.cli import run
-from preprocess.sources.scan_table import list_table
 from preprocess.store import Store
 from tests.support.clips import moving_block, npy
 from tests.support.images import gz, head, head_file, nifti, patched, tree, write_bids
@@ -280,56 +279,6 @@ def test_a_store_in_a_bucket_is_made_and_verified(raw: Path, bucket: str, capsys
     code, line = complaint(capsys, "preprocess", raw, f"{bucket}-none/s", *TINY)
     assert code == 3
     assert "check the path and that the bucket exists" in line
-
-
-def test_synth_writes_a_cohort_that_preprocess_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ("--subjects", "2", "--visits", "2", "--spacing-mm", "3", "--workers", "1")
-    code, result = call_json(capsys, "synth", "brain", tmp_path / "c", *options)
-    assert (code, result["cohort"], result["num_subjects"]) == (0, "brain", 2)
-    code, made = call_json(capsys, "preprocess", tmp_path / "c", tmp_path / "s", *TINY)
-    assert (code, made["found"]) == (0, result["num_scans"])
-    assert complaint(capsys, "synth", "liver", tmp_path / "d")[0] == 2
-
-
-@pytest.mark.parametrize(
-    ("cohort", "options", "modality"),
-    [
-        ("lung", ("--visits", "2", "--size-px", "48", "--frames", "4"), "LUS"),
-        ("severity", ("--size-px", "48", "--balanced"), "fundus"),
-        ("connectome", ("--missing", "0"), "SC"),
-    ],
-)
-def test_synth_writes_tables_that_list_what_it_counted(
-    cohort: str, options: tuple[str, ...], modality: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, result = call_json(capsys, "synth", cohort, tmp_path / "c", "--subjects", "2", "--seed", "3", *options)
-    assert (code, result["cohort"], result["num_subjects"]) == (0, cohort, 2)
-    listing = list_table(result["table"], [modality])
-    assert listing.notes == []
-    with Path(result["table"]).open() as lines:
-        assert result["num_scans"] == sum(1 for _ in lines) - 1
-    assert {scan.subject_id for scan, _, _ in listing.scans} == {"sub-001", "sub-002"}
-    code, out, _ = call(capsys, "synth", cohort, tmp_path / "c", "--subjects", "2", "--seed", "3", *options)
-    assert out == f"{result['num_scans']} scans of 2 subjects in {tmp_path}/c ({cohort}, seed 3)\n"
-
-
-@pytest.mark.parametrize(
-    ("cohort", "option", "takes"),
-    [
-        ("lung", ("--spacing-mm", "2"), "--visits, --size-px, --frames"),
-        ("severity", ("--visits", "2"), "--size-px, --balanced"),
-        ("connectome", ("--workers", "0"), "--missing"),
-        ("brain", ("--balanced",), "--visits, --spacing-mm, --ageing, --workers"),
-        ("brain", ("--missing", "0"), "--visits, --spacing-mm, --ageing, --workers"),
-    ],
-)
-def test_synth_refuses_options_of_other_cohorts(
-    cohort: str, option: tuple[str, ...], takes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, line = complaint(capsys, "synth", cohort, tmp_path / "c", *option)
-    assert code == 2
-    assert f"{option[0]} does not apply to the cohort {cohort}, which takes --subjects, --seed, {takes}; leave" in line
-    assert not (tmp_path / "c").exists()
 
 
 def test_the_program_itself_ends_with_the_code_and_keeps_stdout_clean(raw: Path, tmp_path: Path) -> None:

@@ -14,16 +14,17 @@ from scipy.ndimage import affine_transform, binary_dilation, binary_erosion, bin
 from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
+from interscan.synthetic.brain.layers_brain import brain_layers
+from interscan.synthetic.brain.layers_head import head_layers
+from interscan.synthetic.brain.phantom import Tissue
+from interscan.synthetic.brain.plan import subject_anatomy
+from interscan.synthetic.brain.render import Grid, paint
+from interscan.synthetic.brain.scanner import SCANNERS
+from interscan.synthetic.pose import Pose
 from preprocess.foreground import hot_limit
 from preprocess.head import doubts, find_head
 from preprocess.readers import read_nifti
 from preprocess.recipe import VolumeRecipe
-from preprocess.sources.synthetic.brain_plan import subject_anatomy
-from preprocess.sources.synthetic.layers_brain import brain_layers
-from preprocess.sources.synthetic.layers_head import head_layers
-from preprocess.sources.synthetic.phantom import Tissue
-from preprocess.sources.synthetic.render import Grid, Pose, paint
-from preprocess.sources.synthetic.scanner import SCANNERS
 from preprocess.transforms import to_volume
 from preprocess.types import FloatArray, Image
 from tests.support.images import head

@@ -1,0 +1,1 @@
+"""The lung cohort: ultrasound clips of several zones a day, with S/F ratios."""
