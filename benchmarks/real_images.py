@@ -35,11 +35,11 @@ from benchmarks.real_cohorts import (
 from benchmarks.real_embeddings import Embedded, embed_arm
 from benchmarks.real_scores import age_scores, clip_scores, identity_scores, verdict
 from benchmarks.running import finish, machine
+from preprocess.distances import distances_from_mean
 from preprocess.store import Store
 from tests.support.images import REAL_DATA
 from trainer.evaluate.probes import ridge_probe
-from trainer.evaluate.severity import anchor_distances
-from trainer.evaluate.similarity import same_subject_retrieval
+from trainer.metrics.embedding_space import same_subject_retrieval
 
 UNTRAINED = "untrained"
 NO_MODEL = "no model"
@@ -103,7 +103,7 @@ def identity_of_voxels(real: RealImages) -> dict[str, float]:
 
 def age(one: Embedded, real: RealImages) -> dict[str, float]:
     """Ages by a ridge probe fitted to phantoms, of the heads that are not of the longitudinal set."""
-    probe = ridge_probe(one.examples("train"), one.examples("validation"), seed=0)
+    probe = ridge_probe(one.examples("train"), one.examples("validation"))
     heads = real.sources_N == 1
     constant = float(np.median(one.cohorts["train"].scores_N))
     held = one.examples("test")
@@ -122,12 +122,14 @@ def lungs(one: Embedded, real: RealImages) -> dict[str, float]:
     training, held = one.examples("train"), one.examples("test")
     real_N, test_N = one.real_predicted_N, one.test_predicted_N
     if real_N is None or test_N is None:
-        probe = ridge_probe(training, one.examples("validation"), seed=0)
+        probe = ridge_probe(training, one.examples("validation"))
         real_N, test_N = probe.predict(one.real_NE), probe.predict(held.features_NF)
     sf_N = one.cohorts["train"].scores_N
     normal_KE = training.features_NF[sf_N >= np.quantile(sf_N, 1 - NORMAL_SHARE)]
-    far_N = anchor_distances(held.features_NF, normal_KE)
-    found = clip_scores(one.real_NE, real.labels, {"sf": -real_N, "distance": anchor_distances(one.real_NE, normal_KE)})
+    far_N = distances_from_mean(held.features_NF, normal_KE)
+    found = clip_scores(
+        one.real_NE, real.labels, {"sf": -real_N, "distance": distances_from_mean(one.real_NE, normal_KE)}
+    )
     return found | {
         "synthetic_rho_sf": float(stats.spearmanr(test_N, held.labels_N).statistic),
         "synthetic_rho_distance": float(stats.spearmanr(-far_N, held.labels_N).statistic),
