@@ -199,7 +199,7 @@ def clip_scores(
 
 
 def verdict(values: Sequence[float], chance: float, p_values: Sequence[float]) -> str:
-    """What figures say: better or worse than guessing only where every seed says so by its own p.
+    """What a metric says: better or worse than guessing only where every seed says so by its own p.
 
     Args:
         values: by seed, the higher the better.

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from trainer.metrics.evaluation import ControlResult, Evaluation, HistorySummary, Metric, SplitCount
-from trainer.report.page import FIGURES, METRICS, render_report
+from trainer.report.page import METRICS, PLOTS, render_report
 from trainer.report.plots import confusion_plot
 
 VOID = {"meta", "img", "line", "circle", "br"}
@@ -99,8 +99,8 @@ def test_plots_arrive_unchanged_with_alt_text_known_ones_in_the_order_of_the_pag
     sources = [value for tag, name, value in page.attributes if (tag, name) == ("img", "src")]
     alts = [value for tag, name, value in page.attributes if (tag, name) == ("img", "alt")]
     assert base64.b64decode(sources[0].partition(",")[2]) == png
-    assert alts == [FIGURES["confusion"].alt, FIGURES["training"].alt, "my own"]
-    assert FIGURES["confusion"].reading in page.text
+    assert alts == [PLOTS["confusion"].alt, PLOTS["training"].alt, "my own"]
+    assert PLOTS["confusion"].reading in page.text
 
 
 def test_headline_turns_when_the_numbers_do() -> None:
