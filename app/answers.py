@@ -20,6 +20,7 @@ from app.schemas import (
     SeverityAnswer,
     Uncertainty,
 )
+from preprocess.distances import cosine_distance
 from preprocess.manifest import Manifest, Metric
 from preprocess.types import PROGRESSIONS, FloatArray, Progression
 
@@ -161,7 +162,7 @@ def _paired(model: LoadedModel, scan: PreparedScan, embedding_E: npt.NDArray[np.
 
 
 def _change(model: LoadedModel, earlier_E: FloatArray, later_E: FloatArray) -> Change:
-    distance = references.cosine_distance(earlier_E, later_E)
+    distance = cosine_distance(earlier_E, later_E)
     noise = references.stand_among(model.references.noise_distances_P, distance)
     return Change(
         distance=distance,

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.schemas import DistanceReference, Neighbours, OutOfDistribution
+from preprocess.distances import SMALLEST_NORM, mahalanobis_distance, unit_vector
 from preprocess.errors import ArtefactError
 from preprocess.manifest import REFERENCE_ARRAYS
 
@@ -16,7 +17,6 @@ Floats = npt.NDArray[np.float64]
 OUTSIDE_PERCENTILE = 99.0
 """A scan farther away than this percentage of the validation scans counts as outside the training distribution."""
 NUM_NEIGHBOURS = 15
-_SMALLEST_NORM = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +42,8 @@ class References:
     ood_distances_Q: Floats
 
     def out_of_distribution(self, embedding_E: npt.NDArray[np.float32]) -> OutOfDistribution:
-        """Mahalanobis distance, sqrt((z - m)^T P (z - m)), and its place among the validation scans."""
-        offset_E = embedding_E.astype(np.float64) - self.ood_mean_E
-        # Rounding may take the square of a scan at the very centre below 0.
-        distance = float(np.sqrt(max(float(offset_E @ self.ood_precision_EE @ offset_E), 0.0)))
+        """Mahalanobis distance, and its place among the validation scans."""
+        distance = mahalanobis_distance(embedding_E, self.ood_mean_E, self.ood_precision_EE)
         if not self.ood_distances_Q.size:
             return OutOfDistribution(distance=distance, percentile=None, is_outside=None)
         percentile = percentile_rank(self.ood_distances_Q, distance)
@@ -56,20 +54,12 @@ class References:
         known = np.isfinite(self.scores_N)
         if not known.any():
             return None
-        nearness_N = self.embeddings_NE[known] @ _unit(embedding_E.astype(np.float64))
+        nearness_N = self.embeddings_NE[known] @ unit_vector(embedding_E)
         nearest = np.argsort(-nearness_N, kind="stable")[:NUM_NEIGHBOURS]
         lower, median, upper = np.percentile(self.scores_N[known][nearest], (25, 50, 75))
         return Neighbours(
             count=len(nearest), median_score=float(median), lower_quartile=float(lower), upper_quartile=float(upper)
         )
-
-
-def cosine_distance(first_E: npt.NDArray[np.float32], second_E: npt.NDArray[np.float32]) -> float:
-    """1 - cos of the angle between two embeddings, 0 to 2; exactly 0 for equal embeddings."""
-    if np.array_equal(first_E, second_E):
-        return 0.0
-    similarity = float(_unit(first_E.astype(np.float64)) @ _unit(second_E.astype(np.float64)))
-    return min(max(1.0 - similarity, 0.0), 2.0)
 
 
 def stand_among(distances_P: Floats, distance: float) -> DistanceReference | None:
@@ -126,12 +116,7 @@ def parse_references(data: bytes, *, name: str, width: int) -> References:
         if key != "scores_N" and not np.isfinite(array).all():
             raise ArtefactError(f"{name}: {key} holds NaN or infinity; export the model again")
     norms_N1 = np.linalg.norm(plain["embeddings_NE"], axis=1, keepdims=True)
-    plain["embeddings_NE"] = plain["embeddings_NE"] / np.maximum(norms_N1, _SMALLEST_NORM)
+    plain["embeddings_NE"] = plain["embeddings_NE"] / np.maximum(norms_N1, SMALLEST_NORM)
     for key in ("noise_distances_P", "change_distances_P", "ood_distances_Q"):
         plain[key] = np.sort(plain[key])
     return References(**plain)
-
-
-def _unit(vector_E: Floats) -> Floats:
-    unit: Floats = vector_E / max(float(np.linalg.norm(vector_E)), _SMALLEST_NORM)
-    return unit

@@ -8,12 +8,10 @@ import numpy.typing as npt
 
 from app.references import Floats, percentile_rank
 from app.schemas import GradeDistances
+from preprocess.distances import distances_from
 from preprocess.errors import ArtefactError
 from preprocess.manifest import SEVERITY_REFERENCE_ARRAYS
 from preprocess.types import FloatArray
-
-_SMALLEST_NORM = 1e-8
-"""As in the exported program, whose cosine similarity takes no shorter vector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +28,7 @@ class SeverityReferences:
 
     def distances(self, embeddings_BE: FloatArray) -> FloatArray:
         """Severity (B,) of embeddings, float32: what `severity` of the program gives, without embedding again."""
-        rows_BE = embeddings_BE.astype(np.float64)
-        length_B = np.maximum(np.linalg.norm(rows_BE, axis=1), _SMALLEST_NORM)
-        similarity_B = rows_BE @ self.anchor_E / (length_B * float(np.linalg.norm(self.anchor_E)))
-        distance_B: FloatArray = (1.0 - similarity_B.clip(-1.0, 1.0)).astype(np.float32)
-        return distance_B
+        return distances_from(embeddings_BE, self.anchor_E)
 
     def grades(self, distance: float) -> list[GradeDistances]:
         """Validation scans of each grade, and the rank of one more distance among them."""

@@ -1,9 +1,8 @@
-"""What is compared with what: cohorts, arms, figures and baselines of benchmarks/methods.py, fixed before any run."""
+"""What is compared with what: cohorts, arms, metrics and baselines of benchmarks/methods.py, fixed before any run."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from benchmarks.method_runs import Arm, TrainedArm, classification, progression, regression, severity
+from benchmarks.method_runs import Arm
 
 MSE, CONTRASTIVE, WEIGHTED, REGRESSED = (
     Arm(f"learner {variant}", "mse", (f"objective.0.variant={variant}",))
@@ -36,16 +35,18 @@ BUDGETS = (0.25, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One number that arms are compared by.
+class Compared:
+    """One metric that arms are compared by.
 
     Attributes:
-        name: key of what `measure` gives.
+        name: in tables and results.
+        key: what `interscan evaluate` calls it; see `method_runs.numbers`.
         higher_is_better: direction.
         chance: level of guessing, where there is one for all arms.
     """
 
     name: str
+    key: str
     higher_is_better: bool = True
     chance: float | None = None
 
@@ -60,8 +61,7 @@ class Case:
         cohort: which store.
         arms: what is compared.
         baseline: name of the arm that the others are held against.
-        figures: by what.
-        measure: takes them from a trained arm.
+        metrics: by what.
         settings: recipe values of all arms.
         quick: settings on top that make a run that only shows that it runs.
     """
@@ -71,8 +71,7 @@ class Case:
     cohort: str
     arms: tuple[Arm, ...]
     baseline: str
-    figures: tuple[Figure, ...]
-    measure: Callable[[TrainedArm], dict[str, float]]
+    metrics: tuple[Compared, ...]
     settings: tuple[str, ...] = ()
     quick: tuple[str, ...] = field(default=("optim.epochs=1",))
 
@@ -105,14 +104,13 @@ CASES = (
         VISITS,
         "learner mse",
         (
-            Figure("macro_f1"),
-            Figure("score_mae", higher_is_better=False),
-            Figure("retrieval_at_1"),
-            Figure("within_between", higher_is_better=False, chance=1.0),
-            Figure("stranger_rho", chance=0.0),
-            Figure("minutes", higher_is_better=False),
+            Compared("macro_f1", "macro_f1"),
+            Compared("score_mae", "probe_mae", higher_is_better=False),
+            Compared("retrieval_at_1", "retrieval_at_1"),
+            Compared("within_between", "within_between_ratio", higher_is_better=False, chance=1.0),
+            Compared("stranger_rho", "stranger_correlation", chance=0.0),
+            Compared("minutes", "minutes", higher_is_better=False),
         ),
-        progression,
         (*_SMALL, *MMSE, "optim.epochs=20"),
     ),
     *(
@@ -130,8 +128,10 @@ CASES = (
                 Arm("rank", "rank"),
             ),
             "mse",
-            (Figure("mae", higher_is_better=False), Figure("mse", higher_is_better=False)),
-            regression,
+            (
+                Compared("mae", "probe_mae", higher_is_better=False),
+                Compared("mse", "probe_mse", higher_is_better=False),
+            ),
             (*_SMALL, *outcome, "target=regression", "optim.epochs=20", f"split.train={budget}"),
         )
         for target, outcome, bin_width, budgets in (("mmse", MMSE, 3, BUDGETS), ("age", AGE, 5, BUDGETS[-1:]))
@@ -151,14 +151,13 @@ CASES = (
         ),
         "supcon-n",
         (
-            Figure("macro_f1"),
-            Figure("maee", higher_is_better=False),
-            Figure("tau_b", chance=0.0),
-            Figure("tau_b_abnormal", chance=0.0),
-            Figure("auc_abnormal", chance=0.5),
-            Figure("minutes", higher_is_better=False),
+            Compared("macro_f1", "severity_macro_f1"),
+            Compared("maee", "severity_maee", higher_is_better=False),
+            Compared("tau_b", "severity_tau_b", chance=0.0),
+            Compared("tau_b_abnormal", "severity_tau_b_abnormal", chance=0.0),
+            Compared("auc_abnormal", "severity_auc_abnormal", chance=0.5),
+            Compared("minutes", "minutes", higher_is_better=False),
         ),
-        severity,
         (*GRADE, "data.modality=fundus", "encoder.name=resnet18", "augment.shift_voxels=8", *_SEVERITY_OPTIM),
     ),
     *(
@@ -175,9 +174,11 @@ CASES = (
                 Arm("concatenation, residual", "joint", ('objective=[{name="fusion_bce"}]', "encoder.residual=true")),
             ),
             "concatenation",
-            (Figure("auc", chance=0.5), Figure("balanced_accuracy", chance=0.5),
-             Figure("minutes", higher_is_better=False)),
-            classification,
+            (
+                Compared("auc", "class_auc", chance=0.5),
+                Compared("balanced_accuracy", "class_balanced_accuracy", chance=0.5),
+                Compared("minutes", "minutes", higher_is_better=False),
+            ),
             # Without T2, whose 3D network takes fifty times as long as all the others together.
             ('data.modalities=["SC", "FC", "radiomics", "clinical"]', "split.test=0.3"),
         )

@@ -1,8 +1,8 @@
-"""ClinImCL's figure on the synthetic heads of the comparison: held-out people's paths at several epochs of one run.
+"""ClinImCL's plot on the synthetic heads of the comparison: held-out people's paths at several epochs of one run.
 
 python benchmarks/method_trajectories.py --out FILE.png [--cache FOLDER] [--seed 0] [--epochs 0 1 5 10 20] [--quick]
 
-Store, split, encoder and epochs are those of the case `one_cohort`; every checkpoint is kept. The figure goes into the
+Store, split, encoder and epochs are those of the case `one_cohort`; every checkpoint is kept. The plot goes into the
 file, its numbers as JSON to stdout.
 """
 
@@ -17,13 +17,13 @@ from benchmarks.method_cohorts import open_cohort
 from preprocess.errors import InterscanError
 from preprocess.storage import Location
 from preprocess.store import Store
-from trainer.evaluate import similarity
 from trainer.evaluate.trajectories import embed_epochs, kept_epochs
-from trainer.evaluate.trajectory_figures import epoch_trajectories
 from trainer.fit.context import cohort_of
 from trainer.fit.run import Run
 from trainer.fit.train import train_run
+from trainer.metrics.embedding_space import same_subject_retrieval, within_between
 from trainer.recipe import load_recipe
+from trainer.report.trajectory_plots import epoch_trajectories
 
 CASE = next(case for case in CASES if case.name == "one_cohort")
 
@@ -35,11 +35,11 @@ def main() -> None:
         folder = options.cache or Path(temporary)
         store = open_cohort(CASE.cohort, folder, quick=options.quick)
         try:
-            png, figures = draw(store, Path(temporary), seed=options.seed, epochs=options.epochs)
+            png, metrics = draw(store, Path(temporary), seed=options.seed, epochs=options.epochs)
         except InterscanError as error:
             sys.exit(str(error))
     options.out.write_bytes(png)
-    print(json.dumps(figures, indent=2))
+    print(json.dumps(metrics, indent=2))
 
 
 def draw(
@@ -54,7 +54,7 @@ def draw(
         epochs: 0 for the untrained encoder; those that were not kept are left out, and stderr says so.
 
     Returns:
-        The figure as PNG, and retrieval@1 and within / between by epoch.
+        The plot as PNG, and retrieval@1 and within / between by epoch.
     """
     num_epochs = load_recipe("clinimcl", CASE.settings).epochs
     recipe = load_recipe("clinimcl", (*CASE.settings, f"checkpoint.keep={num_epochs}", f"seed={seed}"))
@@ -67,14 +67,14 @@ def draw(
     if lacking := [epoch for epoch in epochs if epoch not in there]:
         sys.stderr.write(f"not kept, and not drawn: epochs {', '.join(map(str, lacking))}; kept: {there}\n")
     embeddings = embed_epochs(run, store, held, [epoch for epoch in there if epoch in epochs])
-    figures = {
+    metrics = {
         epoch: {
-            "retrieval_at_1": similarity.same_subject_retrieval(embeddings_NE, held.subject_ids, held.days_N).value,
-            "within_between": similarity.within_between(embeddings_NE, held.subject_ids, held.days_N).ratio,
+            "retrieval_at_1": same_subject_retrieval(embeddings_NE, held.subject_ids, held.days_N).value,
+            "within_between": within_between(embeddings_NE, held.subject_ids, held.days_N).ratio,
         }
         for epoch, embeddings_NE in embeddings.items()
     }
-    return epoch_trajectories(embeddings, held.labels, held.days_N, seed=seed), figures
+    return epoch_trajectories(embeddings, held.labels, held.days_N, seed=seed), metrics
 
 
 def _options() -> argparse.Namespace:

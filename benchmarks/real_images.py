@@ -4,7 +4,7 @@ python -m benchmarks.real_images [--quick] [--seeds 1] [--data FOLDER] [--cache 
 
 Every method that fits trains on phantoms and then embeds real images it never saw: eight heads of six people, ten lung
 clips. An untrained encoder and a baseline without any model stand beside it. Four queries, four ages and ten clips
-decide little, so every figure carries its exact p-value, and the table says `too few to tell` unless every seed passes.
+decide little, so every metric carries its exact p-value, and the table says `too few to tell` unless every seed passes.
 Nothing corrects for the number of models. About ten minutes a seed on one idle core; with --cache, a run that was cut
 off goes on where it stopped. `--quick` shows that it runs, no more.
 """
@@ -35,11 +35,11 @@ from benchmarks.real_cohorts import (
 from benchmarks.real_embeddings import Embedded, embed_arm
 from benchmarks.real_scores import age_scores, clip_scores, identity_scores, verdict
 from benchmarks.running import finish, machine
+from preprocess.distances import distances_from_mean
 from preprocess.store import Store
 from tests.support.images import REAL_DATA
 from trainer.evaluate.probes import ridge_probe
-from trainer.evaluate.severity import anchor_distances
-from trainer.evaluate.similarity import same_subject_retrieval
+from trainer.metrics.embedding_space import same_subject_retrieval
 
 UNTRAINED = "untrained"
 NO_MODEL = "no model"
@@ -67,9 +67,9 @@ class Question:
         images: `heads` or `clips`.
         arms: what is trained.
         settings: of all arms.
-        measure: figures of a model.
-        baseline: figures of what needs no model; None where there is no such thing.
-        figure, p, chance: keys that the verdict is made of; chance may be a number.
+        measure: metrics of a model.
+        baseline: metrics of what needs no model; None where there is no such thing.
+        metric, p, chance: keys that the verdict is made of; chance may be a number.
         columns: keys and headings of the table.
     """
 
@@ -80,7 +80,7 @@ class Question:
     settings: tuple[str, ...]
     measure: Callable[[Embedded, RealImages], dict[str, float]]
     baseline: Callable[[RealImages], dict[str, float]] | None
-    figure: str
+    metric: str
     p: str
     chance: str | float
     columns: tuple[tuple[str, str], ...]
@@ -103,7 +103,7 @@ def identity_of_voxels(real: RealImages) -> dict[str, float]:
 
 def age(one: Embedded, real: RealImages) -> dict[str, float]:
     """Ages by a ridge probe fitted to phantoms, of the heads that are not of the longitudinal set."""
-    probe = ridge_probe(one.examples("train"), one.examples("validation"), seed=0)
+    probe = ridge_probe(one.examples("train"), one.examples("validation"))
     heads = real.sources_N == 1
     constant = float(np.median(one.cohorts["train"].scores_N))
     held = one.examples("test")
@@ -122,12 +122,14 @@ def lungs(one: Embedded, real: RealImages) -> dict[str, float]:
     training, held = one.examples("train"), one.examples("test")
     real_N, test_N = one.real_predicted_N, one.test_predicted_N
     if real_N is None or test_N is None:
-        probe = ridge_probe(training, one.examples("validation"), seed=0)
+        probe = ridge_probe(training, one.examples("validation"))
         real_N, test_N = probe.predict(one.real_NE), probe.predict(held.features_NF)
     sf_N = one.cohorts["train"].scores_N
     normal_KE = training.features_NF[sf_N >= np.quantile(sf_N, 1 - NORMAL_SHARE)]
-    far_N = anchor_distances(held.features_NF, normal_KE)
-    found = clip_scores(one.real_NE, real.labels, {"sf": -real_N, "distance": anchor_distances(one.real_NE, normal_KE)})
+    far_N = distances_from_mean(held.features_NF, normal_KE)
+    found = clip_scores(
+        one.real_NE, real.labels, {"sf": -real_N, "distance": distances_from_mean(one.real_NE, normal_KE)}
+    )
     return found | {
         "synthetic_rho_sf": float(stats.spearmanr(test_N, held.labels_N).statistic),
         "synthetic_rho_distance": float(stats.spearmanr(-far_N, held.labels_N).statistic),
@@ -215,7 +217,7 @@ def main() -> None:
 def ask(
     question: Question, real: RealImages, store: Store, folder: Path, seeds: int, *, quick: bool
 ) -> dict[str, dict[str, Any]]:
-    """Figures by seed and the verdict of each model, of an untrained one and of none."""
+    """Metrics by seed and the verdict of each model, of an untrained one and of none."""
     settings = (*question.settings, *(("optim.epochs=1",) if quick else ()))
     runs = [(arm.name, arm, True) for arm in question.arms] + [(UNTRAINED, question.arms[0], False)]
     by_model: dict[str, list[dict[str, float]]] = {}
@@ -234,7 +236,7 @@ def ask(
 def judged(question: Question, by_seed: list[dict[str, float]]) -> str:
     """The verdict on one model."""
     chance = question.chance if isinstance(question.chance, float) else by_seed[0][question.chance]
-    return verdict([one[question.figure] for one in by_seed], chance, [one[question.p] for one in by_seed])
+    return verdict([one[question.metric] for one in by_seed], chance, [one[question.p] for one in by_seed])
 
 
 def table(question: Question, rows: dict[str, dict[str, Any]]) -> str:
@@ -251,7 +253,7 @@ def table(question: Question, rows: dict[str, dict[str, Any]]) -> str:
 
 
 def cell(key: str, values: list[float]) -> str:
-    """One figure of all seeds: the largest p, else the mean with its range; empty where no seed has it."""
+    """One metric of all seeds: the largest p, else the mean with its range; empty where no seed has it."""
     if not values:
         return ""
     if key.startswith("p_") or key == "p":

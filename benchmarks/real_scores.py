@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from trainer.evaluate.similarity import TIE, unit_rows, within_between
+from preprocess.distances import unit_rows
+from trainer.metrics.embedding_space import TIE, within_between
 
 Floats = npt.NDArray[np.float64]
 Statistic = Callable[[npt.NDArray[np.str_]], float]
@@ -198,7 +199,7 @@ def clip_scores(
 
 
 def verdict(values: Sequence[float], chance: float, p_values: Sequence[float]) -> str:
-    """What figures say: better or worse than guessing only where every seed says so by its own p.
+    """What a metric says: better or worse than guessing only where every seed says so by its own p.
 
     Args:
         values: by seed, the higher the better.

@@ -191,7 +191,7 @@ def _train(store_uri: str, folder: Path, seed: int) -> tuple["Run", "RunResult"]
 
 def _evaluate(run: "Run") -> dict[str, Any]:
     from trainer.evaluate.run import REPORT_NAME, evaluate_run
-    from trainer.evaluate.verdict import judge
+    from trainer.report.verdict import judge
 
     evaluation = evaluate_run(run)
     report = f"{run.location.uri}/{REPORT_NAME}"

@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -33,13 +33,6 @@ EXIT_REFUSED = 3
 EXIT_DEFECT = 70
 """As sysexits.h has it; 1, which Python would give, means that scans were left out."""
 EXIT_INTERRUPTED = 130
-
-
-class Advance(Protocol):
-    """Reports progress: how much is done, and how much there is."""
-
-    def __call__(self, done: int, total: int) -> None:
-        """Show `done` of `total`."""
 
 
 def configure_logging(level: int = logging.INFO) -> None:

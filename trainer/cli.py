@@ -69,8 +69,8 @@ def evaluate(run: str, *, store: str | None = None, json: JsonFlag = False) -> i
     """
     from preprocess.storage import Location
     from trainer.evaluate.run import REPORT_NAME, evaluate_run
-    from trainer.evaluate.verdict import judge
     from trainer.fit.run import Run
+    from trainer.report.verdict import judge
 
     location = Location(run)
     evaluation = evaluate_run(Run.open(location), store_uri=store)

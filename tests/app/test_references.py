@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial import distance
 from scipy.stats import percentileofscore
 
-from app.references import References, cosine_distance, parse_references, percentile_rank, stand_among
+from app.references import References, parse_references, percentile_rank, stand_among
 from preprocess.errors import ArtefactError
 
 RNG = np.random.default_rng(5)
@@ -81,15 +81,6 @@ def test_neighbours_are_the_nearest_by_cosine_among_those_with_a_score():
     assert found.median_score == np.median(scores)
     assert (found.lower_quartile, found.upper_quartile) == tuple(np.percentile(scores, (25, 75)))
     assert parse(arrays | {"scores_N": np.full(30, np.nan, np.float32)}).neighbours(scan_E) is None
-
-
-def test_cosine_distance_is_scipy_s_and_exactly_0_for_equal_embeddings():
-    first, second = RNG.normal(size=(2, WIDTH)).astype(np.float32)
-
-    assert cosine_distance(first, second) == pytest.approx(distance.cosine(first, second), rel=1e-6)
-    assert cosine_distance(first, first.copy()) == 0.0
-    assert cosine_distance(first, -first) == pytest.approx(2.0)
-    assert cosine_distance(first, np.zeros(WIDTH, np.float32)) == 1.0
 
 
 def test_the_place_among_known_pairs_is_numpy_s_and_scipy_s():

@@ -18,7 +18,7 @@ from benchmarks.real_scores import (
     nearest_shares,
     verdict,
 )
-from trainer.evaluate.similarity import same_subject_retrieval
+from trainer.metrics.embedding_space import same_subject_retrieval
 
 PEOPLE = ("a", "a", "b", "b", "c", "d", "e", "f")
 DAYS = np.array([0.0, 203.0, 0.0, 81.0, *[np.nan] * 4])

@@ -46,7 +46,7 @@ def test_the_untrained_arms_move_no_weight_that_float32_could_show():
 
 
 @pytest.mark.slow
-def test_a_tiny_comparison_gives_every_figure_of_every_arm(tmp_path):
+def test_a_tiny_comparison_gives_every_metric_of_every_arm(tmp_path):
     command = [
         sys.executable,
         "-m",
@@ -54,7 +54,7 @@ def test_a_tiny_comparison_gives_every_figure_of_every_arm(tmp_path):
         "--quick",
         "--only",
         "one_cohort",
-        "--figures",
+        "--plots",
         str(tmp_path),
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -6,7 +6,7 @@ its slot may then hold anything, NaN too, and changes neither an answer, nor a g
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -257,40 +257,6 @@ class MultimodalEncoder(nn.Module):
         rows = {name: values.shape[0] for name, values in {**inputs, "present": present_BM}.items()}
         if all(isinstance(count, int) for count in rows.values()) and len(set(rows.values())) > 1:
             raise ValueError(f"numbers of subjects differ: {rows}; give one row a subject, absent or not")
-
-
-class ExportableMultimodal(nn.Module):
-    """The encoder with positional tensors, as TorchScript and torch.export want them; for evaluation mode.
-
-    Every method takes one tensor for each modality, in order, and then present_BM. For torch.export these are a single
-    argument: `dynamic_shapes=(({0: batch}, ..., {0: batch}),)`.
-
-    Args:
-        encoder: whose answers these are.
-    """
-
-    def __init__(self, encoder: MultimodalEncoder) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-    def embed(self, *tensors: torch.Tensor) -> torch.Tensor:
-        """Embeddings modalities_BME; see `MultimodalEncoder.forward`."""
-        embeddings_BME: torch.Tensor = self.encoder(*self._named(tensors))
-        return embeddings_BME
-
-    def classify(self, *tensors: torch.Tensor) -> torch.Tensor:
-        """Logits (B,); see `MultimodalEncoder.fuse`."""
-        return self.encoder.fuse(self.embed(*tensors), tensors[-1])
-
-    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
-        """Same as `classify`."""
-        return self.classify(*tensors)
-
-    def _named(self, tensors: Sequence[torch.Tensor]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        names = list(self.encoder.modalities)
-        if len(tensors) != len(names) + 1:
-            raise ValueError(f"{len(tensors)} tensors were given; the encoder needs {', '.join(names)} and present")
-        return dict(zip(names, tensors, strict=False)), tensors[-1]
 
 
 def _build(spec: ModalitySpec, embedding_width: int, norm: NormName, *, residual: bool) -> nn.Module:

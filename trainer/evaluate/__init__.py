@@ -1,1 +1,1 @@
-"""Evaluation: numbers with intervals, controls beside them, figures, and one page that says what they mean."""
+"""Evaluation: measures runs on held-out subjects, with probes and controls, and cross-validates recipes."""

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from sklearn.preprocessing import OneHotEncoder
 from sklearn.tree import DecisionTreeClassifier
 
-from trainer.evaluate.evaluation import ControlResult, Metric
-from trainer.evaluate.intervals import Interval, cluster_bootstrap
-from trainer.evaluate.metrics import NUM_CLASSES, balanced_accuracy, confusion_counts, macro_f1
+from trainer.metrics.evaluation import ControlResult, Metric
+from trainer.metrics.intervals import Interval, cluster_bootstrap
+from trainer.metrics.progression import NUM_CLASSES, balanced_accuracy, confusion_counts, macro_f1
 
 Features = npt.NDArray[np.float64]
 

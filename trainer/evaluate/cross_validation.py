@@ -2,7 +2,7 @@
 
 protocol.json                   recipe, store and number of folds; written first, and held against each later call
 runs/repeat-00-fold-00/         the fold's run with its split; weights are deleted after measuring unless asked for
-folds/repeat-00-fold-00.json    the fold's figures; a fold that has them is done
+folds/repeat-00-fold-00.json    the fold's metrics; a fold that has them is done
 cross_validation.json           the summary, written last
 
 Encoder, standardisation, heads, epochs and thresholds are all fitted or chosen inside the fold. What was done is never
@@ -24,16 +24,16 @@ from preprocess.lease import CROSS_VALIDATION, held
 from preprocess.storage import Location
 from preprocess.store import Store
 from trainer.data.cohort import Cohort
-from trainer.evaluate.evaluation import Metric
 from trainer.evaluate.fold_plan import PlannedFold, plan_folds
 from trainer.evaluate.measure import measure_run
-from trainer.evaluate.protocol import FoldSize, RepeatedFigure, summed_up
 from trainer.fit.context import cohort_of
 from trainer.fit.distributed import world_of
 from trainer.fit.run import Run, differences, git_revision
 from trainer.fit.stop import StopRequest, listening
 from trainer.fit.supply import SupplyOptions
 from trainer.fit.train import train_run
+from trainer.metrics.evaluation import Metric
+from trainer.metrics.repeated import FoldSize, RepeatedMetric, summed_up
 from trainer.recipe import TrainRecipe
 
 PROTOCOL_NAME = "protocol.json"
@@ -45,10 +45,10 @@ HEADLINE = {
     "severity": "severity_macro_f1",
     "classification": "class_auc",
 }
-"""The figure of each target that the log shows while folds go by."""
+"""The metric of each target that the log shows while folds go by."""
 
 
-class FoldFigures(pydantic.BaseModel):
+class FoldMetrics(pydantic.BaseModel):
     """What one fold found.
 
     Attributes:
@@ -85,7 +85,7 @@ class CrossValidation:
         num_unscored: without the outcome, who only train.
         num_train: training subjects of a fold with the outcome, on average; those that validate count.
         num_test: test subjects of a fold, on average.
-        figures: by name, those that every fold has.
+        metrics: by name, those that every fold has.
         incomplete: how many folds have each of the others.
     """
 
@@ -99,22 +99,23 @@ class CrossValidation:
     num_unscored: int
     num_train: float
     num_test: float
-    figures: dict[str, RepeatedFigure]
+    metrics: dict[str, RepeatedMetric]
     incomplete: dict[str, int]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return asdict(self)
+        # Summaries have called them `figures` from the beginning, and programs read that key.
+        return {"figures" if name == "metrics" else name: value for name, value in asdict(self).items()}
 
     def table(self) -> str:
-        """One line a figure, for a person."""
-        width = max([len(name) for name in self.figures], default=0)
+        """One line a metric, for a person."""
+        width = max([len(name) for name in self.metrics], default=0)
         lines = [
             f"{self.recipe} on {self.outcome}: {self.num_folds} folds, repeats: {self.num_repeats}; "
             f"{self.num_train:.1f} training and {self.num_test:.1f} test subjects a fold",
             f"{'figure':{width}}  {'mean':>8}  {'95 % interval':>20}  {'sd of repeats':>13}  {'chance':>8}",
         ]
-        for name, one in self.figures.items():
+        for name, one in self.metrics.items():
             interval = "does not vary" if one.low is None else f"{one.low:.3f} to {one.high:.3f}"
             lines.append(
                 f"{name:{width}}  {one.value:8.3f}  {interval:>20}  {_or_dash(one.sd):>13}  {_or_dash(one.chance):>8}"
@@ -182,17 +183,17 @@ def cross_validate(
         _begin(leased, recipe, store, num_folds)
         for done, fold in enumerate(folds):
             progress(done, len(folds))
-            figures = _read_figures(leased, fold)
-            if figures is None:
+            measured = _read_metrics(leased, fold)
+            if measured is None:
                 if stop.wanted:
                     raise Interrupted(
                         f"stopped after {done} of {len(folds)} folds, their figures written; run the same command "
                         "again to go on"
                     )
-                figures = _follow_fold(recipe, store, cohort, leased, fold, supply, stop, keep_runs)
-            found.append(figures)
+                measured = _follow_fold(recipe, store, cohort, leased, fold, supply, stop, keep_runs)
+            found.append(measured)
     progress(len(folds), len(folds))
-    figures_of, incomplete = summarise(found)
+    metrics, incomplete = summarise(found)
     summary = CrossValidation(
         recipe=recipe.name,
         outcome=recipe.outcome.name,
@@ -204,15 +205,15 @@ def cross_validate(
         num_unscored=len(cohort.places_by_subject) - len(cohort.scored().places_by_subject),
         num_train=float(np.mean([fold.size.num_train for fold in folds])),
         num_test=float(np.mean([fold.size.num_test for fold in folds])),
-        figures=figures_of,
+        metrics=metrics,
         incomplete=incomplete,
     )
     location.write(SUMMARY_NAME, json.dumps(summary.to_dict(), indent=2, allow_nan=False).encode())
     return summary
 
 
-def summarise(found: Sequence[FoldFigures]) -> tuple[dict[str, RepeatedFigure], dict[str, int]]:
-    """Figures that all folds have, summed up by repeat, and how many folds have each of the others.
+def summarise(found: Sequence[FoldMetrics]) -> tuple[dict[str, RepeatedMetric], dict[str, int]]:
+    """Metrics that all folds have, summed up by repeat, and how many folds have each of the others.
 
     Chance is the mean over folds, where all have one.
 
@@ -220,18 +221,18 @@ def summarise(found: Sequence[FoldFigures]) -> tuple[dict[str, RepeatedFigure], 
         found: of every fold, at least two.
     """
     sizes = [FoldSize(one.repeat, one.num_train, one.num_test) for one in found]
-    figures: dict[str, RepeatedFigure] = {}
+    metrics: dict[str, RepeatedMetric] = {}
     incomplete: dict[str, int] = {}
     for name in dict.fromkeys(name for one in found for name in one.metrics):
-        metrics = [one.metrics[name] for one in found if name in one.metrics]
-        values = [metric.value for metric in metrics if metric.value is not None]
+        measured = [one.metrics[name] for one in found if name in one.metrics]
+        values = [metric.value for metric in measured if metric.value is not None]
         if len(values) < len(found):
             incomplete[name] = len(values)
             continue
-        chances = [metric.chance for metric in metrics if metric.chance is not None]
+        chances = [metric.chance for metric in measured if metric.chance is not None]
         chance = float(np.mean(chances)) if len(chances) == len(found) else None
-        figures[name] = summed_up(values, sizes, chance=chance)
-    return figures, incomplete
+        metrics[name] = summed_up(values, sizes, chance=chance)
+    return metrics, incomplete
 
 
 def _follow_fold(
@@ -243,46 +244,45 @@ def _follow_fold(
     supply: SupplyOptions | None,
     stop: StopRequest,
     keep_runs: bool,
-) -> FoldFigures:
-    """Train and measure one fold; its figures are written before its weights go."""
+) -> FoldMetrics:
+    """Train and measure one fold; its metrics are written before its weights go."""
     place = location.child(f"runs/{fold.name}")
     own = recipe.model_copy(update={"seed": fold.seed})
     train_run(own, store, place, progress=lambda *_: None, supply=supply, split=fold.split, stop=stop)
     run = Run.open(place)
-    measured = measure_run(run, store, cohort, num_resamples=0)
-    figures = FoldFigures(
+    found = FoldMetrics(
         repeat=fold.repeat,
         fold=fold.number,
         split_sha256=fold.split_sha256,
         num_train=fold.size.num_train,
         num_test=fold.size.num_test,
-        metrics=measured.metrics,
+        metrics=measure_run(run, store, cohort, num_resamples=0).metrics,
     )
-    location.write(_figures_name(fold), figures.model_dump_json(indent=2).encode())
+    location.write(_metrics_name(fold), found.model_dump_json(indent=2).encode())
     if not keep_runs:
         run.drop_weights()
-    shown = figures.metrics.get(HEADLINE[recipe.target])
+    shown = found.metrics.get(HEADLINE[recipe.target])
     if shown is not None and shown.value is not None:
         LOG.info("%s: %s %.3f", fold.name, HEADLINE[recipe.target], shown.value)
-    return figures
+    return found
 
 
-def _read_figures(location: Location, fold: PlannedFold) -> FoldFigures | None:
-    name = _figures_name(fold)
+def _read_metrics(location: Location, fold: PlannedFold) -> FoldMetrics | None:
+    name = _metrics_name(fold)
     try:
-        figures = FoldFigures.model_validate_json(location.read(name))
+        found = FoldMetrics.model_validate_json(location.read(name))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except pydantic.ValidationError as error:
         raise RunError(
             f"{location.uri}/{name}: not what this version writes; delete it and the fold's run to train it again"
         ) from error
-    if figures.split_sha256 != fold.split_sha256:
+    if found.split_sha256 != fold.split_sha256:
         raise RunError(
-            f"{location.uri}/{name}: its split is {figures.split_sha256[:12]}, this version's is "
+            f"{location.uri}/{name}: its split is {found.split_sha256[:12]}, this version's is "
             f"{fold.split_sha256[:12]}; go on with the version that began, or use another --out"
         )
-    return figures
+    return found
 
 
 def _begin(location: Location, recipe: TrainRecipe, store: Store, num_folds: int) -> None:
@@ -319,7 +319,7 @@ def _begin(location: Location, recipe: TrainRecipe, store: Store, num_folds: int
         )
 
 
-def _figures_name(fold: PlannedFold) -> str:
+def _metrics_name(fold: PlannedFold) -> str:
     return f"folds/{fold.name}.json"
 
 

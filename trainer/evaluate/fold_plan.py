@@ -15,8 +15,8 @@ import numpy as np
 from preprocess.errors import UsageError
 from trainer.data.cohort import Cohort
 from trainer.data.splits import Split, split_around
-from trainer.evaluate.folds import patient_folds
-from trainer.evaluate.protocol import FoldSize
+from trainer.metrics.folds import patient_folds
+from trainer.metrics.repeated import FoldSize
 from trainer.recipe import Target
 
 MAX_BINS = 5

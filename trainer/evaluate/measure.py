@@ -1,4 +1,4 @@
-"""Measures a finished run on its held-out subjects: every figure of its target by name, and nothing is written."""
+"""Measures a finished run on its held-out subjects: every metric of its target by name, and nothing is written."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -6,23 +6,24 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from preprocess.distances import cosine_distances
 from preprocess.errors import StoreError
 from preprocess.store import Store
 from preprocess.types import PROGRESSIONS
 from trainer.data.cohort import Cohort
 from trainer.data.pairs import Pairs, rescan_pairs, visit_pairs
 from trainer.encoders.visits import VisitEncoder
-from trainer.evaluate import metrics, similarity
-from trainer.evaluate.evaluation import Metric
-from trainer.evaluate.intervals import cluster_bootstrap
 from trainer.evaluate.probes import best_threshold
-from trainer.evaluate.published import binary_figures
-from trainer.evaluate.severity import normal_score
-from trainer.evaluate.targets import Embedded, accuracy, stranger_correlation, target_metrics
+from trainer.evaluate.targets import Embedded, normal_score, stranger_correlation, target_metrics
 from trainer.fit.embedding import embed_cohort, embed_visits
 from trainer.fit.precision import Compute, choose_compute
 from trainer.fit.run import Run
 from trainer.fit.trained import Trained, load_trained
+from trainer.metrics import embedding_space, progression
+from trainer.metrics.evaluation import Metric
+from trainer.metrics.intervals import cluster_bootstrap
+from trainer.metrics.pair_distances import change_correlation, noise_floor
+from trainer.metrics.tasks import binary_metrics, change_accuracy, finite_vector, spearman
 
 
 class _Draws(NamedTuple):
@@ -44,7 +45,7 @@ class HeldOut:
 
     def distances(self, pairs: Pairs) -> np.ndarray:
         """Cosine distance of each pair."""
-        return similarity.cosine_distances(self.embeddings_NE, pairs.earlier_P, pairs.later_P)
+        return cosine_distances(self.embeddings_NE, pairs.earlier_P, pairs.later_P)
 
     def subjects(self, pairs: Pairs) -> np.ndarray:
         """Subject of each pair; those that share scans of equal content count as one."""
@@ -75,7 +76,7 @@ def measure_run(run: Run, store: Store, cohort: Cohort, *, num_resamples: int = 
         run: a finished run.
         store: what it was trained on.
         cohort: what its recipe reads of that store.
-        num_resamples: of the bootstrap; 0 gives figures without intervals, in a fraction of the time.
+        num_resamples: of the bootstrap; 0 gives metrics without intervals, in a fraction of the time.
 
     Raises:
         RunError: the run is not finished, or its weights were deleted.
@@ -126,12 +127,12 @@ def _classified(trained: Trained, store: Store, cohort: Cohort, held: Cohort, dr
         answers.append((known, known.scores_N == positive, trained.class_probability(visits)))
     (_, chosen_N, chosen_probability_N), (known, positive_N, probability_N) = answers
     threshold = best_threshold(chosen_N, chosen_probability_N) if 0 < chosen_N.mean() < 1 else 0.5
-    figures = binary_figures(positive_N, probability_N, probability_N >= threshold, known.groups, **draws._asdict())
+    measured = binary_metrics(positive_N, probability_N, probability_N >= threshold, known.groups, **draws._asdict())
     return {
-        "class_balanced_accuracy": figures.balanced_accuracy,
-        "class_auc": figures.auc,
-        "class_sensitivity": figures.sensitivity,
-        "class_specificity": figures.specificity,
+        "class_balanced_accuracy": measured.balanced_accuracy,
+        "class_auc": measured.auc,
+        "class_sensitivity": measured.sensitivity,
+        "class_specificity": measured.specificity,
     }
 
 
@@ -163,25 +164,25 @@ def _probabilities(held_out: HeldOut, trained: Trained) -> np.ndarray:
 def _similarity_metrics(held_out: HeldOut, draws: _Draws) -> dict[str, Metric]:
     cohort, embeddings_NE = held_out.cohort, held_out.embeddings_NE
     subjects = np.array(cohort.groups)
-    found = {"embedding_spread": Metric(value=similarity.embedding_spread(embeddings_NE), num=len(cohort))}
+    found = {"embedding_spread": Metric(value=embedding_space.embedding_spread(embeddings_NE), num=len(cohort))}
     if len(held_out.pairs) and len(set(cohort.subject_ids)) > 1:
-        hits = similarity.same_subject_hits(embeddings_NE, cohort.subject_ids, cohort.days_N)
+        hits = embedding_space.same_subject_hits(embeddings_NE, cohort.subject_ids, cohort.days_N)
         interval = cluster_bootstrap(
             lambda rows: float(hits.hit_Q[rows].mean()), subjects[hits.row_Q], **draws._asdict()
         )
         found["retrieval_at_1"] = Metric.from_interval(interval, num=len(hits.row_Q), chance=hits.summary().chance)
-        apart = similarity.within_between(embeddings_NE, cohort.subject_ids, cohort.days_N)
+        apart = embedding_space.within_between(embeddings_NE, cohort.subject_ids, cohort.days_N)
         found["within_distance"] = Metric(value=apart.within, num=apart.num_within)
         found["between_distance"] = Metric(value=apart.between, num=apart.num_between)
         found["within_between_ratio"] = Metric(value=apart.ratio, num=apart.num_within)
     if len(held_out.repeats):
-        floor = metrics.noise_floor(held_out.distances(held_out.repeats))
+        floor = noise_floor(held_out.distances(held_out.repeats))
         found["noise_floor_median"] = Metric(value=floor.median, num=floor.num)
         found["noise_floor_95"] = Metric(value=floor.percentile_95, num=floor.num)
     if len(held_out.labelled):
         distance_P, delta_P = held_out.distances(held_out.labelled), held_out.labelled.delta_P
         interval = cluster_bootstrap(
-            lambda rows: metrics.change_correlation(distance_P[rows], delta_P[rows]).rho,
+            lambda rows: change_correlation(distance_P[rows], delta_P[rows]).rho,
             held_out.subjects(held_out.labelled),
             **draws._asdict(),
         )
@@ -194,16 +195,14 @@ def _score_metrics(held_out: HeldOut, trained: Trained, draws: _Draws) -> dict[s
     known_N = ~np.isnan(held_out.cohort.scores_N)
     if predicted_N is None or not known_N.any():
         return {}
-    guess, true = predicted_N[known_N], held_out.cohort.scores_N[known_N]
+    true = held_out.cohort.scores_N[known_N]
+    guess = finite_vector(predicted_N[known_N], len(true), "predicted scores")
+    error = np.abs(guess - true)
     subjects = np.array(held_out.cohort.groups)[known_N]
     assert trained.result.score_statistics is not None
     mean = trained.result.score_statistics.mean
-    mae = cluster_bootstrap(
-        lambda rows: metrics.score_regression(guess[rows], true[rows]).mae, subjects, **draws._asdict()
-    )
-    rho = cluster_bootstrap(
-        lambda rows: metrics.score_regression(guess[rows], true[rows]).spearman, subjects, **draws._asdict()
-    )
+    mae = cluster_bootstrap(lambda rows: float(error[rows].mean()), subjects, **draws._asdict())
+    rho = cluster_bootstrap(lambda rows: spearman(guess[rows], true[rows]), subjects, **draws._asdict())
     return {
         "mae": Metric.from_interval(mae, num=len(true), chance=float(np.abs(true - mean).mean())),
         "spearman": Metric.from_interval(rho, num=len(true), chance=0.0),
@@ -213,9 +212,9 @@ def _score_metrics(held_out: HeldOut, trained: Trained, draws: _Draws) -> dict[s
 def _progression_metrics(held_out: HeldOut, probabilities_P3: np.ndarray, draws: _Draws) -> dict[str, Metric]:
     labels_P = held_out.labelled.labels_P
     predicted_P = probabilities_P3.argmax(axis=1)
-    scores = metrics.progression_scores(labels_P, probabilities_P3)
+    scores = progression.progression_scores(labels_P, probabilities_P3)
     interval = cluster_bootstrap(
-        lambda rows: metrics.macro_f1(labels_P[rows], predicted_P[rows]),
+        lambda rows: progression.macro_f1(labels_P[rows], predicted_P[rows]),
         held_out.subjects(held_out.labelled),
         **draws._asdict(),
     )
@@ -223,12 +222,12 @@ def _progression_metrics(held_out: HeldOut, probabilities_P3: np.ndarray, draws:
     num_classes = len(np.unique(labels_P))
     found = {
         "macro_f1": Metric.from_interval(interval, num=num, chance=scores.macro_f1_chance),
-        "accuracy": accuracy(labels_P, predicted_P, held_out.subjects(held_out.labelled), *draws),
+        "accuracy": change_accuracy(labels_P, predicted_P, held_out.subjects(held_out.labelled), **draws._asdict()),
         "balanced_accuracy": Metric(value=scores.balanced_accuracy, num=num, chance=1 / num_classes),
-        "log_loss": Metric(value=scores.log_loss, num=num, chance=metrics.label_entropy(labels_P)),
+        "log_loss": Metric(value=scores.log_loss, num=num, chance=progression.label_entropy(labels_P)),
         "brier": Metric(value=scores.brier, num=num),
         "calibration_error": Metric(value=scores.calibration_error, num=num),
     }
-    for place, progression in enumerate(PROGRESSIONS):
-        found[f"recall_{progression}"] = Metric(value=scores.recall[place], num=int((labels_P == place).sum()))
+    for place, name in enumerate(PROGRESSIONS):
+        found[f"recall_{name}"] = Metric(value=scores.recall[place], num=int((labels_P == place).sum()))
     return found

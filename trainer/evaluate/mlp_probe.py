@@ -5,8 +5,11 @@ number of epochs are ours, since the paper does not give them for its head.
 """
 
 import copy
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from sklearn.metrics import f1_score
 from sklearn.pipeline import Pipeline
@@ -14,25 +17,43 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 - torch's own habit
 
 from preprocess.errors import UsageError
-from trainer.evaluate.folds import fewest_subjects, patient_folds
-from trainer.evaluate.probes import (
-    NUM_INNER_FOLDS,
-    Examples,
-    FittedClassifier,
-    Floats,
-    balanced_log_loss,
-    binary_threshold,
-    preprocessing,
-    training_classes,
-)
+from trainer.evaluate.probes import Examples, Floats, Labels, best_threshold, preprocessing
 
 HIDDEN, DROPOUT = 256, 0.1
 LEARNING_RATE, WEIGHT_DECAY, BATCH_SIZE = 1e-3, 1e-4, 64
 
 
+@dataclass(frozen=True, eq=False)
+class FittedClassifier:
+    """A fitted probe for classes.
+
+    Attributes:
+        classes_K: (K,) the classes in the order of the probabilities.
+        threshold: with two classes, probability of the second from which it is answered; None with more.
+        epoch: after which epoch it is kept, from 1.
+        probabilities: from (N, F) features to (N, K).
+    """
+
+    classes_K: Labels
+    threshold: float | None
+    epoch: int
+    probabilities: Callable[[npt.NDArray[np.floating]], Floats]
+
+    def predict_proba(self, features_NF: npt.NDArray[np.floating]) -> Floats:
+        """Probabilities (N, K), rows summing to 1."""
+        return self.probabilities(features_NF)
+
+    def predict(self, features_NF: npt.NDArray[np.floating]) -> Labels:
+        """Classes (N,): by the threshold with two classes, the likeliest with more."""
+        probability_NK = self.predict_proba(features_NF)
+        if self.threshold is not None:
+            return np.asarray(self.classes_K[(probability_NK[:, 1] >= self.threshold).astype(np.int64)])
+        return np.asarray(self.classes_K[probability_NK.argmax(1)])
+
+
 def mlp_probe(
     train: Examples,
-    validation: Examples | None = None,
+    validation: Examples,
     *,
     seed: int,
     num_epochs: int = 60,
@@ -43,18 +64,16 @@ def mlp_probe(
 
     Args:
         train: training subjects.
-        validation: subjects that choose epoch and threshold; None holds back a fifth of the training subjects.
-        seed: of weights, dropout, order of batches and the subjects held back.
+        validation: subjects that choose epoch and threshold.
+        seed: of weights, dropout and order of batches.
         num_epochs: passes over the training rows.
         hidden: units of the hidden layer.
         dropout: probability behind the hidden layer.
 
     Raises:
-        UsageError: one class only, a class of one subject and no validation, or a validation class never trained on.
+        UsageError: one class only, or a validation class never trained on.
     """
-    classes_K = training_classes(train, validation)
-    if validation is None:
-        train, validation = _held_back(train, seed)
+    classes_K = _training_classes(train, validation)
     prepare = Pipeline(preprocessing()).fit(train.features_NF)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -67,10 +86,10 @@ def mlp_probe(
         best, epoch = _train(network, prepare, train, validation, classes_K, num_epochs)
     return FittedClassifier(
         classes_K=classes_K,
-        threshold=binary_threshold(
+        threshold=_binary_threshold(
             validation.labels_N, _probabilities(best, prepare, validation.features_NF), classes_K
         ),
-        chosen={"epoch": float(epoch)},
+        epoch=epoch,
         probabilities=lambda features_NF: _probabilities(best, prepare, features_NF),
     )
 
@@ -120,10 +139,37 @@ def _probabilities(network: nn.Sequential, prepare: Pipeline, features_NF: np.nd
         return np.asarray(network(features).double().softmax(1).numpy(), dtype=np.float64)
 
 
-def _held_back(train: Examples, seed: int) -> tuple[Examples, Examples]:
-    rarest, count = fewest_subjects(train.subject_ids_N, train.labels_N)
-    if count < 2:
-        raise UsageError(f"class {rarest} has 1 training subject; choosing an epoch needs 2 or validation subjects")
-    num_folds = min(NUM_INNER_FOLDS, count)
-    fold = patient_folds(train.subject_ids_N, train.labels_N, num_folds=num_folds, num_repeats=1, seed=seed)[0]
-    return train.take(fold.train_K), train.take(fold.test_L)
+def _training_classes(train: Examples, validation: Examples) -> Labels:
+    """The sorted classes of the training labels.
+
+    Raises:
+        UsageError: one class only, or a validation class that is never trained on.
+    """
+    classes_K = np.unique(train.labels_N)
+    if len(classes_K) < 2:
+        raise UsageError(f"all {len(train)} training rows are of class {classes_K[0]}; a probe needs two classes")
+    if not np.isin(validation.labels_N, classes_K).all():
+        extra = np.setdiff1d(validation.labels_N, classes_K)
+        raise UsageError(f"class {extra[0]} is in validation but not in training; divide subjects by class")
+    return classes_K
+
+
+def _binary_threshold(labels_N: Labels, probability_NK: Floats, classes_K: Labels) -> float | None:
+    """`best_threshold` for the second of two classes; None where there are more, 0.5 where only one class occurs."""
+    if len(classes_K) != 2:
+        return None
+    positive_N = labels_N == classes_K[1]
+    return best_threshold(positive_N, probability_NK[:, 1]) if 0 < positive_N.sum() < len(positive_N) else 0.5
+
+
+def balanced_log_loss(labels_N: Labels, probability_NK: Floats, classes_K: Labels) -> float:
+    """Mean over the classes present of the mean -log p of their rows, in nats.
+
+    Args:
+        labels_N: (N,) true classes, all in classes_K.
+        probability_NK: (N, K).
+        classes_K: (K,) sorted.
+    """
+    column_N = np.searchsorted(classes_K, labels_N)
+    true_N = probability_NK[np.arange(len(column_N)), column_N].clip(np.finfo(np.float64).eps, 1.0)
+    return float(np.mean([-np.log(true_N[column_N == column]).mean() for column in np.unique(column_N)]))

@@ -1,4 +1,4 @@
-"""Evaluates a finished run on its held-out subjects: reads the store once, then numbers, figures and the report."""
+"""Evaluates a finished run on its held-out subjects: reads the store once, then metrics, plots and the report."""
 
 from collections.abc import Mapping
 
@@ -9,17 +9,20 @@ from preprocess.store import Store
 from trainer.data.cohort import Cohort
 from trainer.data.pairs import Pairs, visit_pairs
 from trainer.data.splits import SPLITS
-from trainer.evaluate import figures, metrics, similarity
 from trainer.evaluate.controls import PairTable, compare_with_controls, control_results, fit_controls, permute_labels
-from trainer.evaluate.evaluation import ControlResult, Evaluation, HistorySummary, SplitCount
 from trainer.evaluate.measure import HeldOut, measure_run
-from trainer.evaluate.report import render_report
 from trainer.evaluate.trajectories import embed_epochs, kept_epochs, spread
-from trainer.evaluate.trajectory_figures import epoch_trajectories
 from trainer.fit.context import cohort_of
 from trainer.fit.run import Run
 from trainer.fit.tracking import History, read_history
 from trainer.fit.trained import Trained
+from trainer.metrics import progression
+from trainer.metrics.embedding_space import between_distances
+from trainer.metrics.evaluation import ControlResult, Evaluation, HistorySummary, SplitCount
+from trainer.metrics.pair_distances import change_correlation, noise_floor
+from trainer.report import plots
+from trainer.report.page import render_report
+from trainer.report.trajectory_plots import epoch_trajectories
 
 FOLDER = "evaluation"
 METRICS_NAME = f"{FOLDER}/metrics.json"
@@ -29,7 +32,7 @@ EPOCHS_DRAWN = 5
 
 
 def evaluate_run(run: Run, *, store_uri: str | None = None) -> Evaluation:
-    """Measure a run and write metrics.json, the figures and report.html into its folder.
+    """Measure a run and write metrics.json, the plots and report.html into its folder.
 
     Args:
         run: a finished run.
@@ -53,11 +56,11 @@ def _evaluate(run: Run, store_uri: str | None) -> Evaluation:
     measured = measure_run(run, store, cohort)
     trained, held_out, probabilities_P3 = measured.trained, measured.held_out, measured.probabilities_P3
     history = read_history(run.location)
-    drawn = _similarity_figures(held_out, recipe.seed, history)
-    drawn |= _epoch_figures(held_out, run, store)
+    drawn = _similarity_plots(held_out, recipe.seed, history)
+    drawn |= _epoch_plots(held_out, run, store)
     controls: tuple[ControlResult, ...] = ()
     if probabilities_P3 is not None:
-        drawn |= _progression_figures(held_out, probabilities_P3)
+        drawn |= _progression_plots(held_out, probabilities_P3)
         training = cohort.of_subjects(run.split.of("train"))
         known = visit_pairs(training, recipe.outcome, which="consecutive").labelled()
         table, held_table = _pair_table(training, known), _pair_table(held_out.cohort, held_out.labelled)
@@ -99,21 +102,21 @@ def _pair_table(cohort: Cohort, pairs: Pairs) -> PairTable:
     )
 
 
-def _similarity_figures(held_out: HeldOut, seed: int, history: History) -> dict[str, bytes]:
+def _similarity_plots(held_out: HeldOut, seed: int, history: History) -> dict[str, bytes]:
     drawn: dict[str, bytes] = {}
     pairs, repeats = held_out.pairs, held_out.repeats
     if len(pairs) and len(set(held_out.cohort.subject_ids)) > 1:
-        between = similarity.between_distances(held_out.embeddings_NE, held_out.cohort.subject_ids, num=2000, seed=seed)
+        between = between_distances(held_out.embeddings_NE, held_out.cohort.subject_ids, num=2000, seed=seed)
         rescans = held_out.distances(repeats) if len(repeats) else None
-        drawn["distances"] = figures.distance_histogram(held_out.distances(pairs), between, rescans)
-        drawn["trajectories"] = figures.trajectories(
+        drawn["distances"] = plots.distance_histogram(held_out.distances(pairs), between, rescans)
+        drawn["trajectories"] = plots.trajectories(
             held_out.embeddings_NE, pairs.earlier_P, pairs.later_P, pairs.labels_P, seed=seed
         )
     if len(held_out.labelled):
         distance_P, delta_P = held_out.distances(held_out.labelled), held_out.labelled.delta_P
-        rho = metrics.change_correlation(distance_P, delta_P).rho
-        noise_95 = metrics.noise_floor(held_out.distances(repeats)).percentile_95 if len(repeats) else None
-        drawn["change"] = figures.change_scatter(distance_P, delta_P, rho=rho, noise_95=noise_95)
+        rho = change_correlation(distance_P, delta_P).rho
+        noise_95 = noise_floor(held_out.distances(repeats)).percentile_95 if len(repeats) else None
+        drawn["change"] = plots.change_scatter(distance_P, delta_P, rho=rho, noise_95=noise_95)
     if history:
         losses = {
             name.removesuffix("_over_chance"): [entry.get(name, float("nan")) for entry in history]
@@ -121,7 +124,7 @@ def _similarity_figures(held_out: HeldOut, seed: int, history: History) -> dict[
             if name.endswith("_over_chance")
         }
         retrieval = [entry["retrieval_at_1"] for entry in history if "retrieval_at_1" in entry]
-        drawn["training"] = figures.training_curves(
+        drawn["training"] = plots.training_curves(
             [entry["epoch"] for entry in history],
             losses,
             retrieval or None,
@@ -130,7 +133,7 @@ def _similarity_figures(held_out: HeldOut, seed: int, history: History) -> dict[
     return drawn
 
 
-def _epoch_figures(held_out: HeldOut, run: Run, store: Store) -> dict[str, bytes]:
+def _epoch_plots(held_out: HeldOut, run: Run, store: Store) -> dict[str, bytes]:
     """The paths at several epochs, where the run kept at least two of them."""
     epochs = kept_epochs(run)
     has_paths = len(held_out.pairs) > 0 and len(held_out.cohort.places_by_subject) > 1
@@ -144,11 +147,11 @@ def _epoch_figures(held_out: HeldOut, run: Run, store: Store) -> dict[str, bytes
     return {"epochs": epoch_trajectories(embeddings, cohort.labels, cohort.days_N, seed=run.recipe.seed)}
 
 
-def _progression_figures(held_out: HeldOut, probabilities_P3: np.ndarray) -> dict[str, bytes]:
+def _progression_plots(held_out: HeldOut, probabilities_P3: np.ndarray) -> dict[str, bytes]:
     labels_P = held_out.labelled.labels_P
     return {
-        "confusion": figures.confusion_figure(metrics.confusion_counts(labels_P, probabilities_P3.argmax(axis=1))),
-        "reliability": figures.reliability_figure(metrics.reliability_bins(labels_P, probabilities_P3)),
+        "confusion": plots.confusion_plot(progression.confusion_counts(labels_P, probabilities_P3.argmax(axis=1))),
+        "reliability": plots.reliability_plot(progression.reliability_bins(labels_P, probabilities_P3)),
     }
 
 

@@ -1,4 +1,4 @@
-"""The published metric of each kind of target, from frozen embeddings: regression of a score, grades of severity.
+"""The published metrics of each kind of target, from frozen embeddings: regression of a score, grades of severity.
 
 Probes are fitted on training subjects and chosen on validation subjects; held-out subjects are only scored.
 """
@@ -8,15 +8,16 @@ from typing import Literal
 
 import numpy as np
 
+from preprocess.distances import distances_from_mean
 from trainer.data.cohort import Cohort
-from trainer.evaluate import metrics
-from trainer.evaluate.evaluation import Metric
-from trainer.evaluate.intervals import cluster_bootstrap
 from trainer.evaluate.mlp_probe import mlp_probe
-from trainer.evaluate.pair_figures import distance_correlation, stranger_pairs
 from trainer.evaluate.probes import Examples, ridge_probe
-from trainer.evaluate.published import RegressionFigures, progression_figures, regression_figures
-from trainer.evaluate.severity import SeverityFigures, anchor_distances, normal_places, severity_figures
+from trainer.metrics.evaluation import Metric
+from trainer.metrics.intervals import cluster_bootstrap
+from trainer.metrics.pair_distances import distance_correlation, stranger_pairs
+from trainer.metrics.severity import SeverityMetrics, normal_places, severity_metrics
+from trainer.metrics.tasks import RegressionMetrics, regression_metrics, spearman
+from trainer.recipe import TrainRecipe
 
 _NUM_BINS = 10
 """Bins of the training scores' range in which by-shot errors count training scans."""
@@ -54,7 +55,7 @@ def target_metrics(
     seed: int,
     num_resamples: int = 2000,
 ) -> dict[str, Metric]:
-    """Figures of a probe on frozen embeddings.
+    """Metrics of a probe on frozen embeddings.
 
     Args:
         target: what the embeddings are for.
@@ -63,7 +64,7 @@ def target_metrics(
         held_out: subjects that are scored.
         normal: grade of a normal scan, whose training embeddings make the anchor of severity.
         seed: of probes and bootstrap.
-        num_resamples: of the bootstrap; 0 gives figures without intervals.
+        num_resamples: of the bootstrap; 0 gives metrics without intervals.
 
     Raises:
         UsageError: the scores of the training subjects cannot be learned from, for example one class only.
@@ -74,29 +75,28 @@ def target_metrics(
 
 
 def stranger_correlation(held_out: Embedded, seed: int, num_resamples: int = 2000) -> Metric:
-    """LEARNER's figure: Spearman's rho of |score difference| with cosine distance, over pairs of different people."""
+    """Spearman's rho of |score difference| with cosine distance, over pairs of different people (LEARNER's plot)."""
     cohort = held_out.cohort
     pairs = stranger_pairs(held_out.embeddings_NE, cohort.scores_N, cohort.subject_ids, seed=seed)
     return distance_correlation(pairs, cohort.subject_ids, seed=seed, num_resamples=num_resamples)
 
 
-def accuracy(
-    labels_P: np.ndarray, predicted_P: np.ndarray, subjects_P: np.ndarray, seed: int, num_resamples: int = 2000
-) -> Metric:
-    """Accuracy of three-class change, which LEARNER reports beside macro-F1."""
-    return progression_figures(labels_P, predicted_P, subjects_P, seed=seed, num_resamples=num_resamples).accuracy
+def normal_score(recipe: TrainRecipe) -> float:
+    """Which score is normal: what the recipe's objectives call so, 0 where none says."""
+    named = (getattr(term, "normal", None) for term in recipe.terms)
+    return next((float(normal) for normal in named if normal is not None), 0.0)
 
 
 def _regression(
     training: Examples, validation: Examples, held_out: Examples, seed: int, num_resamples: int
 ) -> dict[str, Metric]:
-    probe = ridge_probe(training, validation, seed=seed)
+    probe = ridge_probe(training, validation)
     true_N, guess_N = held_out.labels_N.astype(float), probe.predict(held_out.features_NF)
     train_T = training.labels_N.astype(float)
     width = float(np.ptp(train_T)) / _NUM_BINS or 1.0
     found = _named(
         "probe_",
-        regression_figures(
+        regression_metrics(
             true_N,
             guess_N,
             held_out.subject_ids_N,
@@ -107,7 +107,7 @@ def _regression(
         ),
     )
     rho = cluster_bootstrap(
-        lambda rows: metrics.score_regression(guess_N[rows], true_N[rows]).spearman,
+        lambda rows: spearman(guess_N[rows], true_N[rows]),
         held_out.subject_ids_N,
         seed=seed,
         num_resamples=num_resamples,
@@ -127,21 +127,21 @@ def _severity(
     )
     probe = mlp_probe(coded, chosen, seed=seed)
     normals_KE = training.features_NF[normal_places(training.labels_N, normal)]
-    figures = severity_figures(
+    found = severity_metrics(
         scored.labels_N,
         probe.predict(scored.features_NF),
-        anchor_distances(scored.features_NF, normals_KE),
+        distances_from_mean(scored.features_NF, normals_KE),
         scored.subject_ids_N,
         num_grades=len(grades),
         seed=seed,
         num_resamples=num_resamples,
     )
-    return _named("severity_", figures)
+    return _named("severity_", found)
 
 
 def _of_grades(examples: Examples, grades: np.ndarray) -> Examples:
     return examples.take(np.flatnonzero(np.isin(examples.labels_N, grades)))
 
 
-def _named(prefix: str, figures: RegressionFigures | SeverityFigures) -> dict[str, Metric]:
-    return {f"{prefix}{one.name}": getattr(figures, one.name) for one in fields(figures)}
+def _named(prefix: str, metrics: RegressionMetrics | SeverityMetrics) -> dict[str, Metric]:
+    return {f"{prefix}{one.name}": getattr(metrics, one.name) for one in fields(metrics)}

@@ -29,9 +29,8 @@ from preprocess.store import Store
 from preprocess.transforms import to_stored, unit_scale
 from trainer.data.cohort import Cohort, read_cohort
 from trainer.data.splits import SPLITS
-from trainer.evaluate.evaluation import Evaluation
 from trainer.evaluate.run import METRICS_NAME
-from trainer.evaluate.severity import normal_places, normal_score
+from trainer.evaluate.targets import normal_score
 from trainer.export.programs import BATCH_SIZES, TOLERANCE, export_programs
 from trainer.export.references import build_references
 from trainer.export.severity import (
@@ -45,6 +44,8 @@ from trainer.fit.embedding import embed_cohort
 from trainer.fit.precision import Compute
 from trainer.fit.run import Run
 from trainer.fit.trained import PairModel, Trained, load_trained
+from trainer.metrics.evaluation import Evaluation
+from trainer.metrics.severity import normal_places
 
 INTENDED_USE = (
     "Research on change between repeated scans of one person, of the modality and preprocessing named under inputs. "

@@ -6,9 +6,9 @@ Only numbers leave: no subject, session or file name stands in an artefact.
 import numpy as np
 from sklearn.covariance import LedoitWolf
 
+from preprocess.distances import cosine_distances, mahalanobis_distances
 from trainer.data.cohort import Cohort
 from trainer.data.pairs import rescan_pairs, visit_pairs
-from trainer.evaluate.similarity import cosine_distances
 from trainer.recipe import TrainRecipe
 
 References = dict[str, np.ndarray]
@@ -47,12 +47,5 @@ def build_references(
         "change_distances_P": np.sort(np.concatenate(change)).astype(np.float32),
         "ood_mean_E": mean_E.astype(np.float32),
         "ood_precision_EE": precision_EE.astype(np.float32),
-        "ood_distances_Q": np.sort(mahalanobis(validation_NE, mean_E, precision_EE)).astype(np.float32),
+        "ood_distances_Q": np.sort(mahalanobis_distances(validation_NE, mean_E, precision_EE)).astype(np.float32),
     }
-
-
-def mahalanobis(embeddings_NE: np.ndarray, mean_E: np.ndarray, precision_EE: np.ndarray) -> np.ndarray:
-    """Distance of each embedding from the centre, in standard deviations along every direction."""
-    offsets_NE = embeddings_NE - mean_E
-    squared_N = np.einsum("ne,ef,nf->n", offsets_NE, precision_EE, offsets_NE)
-    return np.asarray(np.sqrt(np.maximum(squared_N, 0.0)))

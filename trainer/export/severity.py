@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from preprocess.distances import distances_from_mean
 from preprocess.errors import RunError
 from preprocess.manifest import Anchor
 from preprocess.transforms import to_stored, unit_scale
 from trainer.data.cohort import Cohort
-from trainer.evaluate.severity import anchor_distances
 
 NUM_GOLDEN = 3
 """Scans of golden.npz; one alone would not show a model that mixes the scans of a batch."""
@@ -114,7 +114,7 @@ def severity_references(
         "anchor_E": model.anchor_E.numpy(),
         "normal_places_K": places_K.astype(np.int64),
         "normal_rows_K": training.rows_N[places_K].astype(np.int64),
-        "validation_distances_V": anchor_distances(validation_NE[known_V], training_NE[places_K]).astype(np.float32),
+        "validation_distances_V": distances_from_mean(validation_NE[known_V], training_NE[places_K]).astype(np.float32),
         "validation_grades_V": validation.scores_N[known_V].astype(np.float32),
     }
 

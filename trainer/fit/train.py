@@ -24,7 +24,6 @@ from trainer.data.pairs import rescan_pairs, visit_pairs
 from trainer.data.splits import Split
 from trainer.data.standards import fit_standard
 from trainer.encoders.visits import VisitEncoder
-from trainer.evaluate.similarity import same_subject_retrieval
 from trainer.fit.background import Background
 from trainer.fit.checkpoint import Checkpoints, dump_state, load_state
 from trainer.fit.context import (
@@ -51,6 +50,7 @@ from trainer.fit.supply import Supply, SupplyOptions
 from trainer.fit.tracking import Tracking
 from trainer.fit.trial import scans_at_once, settle
 from trainer.fit.validation import validation_figures
+from trainer.metrics.embedding_space import same_subject_retrieval
 from trainer.recipe import TrainRecipe, refuse_contradictions
 
 _FINISHED = b"finished"

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from trainer.evaluate.controls import PairTable, compare_with_controls, control_results, fit_controls, permute_labels
-from trainer.evaluate.metrics import guessed_macro_f1
+from trainer.metrics.progression import guessed_macro_f1
 
 
 def pairs(seed: int, *, prefix: str, num: int = 240, leak: str = "none") -> PairTable:

@@ -24,10 +24,10 @@ from tests.support.cohorts import TinyScan, default_scans, recipe_toml, tiny_rec
 from tests.support.processes import changed_since
 from tests.support.visits import TinyVisit, default_visits, visit_recipe, write_visits
 from trainer.evaluate import cross_validation
-from trainer.evaluate.cross_validation import SUMMARY_NAME, CrossValidation, FoldFigures, cross_validate, summarise
-from trainer.evaluate.evaluation import Metric
+from trainer.evaluate.cross_validation import SUMMARY_NAME, CrossValidation, FoldMetrics, cross_validate, summarise
 from trainer.evaluate.run import evaluate_run
 from trainer.fit.run import Run
+from trainer.metrics.evaluation import Metric
 from trainer.recipe import TrainRecipe
 
 SCORED = {f"sub-{subject:02d}" for subject in range(24)}
@@ -110,17 +110,17 @@ def test_no_run_trains_or_validates_on_its_test_subjects_and_each_scored_one_is_
     assert len({run.recipe.seed for run in runs.values()}) == FOLDS * REPEATS
 
 
-def test_a_folds_figures_are_those_of_evaluate_without_intervals(whole: Location) -> None:
+def test_a_folds_metrics_are_those_of_evaluate_without_intervals(whole: Location) -> None:
     for name, run in list(runs_of(whole).items())[::4]:
-        figures = FoldFigures.model_validate_json(whole.read(f"folds/{name}.json"))
+        found = FoldMetrics.model_validate_json(whole.read(f"folds/{name}.json"))
         evaluation = evaluate_run(run)
-        assert figures.metrics.keys() == evaluation.metrics.keys()
-        for metric, one in figures.metrics.items():
+        assert found.metrics.keys() == evaluation.metrics.keys()
+        for metric, one in found.metrics.items():
             expected = evaluation.metrics[metric]
             assert (one.value, one.chance, one.num) == (expected.value, expected.chance, expected.num)
             assert one.low is one.high is None
-        assert (figures.num_train, figures.num_test) == (16, 8)
-        assert figures.metrics["class_auc"].num == 8
+        assert (found.num_train, found.num_test) == (16, 8)
+        assert found.metrics["class_auc"].num == 8
 
 
 def test_the_summary_is_the_mean_of_repeats_with_the_corrected_interval_worked_out_by_hand(whole: Location) -> None:
@@ -129,18 +129,18 @@ def test_the_summary_is_the_mean_of_repeats_with_the_corrected_interval_worked_o
     assert (summary["num_subjects"], summary["num_unscored"]) == (24, 2)
     assert (summary["num_train"], summary["num_test"]) == (16, 8)
     assert {"class_auc", "class_balanced_accuracy", "class_sensitivity"} <= summary["figures"].keys()
-    for name, figure in summary["figures"].items():
+    for name, metric in summary["figures"].items():
         values = np.array([one["metrics"][name]["value"] for one in by_fold])
         repeats = values.reshape(REPEATS, FOLDS).mean(axis=1)
         num = FOLDS * REPEATS
-        assert figure["value"] == pytest.approx(repeats.mean())
-        assert figure["sd"] == pytest.approx(np.sqrt(((repeats - repeats.mean()) ** 2).sum() / (REPEATS - 1)))
+        assert metric["value"] == pytest.approx(repeats.mean())
+        assert metric["sd"] == pytest.approx(np.sqrt(((repeats - repeats.mean()) ** 2).sum() / (REPEATS - 1)))
         variance = (1 / num + 8 / 16) * ((values - values.mean()) ** 2).sum() / (num - 1)
         if np.ptp(values) > 0:
             reach = stats.t.ppf(0.975, num - 1) * np.sqrt(variance)
-            assert [figure["low"], figure["high"]] == pytest.approx([values.mean() - reach, values.mean() + reach])
+            assert [metric["low"], metric["high"]] == pytest.approx([values.mean() - reach, values.mean() + reach])
         chances = [one["metrics"][name]["chance"] for one in by_fold]
-        assert figure["chance"] == (None if None in chances else pytest.approx(np.mean(chances)))
+        assert metric["chance"] == (None if None in chances else pytest.approx(np.mean(chances)))
 
 
 @pytest.mark.parametrize(("fold", "step"), [("repeat-00-fold-00", 1), ("repeat-00-fold-02", 3)])
@@ -201,7 +201,7 @@ def test_sigterm_ends_the_command_with_130_a_message_and_a_checkpoint_from_which
     assert steps[1] > steps[0]
 
 
-def test_a_run_that_ended_before_its_figures_were_written_is_measured_and_not_trained_again(
+def test_a_run_that_ended_before_its_metrics_were_written_is_measured_and_not_trained_again(
     store: Store, whole: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = Location(tmp_path / "cv")
@@ -242,7 +242,7 @@ def test_more_repeats_go_on_and_fewer_sum_up_what_is_asked(
 ) -> None:
     place = Location(tmp_path / "cv")
     once = follow(visit_recipe(), store, place, num_repeats=1)
-    assert once.figures["class_auc"].sd is None
+    assert once.metrics["class_auc"].sd is None
     assert trained == [f"repeat-00-fold-{number:02d}" for number in range(FOLDS)]
     trained.clear()
     follow(visit_recipe(), store, place)
@@ -293,7 +293,7 @@ def test_another_store_in_the_same_place_is_refused_with_both_digests(whole: Loc
         follow(visit_recipe(), other, whole)
 
 
-def test_figures_of_another_division_and_damaged_ones_are_refused(
+def test_metrics_of_another_division_and_damaged_ones_are_refused(
     store: Store, whole: Location, tmp_path: Path
 ) -> None:
     place = Location(tmp_path / "cv")
@@ -315,16 +315,16 @@ def test_several_processes_are_refused(store: Store, tmp_path: Path, monkeypatch
         follow(visit_recipe(), store, Location(tmp_path / "cv"))
 
 
-def test_figures_that_a_fold_lacks_are_named_and_not_averaged() -> None:
-    def fold(number: int, **values: float | None) -> FoldFigures:
+def test_metrics_that_a_fold_lacks_are_named_and_not_averaged() -> None:
+    def fold(number: int, **values: float | None) -> FoldMetrics:
         metrics = {name: Metric(value=value, chance=0.1 * number, num=3) for name, value in values.items()}
-        return FoldFigures(repeat=0, fold=number, split_sha256="", num_train=9, num_test=3, metrics=metrics)
+        return FoldMetrics(repeat=0, fold=number, split_sha256="", num_train=9, num_test=3, metrics=metrics)
 
-    figures, incomplete = summarise(
+    metrics, incomplete = summarise(
         [fold(0, a=1.0, b=2.0, c=None), fold(1, a=3.0, c=1.0), fold(2, a=8.0, b=1.0, c=2.0)]
     )
-    assert figures.keys() == {"a"}
-    assert (figures["a"].value, figures["a"].chance) == (pytest.approx(4.0), pytest.approx(0.1))
+    assert metrics.keys() == {"a"}
+    assert (metrics["a"].value, metrics["a"].chance) == (pytest.approx(4.0), pytest.approx(0.1))
     assert incomplete == {"b": 2, "c": 2}
 
 
@@ -342,7 +342,7 @@ def test_true_labels_beat_chance_and_labels_of_other_people_do_not(
     areas = []
     for name, chosen in (("true", visits), ("shuffled", swapped)):
         found = follow(recipe, write_visits(tmp_path / name, chosen), Location(tmp_path / f"{name}_cv"), num_folds=4)
-        areas.append(found.figures["class_auc"])
+        areas.append(found.metrics["class_auc"])
     true, false = areas
     assert true.low is not None
     assert true.low > true.chance == 0.5
@@ -359,21 +359,21 @@ def graded_scans() -> list[TinyScan]:
 
 
 @pytest.mark.parametrize(
-    ("target", "scans", "figures"),
+    ("target", "scans", "names"),
     [
         ("progression", lambda: default_scans(num_subjects=18), {"macro_f1", "accuracy", "mae", "retrieval_at_1"}),
         ("regression", lambda: default_scans(num_subjects=18), {"probe_mae", "probe_spearman", "mae"}),
         ("severity", graded_scans, {"severity_macro_f1", "severity_maee", "severity_tau_b"}),
     ],
 )
-def test_the_other_targets_are_cross_validated_with_their_figures(
-    tmp_path: Path, target: str, scans: Callable[[], list[TinyScan]], figures: set[str]
+def test_the_other_targets_are_cross_validated_with_their_metrics(
+    tmp_path: Path, target: str, scans: Callable[[], list[TinyScan]], names: set[str]
 ) -> None:
     store = write_store(tmp_path / "store", scans())
     single = {"data": {"sampling": "scans"}, "objective": [{"name": "learner"}]} if target == "severity" else {}
     recipe = tiny_recipe(target=target, optim={"epochs": 1}, **single)
     found = follow(recipe, store, Location(tmp_path / "cv"), num_repeats=1)
-    assert figures <= found.figures.keys()
+    assert names <= found.metrics.keys()
     assert found.num_test == pytest.approx(found.num_subjects / FOLDS)
     table = found.table().splitlines()
-    assert all(any(line.startswith(f"{name} ") for line in table) for name in found.figures)
+    assert all(any(line.startswith(f"{name} ") for line in table) for name in found.metrics)

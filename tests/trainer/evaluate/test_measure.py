@@ -1,4 +1,4 @@
-"""Measuring gives the figures of the written evaluation, with its intervals or without, and writes nothing."""
+"""Measuring gives the metrics of the written evaluation, with its intervals or without, and writes nothing."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,15 +9,15 @@ from preprocess.errors import RunError
 from preprocess.storage import Location
 from tests.support.cohorts import tiny_recipe
 from tests.trainer.conftest import Finished
-from trainer.evaluate.evaluation import Evaluation
 from trainer.evaluate.measure import measure_run
 from trainer.evaluate.run import METRICS_NAME
 from trainer.fit.context import cohort_of
 from trainer.fit.run import Run
 from trainer.fit.train import train_run
+from trainer.metrics.evaluation import Evaluation
 
 
-def test_figures_are_those_of_the_evaluation_and_nothing_is_written(finished: Finished, evaluated: Finished) -> None:
+def test_metrics_are_those_of_the_evaluation_and_nothing_is_written(finished: Finished, evaluated: Finished) -> None:
     expected = Evaluation.model_validate_json(evaluated.run.location.read(METRICS_NAME)).metrics
     cohort = cohort_of(finished.store, finished.recipe.data, finished.recipe.outcome.name)
     before = finished.run.location.names()
@@ -28,7 +28,7 @@ def test_figures_are_those_of_the_evaluation_and_nothing_is_written(finished: Fi
     assert finished.run.location.names() == before
 
 
-def test_without_resampling_every_figure_stays_and_every_interval_goes(
+def test_without_resampling_every_metric_stays_and_every_interval_goes(
     finished: Finished, tmp_path: Path, silent: Callable[[int, int], None]
 ) -> None:
     recipe = tiny_recipe(split={"test": 0.5}, optim={"epochs": 1})

@@ -21,11 +21,11 @@ from preprocess.store import Store
 from tests.support.cohorts import MODALITY, TinyScan, default_scans, tiny_recipe, write_store
 from tests.trainer.conftest import Finished
 from trainer.data.cohort import Cohort, read_cohort
-from trainer.evaluate.evaluation import Evaluation
 from trainer.evaluate.run import FOLDER, METRICS_NAME, REPORT_NAME, evaluate_run
 from trainer.fit.run import Run
 from trainer.fit.train import train_run
 from trainer.fit.trained import Trained, load_trained
+from trainer.metrics.evaluation import Evaluation
 
 THRESHOLD = 2.0
 
@@ -127,7 +127,7 @@ def test_distances_and_noise_floor_are_those_of_the_listed_pairs(evaluation: Eva
     assert found["noise_floor_median"].num == len(rescans)
 
 
-def test_progression_figures_are_scikit_learns(evaluation: Evaluation, truth: Truth) -> None:
+def test_progression_metrics_are_scikit_learns(evaluation: Evaluation, truth: Truth) -> None:
     first, second, _ = map(list, zip(*truth.labelled, strict=True))
     probabilities = truth.trained.probabilities(truth.embeddings[second] - truth.embeddings[first])
     exact = probabilities.astype(np.float64)
@@ -143,7 +143,7 @@ def test_progression_figures_are_scikit_learns(evaluation: Evaluation, truth: Tr
     )
 
 
-def test_score_figures_are_numpys_and_scipys(evaluation: Evaluation, truth: Truth) -> None:
+def test_score_metrics_are_numpys_and_scipys(evaluation: Evaluation, truth: Truth) -> None:
     predicted = truth.trained.predicted_scores(truth.embeddings)
     known = ~np.isnan(truth.cohort.scores_N)
     true = truth.cohort.scores_N[known]

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from scipy import stats
-from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
+from sklearn.metrics import roc_auc_score
 
 from trainer.data.cohort import Cohort
-from trainer.evaluate.targets import Embedded, accuracy, stranger_correlation, target_metrics
+from trainer.evaluate.targets import Embedded, normal_score, stranger_correlation, target_metrics
+from trainer.recipe import load_recipe
 
 
 def embedded(scores: np.ndarray, *, signal: float, seed: int, first: int = 0) -> Embedded:
@@ -44,7 +45,7 @@ def test_a_score_in_the_embedding_is_read_within_its_noise_and_chance_is_the_med
     assert found["probe_mse"].num == 80
 
 
-def test_scans_without_a_score_are_left_out_of_probe_and_figures() -> None:
+def test_scans_without_a_score_are_left_out_of_probe_and_metrics() -> None:
     training, validation, held = parts("regression", signal=1.0)
     held.cohort.scores_N[:10] = np.nan
     training.cohort.scores_N[::7] = np.nan
@@ -94,9 +95,17 @@ def test_distance_follows_the_difference_between_people_only_where_the_embedding
     assert followed > 0.5 > abs(unrelated)
 
 
-def test_accuracy_is_scikit_learns() -> None:
-    draws = np.random.default_rng(0)
-    labels, predicted = draws.integers(0, 3, 50), draws.integers(0, 3, 50)
-    metric = accuracy(labels, predicted, np.arange(50) // 2, seed=0)
-    assert metric.value == pytest.approx(accuracy_score(labels, predicted))
-    assert f1_score(labels, predicted, average="macro") < 1  # guesses, so that equality above is not trivial
+@pytest.mark.parametrize(
+    ("recipe", "settings", "normal"),
+    [
+        ("conpro", (), 0.0),
+        ("conpro", ("phase.0.objective.0.normal=1", "phase.1.objective.0.normal=1"), 1.0),
+        ("supcon", (), 0.0),
+        ("supcon", ("objective.0.normal=2",), 2.0),
+        ("simclr", (), 0.0),
+    ],
+)
+def test_normal_is_what_the_objectives_call_so_and_0_where_none_does(
+    recipe: str, settings: tuple[str, ...], normal: float
+) -> None:
+    assert normal_score(load_recipe(recipe, settings)) == normal

@@ -15,7 +15,6 @@ from preprocess.manifest import MANIFEST_NAME, PROGRAM_NAME, Manifest
 from preprocess.storage import Location
 from tests.support.cohorts import MODALITY, default_scans, tiny_recipe, write_store
 from tests.trainer.conftest import Finished
-from trainer.evaluate.evaluation import Evaluation
 from trainer.evaluate.run import METRICS_NAME, evaluate_run
 from trainer.export import artefact as exporting
 from trainer.export import programs
@@ -24,6 +23,7 @@ from trainer.fit.run import Run
 from trainer.fit.run_files import RunRecord
 from trainer.fit.train import train_run
 from trainer.fit.trained import load_trained
+from trainer.metrics.evaluation import Evaluation
 
 FILES = {"model.ts", "embed.pt2", "compare.pt2", "golden.npz", "references.npz"}
 
@@ -104,7 +104,7 @@ def test_a_run_that_was_not_evaluated_is_refused(finished: Finished, tmp_path: P
     assert not (tmp_path / "artefact").exists()
 
 
-def test_figures_of_another_version_are_refused(evaluated: Finished, tmp_path: Path) -> None:
+def test_metrics_of_another_version_are_refused(evaluated: Finished, tmp_path: Path) -> None:
     run = evaluated.copy_to(tmp_path / "run")
     run.location.write(METRICS_NAME, b'{"schema_version": 2}')
     with pytest.raises(RunError, match="evaluated by another version"):

@@ -12,7 +12,7 @@ from preprocess.manifest import REFERENCE_ARRAYS, REFERENCES_NAME
 from tests.support.cohorts import MODALITY, default_scans, write_store
 from tests.trainer.conftest import Finished
 from trainer.data.cohort import Cohort, read_cohort
-from trainer.export.references import build_references, mahalanobis
+from trainer.export.references import build_references
 
 
 @pytest.fixture
@@ -60,11 +60,6 @@ def test_the_distribution_is_scikit_learns_shrunk_covariance(finished: Finished,
     np.testing.assert_allclose(found["ood_precision_EE"], fitted.precision_, rtol=1e-4)
     np.testing.assert_allclose(found["ood_mean_E"], fitted.location_, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(found["ood_distances_Q"], np.sort(np.sqrt(fitted.mahalanobis(parts[3]))), rtol=1e-4)
-
-
-def test_mahalanobis_with_unit_precision_is_the_euclidean_distance() -> None:
-    points = np.random.default_rng(1).normal(size=(6, 3))
-    np.testing.assert_allclose(mahalanobis(points, np.ones(3), np.eye(3)), np.linalg.norm(points - 1, axis=1))
 
 
 def test_a_cohort_without_rescans_has_an_empty_noise_floor(tmp_path: Path, finished: Finished) -> None:

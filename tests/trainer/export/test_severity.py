@@ -20,13 +20,13 @@ from preprocess.store import Store
 from tests.support.graded import NORMAL, conpro_recipe, write_graded
 from trainer.data.cohort import Cohort, read_cohort
 from trainer.evaluate import targets
-from trainer.evaluate.evaluation import Evaluation
 from trainer.evaluate.run import evaluate_run
 from trainer.export.artefact import export_run
 from trainer.export.severity import SeverityModel, severity_golden, severity_model
 from trainer.fit.run import Run
 from trainer.fit.run_files import RunRecord
 from trainer.fit.train import train_run
+from trainer.metrics.evaluation import Evaluation
 
 FILES = {"model.ts", "embed.pt2", "severity.pt2", "golden.npz", "references.npz"}
 
@@ -61,14 +61,14 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     train_run(conpro_recipe(), store, Location(folder / "run"), progress=lambda done, total: None)
     run = Run.open(Location(folder / "run"))
     scored: list[np.ndarray] = []
-    original = targets.anchor_distances
+    original = targets.distances_from_mean
 
     def kept(*given: Any) -> np.ndarray:
         scored.append(original(*given))
         return scored[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(targets, "anchor_distances", kept)
+        patch.setattr(targets, "distances_from_mean", kept)
         evaluation = evaluate_run(run)
     export_run(run, Location(folder / "artefact"), version="2")
     return Exported(store, run, evaluation, folder / "artefact", scored[0])
@@ -92,7 +92,7 @@ def test_embed_writes_the_same_distances_beside_the_embeddings(exported: Exporte
     np.testing.assert_allclose([by_row[row] for row in held.rows_N], exported.scored_distances_N, atol=1e-5)
 
 
-def test_the_manifest_tells_kind_anchor_and_figures(exported: Exported) -> None:
+def test_the_manifest_tells_kind_anchor_and_metrics(exported: Exported) -> None:
     manifest = exported.manifest
     assert {path.name for path in exported.folder.iterdir()} == FILES | {MANIFEST_NAME}
     assert manifest.files == {name: hashlib.sha256((exported.folder / name).read_bytes()).hexdigest() for name in FILES}
