@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F  # noqa: N812 - torch's own habit
 
-from trainer.objectives.multimodal import cross_modality, cross_subject
+from trainer.objectives.losses.multimodal import cross_modality, cross_subject
 from trainer.objectives.terms import BatchOutput, Value
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from trainer.objectives.conpro import margin_contrast, preference
+from trainer.objectives.losses.conpro import margin_contrast, preference
 from trainer.objectives.terms import BatchOutput, Value
 
 

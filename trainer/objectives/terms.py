@@ -6,8 +6,8 @@ from typing import Protocol
 
 import torch
 
-from trainer.objectives.contrast import info_nce, info_nce_chance
-from trainer.objectives.learner import LearnerVariant, learner
+from trainer.objectives.losses.contrast import info_nce, info_nce_chance
+from trainer.objectives.losses.learner import LearnerVariant, learner
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import torch
 
-from trainer.objectives.contrast import nt_xent, sup_con
-from trainer.objectives.order import chrono_contrast, rank_n_contrast
-from trainer.objectives.supremix import supremix
+from trainer.objectives.losses.contrast import nt_xent, sup_con
+from trainer.objectives.losses.order import chrono_contrast, rank_n_contrast
+from trainer.objectives.losses.supremix import supremix
 from trainer.objectives.terms import BatchOutput, Value
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from sklearn.metrics import log_loss
 
+from trainer.objectives.losses.multimodal import cross_modality, cross_subject
 from trainer.objectives.modality_terms import CrossModality, CrossSubject, FusionBce
-from trainer.objectives.multimodal import cross_modality, cross_subject
 from trainer.objectives.terms import BatchOutput, total
 
 NAN = float("nan")

@@ -6,7 +6,7 @@ from itertools import combinations
 import pytest
 import torch
 
-from trainer.objectives import margin_contrast, preference
+from trainer.objectives.losses import margin_contrast, preference
 from trainer.objectives.severity_terms import MarginContrast, Preference
 from trainer.objectives.terms import BatchOutput
 

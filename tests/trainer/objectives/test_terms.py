@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.objectives.contrast import info_nce
-from trainer.objectives.learner import LearnerVariant, learner
+from trainer.objectives.losses.contrast import info_nce
+from trainer.objectives.losses.learner import LearnerVariant, learner
 from trainer.objectives.terms import BatchOutput, InfoNce, Learner, total
 
 NAN = float("nan")

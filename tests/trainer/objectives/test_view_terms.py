@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from trainer.objectives import chrono_contrast, nt_xent, rank_n_contrast, sup_con, supremix
+from trainer.objectives.losses import chrono_contrast, nt_xent, rank_n_contrast, sup_con, supremix
 from trainer.objectives.terms import BatchOutput
 from trainer.objectives.view_terms import ChronoContrast, NtXent, RankNContrast, SupCon, SupReMix, binned
 

@@ -6,8 +6,7 @@ Both are means over given pairs; there is no batch denominator. Distances are co
 import torch
 from torch.nn.functional import softplus
 
-from trainer.objectives.flags import as_flags
-from trainer.objectives.similarity import full_precision, require_features, require_positive, unit_rows
+from trainer.objectives.losses.similarity import as_flags, full_precision, require_features, require_positive, unit_rows
 
 
 def margin_contrast(

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
-from trainer.objectives.similarity import (
+from trainer.objectives.losses.similarity import (
     at_least_float32,
     full_precision,
     require_features,

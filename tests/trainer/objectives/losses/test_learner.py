@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from trainer.objectives import learner
+from trainer.objectives.losses import learner
 
 SETTINGS = {"score_mean": 24.0, "score_sd": 4.0, "score_range": 30.0, "threshold": 2.0}
 PAIR_VARIANTS = ["contrastive", "weighted", "regressed"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import cosine_embedding_loss, cosine_similarity, softplus
 
-from trainer.objectives import margin_contrast, preference
+from trainer.objectives.losses import margin_contrast, preference
 
 NUM_PAIRS, WIDTH = 6, 5
 FLAGS = torch.tensor([1, 0, 0, 1, 1, 0], dtype=torch.bool)

@@ -11,8 +11,8 @@ import torch
 from monai.losses import ContrastiveLoss
 from torch.nn.functional import normalize
 
-from trainer.objectives import sup_con, supremix
-from trainer.objectives.supremix import _draw_mix_weights, _KnownGradient, _mix_positives
+from trainer.objectives.losses import sup_con, supremix
+from trainer.objectives.losses.supremix import _draw_mix_weights, _KnownGradient, _mix_positives
 
 PLAIN = {"mix_positives": False, "mix_negatives": False, "magnify": False}
 SWITCHES = [
@@ -223,7 +223,7 @@ def test_anchors_taken_in_chunks_give_the_same_loss(monkeypatch):
     views, again = (batch().requires_grad_() for _ in range(2))
     settings = {"temperature": 0.1, "window": 4.0, "mix_weight_NN": shares(10)}
     whole = supremix(views, LABELS, **settings)
-    monkeypatch.setattr(sys.modules["trainer.objectives.supremix"], "CHUNK_ELEMENTS", 1)
+    monkeypatch.setattr(sys.modules["trainer.objectives.losses.supremix"], "CHUNK_ELEMENTS", 1)
     chunked = supremix(again, LABELS, **settings)
     torch.testing.assert_close(chunked, whole)
     whole.backward()
@@ -283,7 +283,7 @@ def test_what_is_kept_for_the_backward_pass_grows_with_the_square(num_scans):
 
 PEAK_OF_A_STEP = """
 import pathlib, torch
-from trainer.objectives import supremix
+from trainer.objectives.losses import supremix
 
 def peak_bytes():
     for line in pathlib.Path("/proc/self/status").read_text().splitlines():

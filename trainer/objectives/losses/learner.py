@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias, get_args
 
 import torch
 
-from trainer.objectives.similarity import (
+from trainer.objectives.losses.similarity import (
     GroupIds,
     at_least_float32,
     cosine_similarity,
