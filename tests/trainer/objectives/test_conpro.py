@@ -3,12 +3,16 @@
 from dataclasses import replace
 from itertools import combinations
 
+import numpy as np
 import pytest
 import torch
 
+from preprocess.errors import RunError
+from preprocess.manifest import OutcomeSpec
+from trainer.objectives.base import ScoreStatistics, TrainingScores
+from trainer.objectives.conpro import MarginContrast, Preference
 from trainer.objectives.losses import margin_contrast, preference
-from trainer.objectives.severity_terms import MarginContrast, Preference
-from trainer.objectives.terms import BatchOutput
+from trainer.objectives.terms import BatchOutput, Objective
 
 NAN = float("nan")
 ANCHOR = torch.tensor([1.0, 0.5, 0.0, -1.0])
@@ -28,6 +32,12 @@ def output_of(scores: list[float], views: int = 1) -> BatchOutput:
     )
 
 
+def preference_term(higher_is_better: bool, *, beta: float = 1.0) -> Objective:
+    outcome = OutcomeSpec(name="grade", higher_is_better=higher_is_better, threshold=1.0)
+    statistics = ScoreStatistics(1.0, 1.0, 3.0)
+    return Preference(beta=beta, normal=0.0, num_normals=8).objective(TrainingScores(outcome, statistics))
+
+
 def pairs_of(scores: list[float]) -> list[tuple[int, int]]:
     known = [place for place, score in enumerate(scores) if score == score]
     return list(combinations(known, 2))
@@ -36,13 +46,13 @@ def pairs_of(scores: list[float]) -> list[tuple[int, int]]:
 def test_all_scored_pairs_are_contrasted_and_two_abnormal_ones_are_alike() -> None:
     scores = [0.0, 3.0, 1.0, NAN, 0.0]
     output = output_of(scores)
-    value = MarginContrast(1.0, margin=2.0, normal=0.0)(output)
+    value = MarginContrast(margin=2.0, normal=0.0)(output)
     assert value is not None
     first, second = map(list, zip(*pairs_of(scores), strict=True))
     same = torch.tensor([(scores[i] == 0) == (scores[j] == 0) for i, j in zip(first, second, strict=True)])
     projections = output.projections_BKP[:, 0]
     torch.testing.assert_close(value.loss, margin_contrast(projections[first], projections[second], same, margin=2.0))
-    assert MarginContrast(1.0, margin=2.0, normal=0.0)(output_of([0.0, NAN])) is None
+    assert MarginContrast(margin=2.0, normal=0.0)(output_of([0.0, NAN])) is None
 
 
 @pytest.mark.parametrize(
@@ -52,7 +62,7 @@ def test_chance_of_the_contrast_is_what_one_point_for_all_scans_gives(scores: li
     output = output_of(scores)
     collapsed = replace(output, projections_BKP=torch.ones_like(output.projections_BKP))
     for margin in (1.0, 2.0):
-        value = MarginContrast(1.0, margin=margin, normal=0.0)(collapsed)
+        value = MarginContrast(margin=margin, normal=0.0)(collapsed)
         assert value is not None
         assert value.chance == pytest.approx(margin * share)
         assert float(value.loss) == pytest.approx(value.chance, abs=1e-6)
@@ -64,7 +74,7 @@ def test_the_worse_of_two_abnormal_scans_is_preferred_farther_and_ties_and_norma
 ) -> None:
     scores = [0.0, 3.0, 1.0, 3.0, NAN]
     output = output_of(scores)
-    value = Preference(1.0, beta=4.0, normal=0.0, num_normals=8, higher_is_better=higher_is_better)(output)
+    value = preference_term(higher_is_better, beta=4.0)(output)
     assert value is not None
     pairs = [(i, j) for i, j in pairs_of(scores) if 0 not in (scores[i], scores[j]) and scores[i] != scores[j]]
     first, second = map(list, zip(*pairs, strict=True))
@@ -76,8 +86,29 @@ def test_the_worse_of_two_abnormal_scans_is_preferred_farther_and_ties_and_norma
 
 @pytest.mark.parametrize("scores", [[0.0, 3.0], [3.0, 3.0], [0.0, 0.0, NAN]])
 def test_without_two_grades_of_abnormal_there_is_nothing_to_prefer(scores: list[float]) -> None:
-    assert Preference(1.0, 1.0, 0.0, 8, higher_is_better=False)(output_of(scores)) is None
+    assert preference_term(False)(output_of(scores)) is None
 
 
 def test_views_of_one_scan_are_never_a_pair() -> None:
-    assert MarginContrast(1.0, margin=2.0, normal=0.0)(output_of([1.0], views=3)) is None
+    assert MarginContrast(margin=2.0, normal=0.0)(output_of([1.0], views=3)) is None
+
+
+def test_the_anchor_is_some_normal_scans_the_same_for_one_seed() -> None:
+    scores = np.array([0.0, 1.0, 0.0, NAN, 0.0, 2.0, 0.0])
+    term = Preference(normal=0.0, num_normals=3)
+    chosen = term.anchor_scans(scores, seed=4)
+    assert chosen is not None
+    assert len(chosen) == 3
+    assert set(chosen) <= {0, 2, 4, 6}
+    assert (np.diff(chosen) > 0).all()
+    again = [term.anchor_scans(scores, seed=seed) for seed in range(4, 12)]
+    assert np.array_equal(again[0], chosen)
+    assert any(not np.array_equal(one, chosen) for one in again)
+    all_four = Preference(normal=0.0, num_normals=32).anchor_scans(scores, seed=4)
+    assert np.array_equal(all_four, [0, 2, 4, 6])
+    with pytest.raises(RunError, match=r"no training scan has the score 7, which preference calls normal"):
+        Preference(normal=7.0).anchor_scans(scores, seed=4)
+
+
+def test_the_contrast_of_normal_and_abnormal_has_no_anchor() -> None:
+    assert MarginContrast().anchor_scans(np.zeros(3), seed=0) is None
