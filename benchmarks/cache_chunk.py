@@ -22,7 +22,7 @@ from trainer.fit.model import TrainingModel
 from trainer.fit.optim import build_optimiser, build_schedule
 from trainer.fit.precision import choose_compute
 from trainer.fit.step import Scans, Step
-from trainer.objectives.terms import InfoNce
+from trainer.objectives.clinimcl import InfoNce
 from trainer.recipe import EncoderRecipe
 
 

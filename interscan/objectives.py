@@ -6,7 +6,7 @@ Each returns a scalar with a gradient, computed in float32 or above also under a
 a ValueError that names the argument. Shape letters: B batch, V views, M modalities, P pairs, E embedding, N rows.
 """
 
-from trainer.objectives import (
+from trainer.objectives.losses import (
     LearnerVariant,
     chrono_contrast,
     cross_modality,

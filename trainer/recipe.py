@@ -9,7 +9,8 @@ from pydantic import Field
 from preprocess.errors import UsageError
 from preprocess.manifest import OutcomeSpec
 from preprocess.recipe import Recipe, override, parse, read_toml
-from trainer.recipe_terms import ChronoContrastTerm, InfoNceTerm, Term
+from trainer.objectives.base import Term
+from trainer.objectives.registry import AnyTerm
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -171,7 +172,7 @@ class PhaseRecipe(Recipe):
 
     name: str
     epochs: int = Field(ge=1)
-    objective: tuple[Term, ...] = Field(min_length=1)
+    objective: tuple[AnyTerm, ...] = Field(min_length=1)
     learning_rate: float | None = Field(default=None, gt=0)
 
 
@@ -195,7 +196,7 @@ class TrainRecipe(Recipe):
     data: DataRecipe = DataRecipe()
     split: SplitRecipe = SplitRecipe()
     encoder: EncoderRecipe = EncoderRecipe()
-    objective: tuple[Term, ...] = ()
+    objective: tuple[AnyTerm, ...] = ()
     phase: tuple[PhaseRecipe, ...] = ()
     target: Target = "progression"
     augment: AugmentRecipe = AugmentRecipe()
@@ -311,30 +312,25 @@ def refuse_contradictions(recipe: TrainRecipe, *, where: str) -> None:
 
 
 def _refuse_term(term: Term, recipe: TrainRecipe, *, where: str) -> None:
-    """Refuse an objective that the data's sampling starves."""
-    sampling = recipe.data.sampling
-    if isinstance(term, InfoNceTerm) and sampling != "pairs":
+    """Refuse an objective that the data starve."""
+    data = recipe.data
+    if term.needs_sampling is not None and data.sampling != term.needs_sampling[0]:
+        needed, does = term.needs_sampling
         raise UsageError(
-            f"{where}: info_nce compares two visits, data.sampling is {sampling!r}; set data.sampling = 'pairs'"
+            f"{where}: {term.name} {does}, data.sampling is {data.sampling!r}; set data.sampling = {needed!r}"
         )
-    if isinstance(term, ChronoContrastTerm) and sampling != "visits":
+    if term.needs_views and data.views != 2:
         raise UsageError(
-            f"{where}: chrono_contrast orders three visits or more, data.sampling is {sampling!r}; "
-            "set data.sampling = 'visits'"
+            f"{where}: {term.name} compares two views of a scan, data.views is {data.views}; set data.views = 2"
         )
-    if term.needs_views and recipe.data.views != 2:
-        raise UsageError(
-            f"{where}: {term.name} compares two views of a scan, data.views is {recipe.data.views}; set data.views = 2"
-        )
-    if term.needs_modalities and not recipe.data.modalities:
+    if term.needs_modalities and not data.modalities:
         raise UsageError(
             f"{where}: {term.name} needs the modalities of a visit and data.modalities is empty; name them, with "
             "encoder.name = 'multimodal'"
         )
-    if term.name == "cross_modality" and len(recipe.data.modalities) < 2:
+    if term.compares_modalities and len(data.modalities) < 2:
         raise UsageError(
-            f"{where}: cross_modality compares modalities and data.modalities has {len(recipe.data.modalities)}; "
-            "name two or more"
+            f"{where}: {term.name} compares modalities and data.modalities has {len(data.modalities)}; name two or more"
         )
 
 

@@ -1,6 +1,8 @@
 """Recipes are frozen, every named one loads, and a wrong key or value is one line with the way out."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pydantic
@@ -8,8 +10,10 @@ import pytest
 
 from preprocess.errors import UsageError
 from tests.support.cohorts import recipe_toml, tiny_recipe
+from trainer.objectives.clinimcl import InfoNce
+from trainer.objectives.conpro import MarginContrast, Preference
+from trainer.objectives.learner import Learner
 from trainer.recipe import TrainRecipe, higher_is_better, load_recipe, named_recipes
-from trainer.recipe_terms import InfoNceTerm, LearnerTerm, MarginContrastTerm, PreferenceTerm
 
 HEAD = 'name = "mine"\n'
 OBJECTIVE = '[[objective]]\nname = "info_nce"\n'
@@ -41,7 +45,7 @@ def test_the_reference_recipe_states_the_papers_settings() -> None:
     assert recipe.encoder.name == "reference"
     assert (recipe.optim.learning_rate, recipe.optim.weight_decay, recipe.optim.epochs) == (1e-4, 1e-4, 10)
     assert (recipe.data.batch_size, recipe.data.subjects_per_epoch) == (8, 0.25)
-    assert recipe.objective == (InfoNceTerm(name="info_nce", temperature=0.07),)
+    assert recipe.objective == (InfoNce(name="info_nce", temperature=0.07),)
 
 
 def test_conpro_as_published_states_the_papers_settings() -> None:
@@ -54,8 +58,8 @@ def test_conpro_as_published_states_the_papers_settings() -> None:
     assert (recipe.optim.name, recipe.optim.learning_rate, recipe.optim.head_factor) == ("sgd", 1e-3, 10.0)
     assert (recipe.data.batch_size, recipe.split.validation, recipe.split.test) == (16, 0.15, 0.15)
     con, pro = recipe.phases
-    assert con.objective == (MarginContrastTerm(name="margin_contrast", margin=2.0),)
-    assert pro.objective == (PreferenceTerm(name="preference", beta=1.0),)
+    assert con.objective == (MarginContrast(name="margin_contrast", margin=2.0),)
+    assert pro.objective == (Preference(name="preference", beta=1.0),)
 
 
 def test_a_recipe_written_as_toml_is_read_as_it_was(tmp_path: Path) -> None:
@@ -146,7 +150,7 @@ def test_a_recipe_cannot_be_changed() -> None:
     recipe = tiny_recipe()
     with pytest.raises(pydantic.ValidationError, match="frozen"):
         recipe.seed = 4
-    assert isinstance(recipe.objective[0], LearnerTerm)
+    assert isinstance(recipe.objective[0], Learner)
 
 
 def test_cached_gradients_over_batch_statistics_are_refused_with_the_remedy(tmp_path: Path) -> None:
@@ -226,3 +230,16 @@ def test_where_volumes_stay_is_told_by_three_words_and_decides_no_result(tmp_pat
     assert recipes[0].deciding == recipes[1].deciding == recipes[2].deciding
     assert load_recipe(path, ("data.in_flight=3",)).deciding != recipes[0].deciding
     assert "data.resident" in refusal(path, "data.resident='gpu'")
+
+
+def test_reading_recipes_and_refusing_a_wrong_setting_loads_no_torch() -> None:
+    program = (
+        "import sys; from preprocess.errors import UsageError; from trainer.recipe import load_recipe, named_recipes\n"
+        "for name in named_recipes(): load_recipe(name)\n"
+        "try: load_recipe('rank', ('objective.0.temperature=-1',))\n"
+        "except UsageError as error: print(error)\n"
+        "assert not {'torch', 'monai', 'zarr', 'pyarrow'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == ""
+    assert done.stdout == "rank: objective.0.temperature: input should be greater than 0 (got -1)\n"

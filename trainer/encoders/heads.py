@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from preprocess.types import PROGRESSIONS
-from trainer.objectives.similarity import at_least_float32, unit_rows
+from trainer.objectives.losses.similarity import at_least_float32, unit_rows
 
 
 class PreciseLinear(nn.Linear):

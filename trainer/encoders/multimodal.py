@@ -17,7 +17,7 @@ from torch import nn
 from trainer.encoders.base import NormName, put_group_norm
 from trainer.encoders.heads import PreciseLinear
 from trainer.encoders.narrow import guard_convolutions
-from trainer.objectives.similarity import unit_rows
+from trainer.objectives.losses.similarity import unit_rows
 
 SMALLEST_VOLUME_EDGE = 32
 """Voxels an edge needs: EfficientNet-b0 halves it five times, and its padding, set for 224, does not save less."""

@@ -14,7 +14,7 @@ from preprocess.types import Kind
 from trainer.data.standards import Standard, standard_shape
 from trainer.encoders.base import NormName
 from trainer.encoders.multimodal import ModalitySpec, MultimodalEncoder
-from trainer.objectives.similarity import unit_rows
+from trainer.objectives.losses.similarity import unit_rows
 
 
 def modality_spec(name: str, kind: Kind, row_shape: tuple[int, ...]) -> ModalitySpec:

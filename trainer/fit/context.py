@@ -1,7 +1,6 @@
 """What the training subjects alone decide: threshold, score statistics, and the objectives built with them."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,25 +10,9 @@ from preprocess.manifest import OutcomeSpec
 from preprocess.store import Store
 from trainer.data.cohort import Cohort, read_cohort, read_visits
 from trainer.data.pairs import tertile_threshold, visit_pairs
-from trainer.objectives.modality_terms import CrossModality, CrossSubject, FusionBce
-from trainer.objectives.severity_terms import MarginContrast, Preference
-from trainer.objectives.terms import InfoNce, Learner, Objective
-from trainer.objectives.view_terms import ChronoContrast, NtXent, RankNContrast, SupCon, SupReMix
+from trainer.objectives.base import ScoreStatistics, Term, TrainingScores
+from trainer.objectives.terms import Objective
 from trainer.recipe import DataRecipe, TrainRecipe
-from trainer.recipe_terms import FusionBceTerm, LearnerTerm, PreferenceTerm, Term
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreStatistics:
-    """Mean, standard deviation and range of the training subjects' raw scores."""
-
-    mean: float
-    sd: float
-    range: float
-
-    def to_dict(self) -> dict[str, float]:
-        """Plain values, for JSON."""
-        return asdict(self)
 
 
 def cohort_of(store: Store, data: DataRecipe, outcome: str) -> Cohort:
@@ -127,45 +110,5 @@ def build_objectives(
     Raises:
         UsageError: a term needs scores and the training subjects have none that differ, or it needs two classes.
     """
-    return [_build(term, statistics, outcome, classes) for term in terms]
-
-
-def _build(
-    term: Term, statistics: ScoreStatistics | None, outcome: OutcomeSpec, classes: tuple[float, float] | None
-) -> Objective:
-    if term.needs_scores and statistics is None:
-        raise UsageError(
-            f"objective {term.name} needs scores and the training subjects have no two different {outcome.name} "
-            "scores; check the tables, or choose a recipe without scores such as clinimcl"
-        )
-    settings = term.model_dump(exclude={"name"})
-    match term:
-        case LearnerTerm():
-            assert statistics is not None
-            settings["threshold"] = outcome.threshold if term.threshold is None else term.threshold
-            return Learner(**settings, score_mean=statistics.mean, score_sd=statistics.sd, score_range=statistics.range)
-        case PreferenceTerm():
-            return Preference(**settings, higher_is_better=outcome.higher_is_better)
-        case FusionBceTerm():
-            if classes is None:
-                raise UsageError(
-                    f"objective fusion_bce tells two classes apart and the training subjects' {outcome.name} has more "
-                    "than two values; choose an outcome of two, or cross_subject alone"
-                )
-            return FusionBce(**settings, positive=classes[1])
-        case _:
-            return _PLAIN[term.name](**settings)
-
-
-_PLAIN: dict[str, Callable[..., Objective]] = {
-    "info_nce": InfoNce,
-    "nt_xent": NtXent,
-    "sup_con": SupCon,
-    "supremix": SupReMix,
-    "margin_contrast": MarginContrast,
-    "rank_n_contrast": RankNContrast,
-    "chrono_contrast": ChronoContrast,
-    "cross_modality": CrossModality,
-    "cross_subject": CrossSubject,
-}
-"""Terms that need nothing but their own settings."""
+    scores = TrainingScores(outcome, statistics, classes)
+    return [term.objective(scores) for term in terms]

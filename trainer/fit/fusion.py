@@ -16,7 +16,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own habit
 from trainer.encoders.heads import PreciseLinear
 from trainer.fit.embedding import VisitEmbeddings
 from trainer.fit.run_files import FusionSummary
-from trainer.objectives.similarity import unit_rows
+from trainer.objectives.losses.similarity import unit_rows
 
 _STEPS = 200
 """L-BFGS steps; the problem is convex."""

@@ -35,11 +35,10 @@ from trainer.fit.stop import StopRequest
 from trainer.fit.supply import Supply
 from trainer.fit.synced_norm import synchronise
 from trainer.fit.tracking import History, Tracking
-from trainer.objectives.severity_terms import Preference
 from trainer.recipe import DataRecipe, OptimRecipe, higher_is_better
 
 _COLLAPSE = 0.97
-"""A contrastive loss above this part of its chance level for a whole epoch has learned nothing."""
+"""A loss that `warns_at_chance` and is above this part of its chance level for an epoch has learned nothing."""
 
 
 @dataclass(slots=True)
@@ -236,9 +235,9 @@ class Loop:
         position = self.position
         phase = phase_of(self._phases, position.epoch)[1]
         self._step.objectives = phase.objectives
-        if phase.anchored is not None and position.batch == 0:
+        if position.batch == 0:
             # Within an epoch it is part of the checkpoint: the weights that made it are gone.
-            self._place_anchor(phase.anchored)
+            self._place_anchor(phase)
         plan = self.sampler.batches(position.epoch)[position.batch :]
         stopping = False
         started = perf_counter()
@@ -270,24 +269,21 @@ class Loop:
                 "run the same command again to go on"
             )
 
-    def _place_anchor(self, objective: Preference) -> None:
-        """Make the mean embedding of normal training scans, the same ones in each epoch, the model's anchor."""
-        normal = np.flatnonzero(self._training.scores_N == objective.normal)
-        if not len(normal):
-            raise RunError(
-                f"no training scan has the score {objective.normal:g}, which preference calls normal; bring normal "
-                "scans, or set the term's `normal`"
+    def _place_anchor(self, phase: Phase) -> None:
+        """Make the mean embedding of the training scans that an objective of the phase chooses the model's anchor."""
+        for objective in phase.objectives:
+            chosen = objective.anchor_scans(self._training.scores_N, seed=self._seed)
+            if chosen is None:
+                continue
+            embeddings_NE = embed_cohort(
+                self.model.encoder,
+                self._store,
+                self._data.modality,
+                self._training.at(chosen.tolist()),
+                self._compute,
+                reader=self._supply.readers,
             )
-        chosen = np.sort(np.random.default_rng([self._seed, 0xA2C]).permutation(normal)[: objective.num_normals])
-        embeddings_NE = embed_cohort(
-            self.model.encoder,
-            self._store,
-            self._data.modality,
-            self._training.at(chosen.tolist()),
-            self._compute,
-            reader=self._supply.readers,
-        )
-        self.model.anchor_E.copy_(torch.from_numpy(embeddings_NE.mean(axis=0)))
+            self.model.anchor_E.copy_(torch.from_numpy(embeddings_NE.mean(axis=0)))
 
     def _read(self, plan: Batches) -> AbstractContextManager[Stream | VisitStream]:
         rows_N, present_NM = self._training.rows_N, self._training.present_NM
@@ -374,12 +370,13 @@ class Loop:
                 entry[f"{objective.name}_over_chance"] = sums[objective.name] / chance
         if not self._group.is_first:
             return entry
-        for name in ("info_nce", "nt_xent", "margin_contrast"):
-            if entry.get(f"{name}_over_chance", 0.0) >= _COLLAPSE:
+        for objective in phase_of(self._phases, self.position.epoch)[1].objectives:
+            over_chance = entry.get(f"{objective.name}_over_chance", 0.0)
+            if objective.warns_at_chance and over_chance >= _COLLAPSE:
                 LOG.warning(
                     "epoch %d: %s is %.2f of its chance level: collapsed, or not begun to learn",
                     self.position.epoch,
-                    name,
-                    entry[f"{name}_over_chance"],
+                    objective.name,
+                    over_chance,
                 )
         return {**entry, **self._validate(self.model)}

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trainer.objectives.severity_terms import Preference
 from trainer.objectives.terms import Objective
 
 
@@ -22,11 +21,6 @@ class Phase:
     epochs: int
     objectives: Sequence[Objective]
     learning_rate: float | None = None
-
-    @property
-    def anchored(self) -> Preference | None:
-        """The objective that needs the anchor of normal scans, if there is one."""
-        return next((one for one in self.objectives if isinstance(one, Preference)), None)
 
 
 def phase_of(phases: Sequence[Phase], epoch: int) -> tuple[int, Phase]:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from preprocess.errors import RunError
 from trainer.data.splits import Split
-from trainer.fit.context import ScoreStatistics
+from trainer.objectives.base import ScoreStatistics
 
 
 class _Part(BaseModel):

@@ -27,7 +27,6 @@ from trainer.encoders.visits import VisitEncoder
 from trainer.fit.background import Background
 from trainer.fit.checkpoint import Checkpoints, dump_state, load_state
 from trainer.fit.context import (
-    ScoreStatistics,
     build_objectives,
     cohort_of,
     report_unpaired,
@@ -51,6 +50,7 @@ from trainer.fit.tracking import Tracking
 from trainer.fit.trial import scans_at_once, settle
 from trainer.fit.validation import validation_figures
 from trainer.metrics.embedding_space import same_subject_retrieval
+from trainer.objectives.base import ScoreStatistics
 from trainer.recipe import TrainRecipe, refuse_contradictions
 
 _FINISHED = b"finished"
@@ -335,7 +335,7 @@ def _fit_fusion(parts: _Parts) -> FittedFusion | None:
         )
         for cohort in (parts.plan.training, parts.plan.validation)
     )
-    if any(term.name == "fusion_bce" for term in recipe.phases[-1].objective):
+    if any(term.trains_fusion for term in recipe.phases[-1].objective):
         return judge_fusion(copy.deepcopy(encoder.network.fusion).cpu(), training, validation, classes=classes)
     return fit_fusion(training, validation, classes=classes, strengths=recipe.head.l2)
 

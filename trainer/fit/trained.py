@@ -14,7 +14,6 @@ from trainer.fit.embedding import VisitEmbeddings
 from trainer.fit.model import encoder_for, width_of
 from trainer.fit.run import Run
 from trainer.fit.run_files import RunResult
-from trainer.recipe_terms import LearnerTerm
 
 
 class PairModel(nn.Module):
@@ -143,7 +142,7 @@ def load_trained(run: Run, store: Store) -> Trained:
     if isinstance(encoder, VisitEncoder) and has_fusion:
         encoder.network.fusion.load_state_dict(state["fusion_head"])
     score_head = None
-    if any(isinstance(term, LearnerTerm) for term in recipe.terms):
+    if any(term.trains_score_head for term in recipe.terms):
         score_head = ScoreHead(width)
         score_head.load_state_dict(state["score_head"])
     head = None

@@ -1,88 +1,120 @@
-"""ConPrO: a margin contrast of normal against abnormal images, then preferences between abnormal ones by severity.
+"""ConPrO: normal against abnormal scans, then the worse of two abnormal ones (docs/methods/conpro.md)."""
 
-Both are means over given pairs; there is no batch denominator. Distances are cosine distances, 1 - cos.
-"""
+from __future__ import annotations
 
-import torch
-from torch.nn.functional import softplus
+import math
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from trainer.objectives.flags import as_flags
-from trainer.objectives.similarity import full_precision, require_features, require_positive, unit_rows
+import numpy as np
+from pydantic import Field
+
+from preprocess.errors import RunError
+from trainer.objectives.base import Term, TrainingScores
+from trainer.objectives.terms import BatchOutput, Objective, Value
+
+if TYPE_CHECKING:
+    import torch
 
 
-def margin_contrast(
-    first_BE: torch.Tensor, second_BE: torch.Tensor, same_B: torch.Tensor, *, margin: float = 2.0
-) -> torch.Tensor:
-    """Contrastive margin loss of ConPrO's first phase: L = mean [ y d + (1 - y) max(0, margin - d) ], d = 1 - cos.
+class MarginContrast(Term):
+    """`margin_contrast` on the projections of all pairs of a batch: alike are two normal or two abnormal scans.
 
-    The paper prints the similarity and calls it a distance; only this reading pulls equal images together. d lies in
-    [0, 2], so the default margin never lets go. On features that are never negative d cannot exceed 1.
+    Chance is what an embedding gives that maps all scans to one point: margin x the share of pairs that are not alike.
 
-    Args:
-        first_BE: raw embeddings of one image of each pair, shape (B, E).
-        second_BE: raw embeddings of the other, shape (B, E).
-        same_B: y, true where both are normal or both abnormal, shape (B,).
-        margin: cosine distance beyond which unlike pairs no longer push, above 0.
-
-    Returns:
-        Scalar, float32 (float64 for float64 input).
-
-    Raises:
-        ValueError: wrong shapes, flags that are not true or false, or a margin not above 0.
+    Attributes:
+        margin: of the cosine distance, which goes to 2.
+        normal: score of a normal scan; all others are abnormal.
     """
-    _require_pairs(first_BE, second_BE)
-    require_positive(margin, name="margin")
-    same_B = as_flags(same_B, shape=(len(first_BE),), name="same_B", device=first_BE.device)
-    with full_precision(first_BE):
-        distance_B = 1 - (unit_rows(first_BE) * unit_rows(second_BE)).sum(dim=1)
-        return torch.where(same_B, distance_B, (margin - distance_B).clamp(min=0)).mean()
+
+    name: Literal["margin_contrast"] = "margin_contrast"
+    margin: float = Field(default=2.0, gt=0)
+    normal: float = 0.0
+    needs_scores: ClassVar[bool] = True
+    warns_at_chance: ClassVar[bool] = True
+
+    def __call__(self, output: BatchOutput) -> Value | None:
+        """Value of a batch; None when it has no pair with two scores."""
+        from trainer.objectives.losses.conpro import margin_contrast
+
+        first_P, second_P, scores_N = _pairs(output)
+        if not len(first_P):
+            return None
+        projections_NP = output.projections_BKP.flatten(0, 1)
+        is_normal_N = scores_N == self.normal
+        same_P = is_normal_N[first_P] == is_normal_N[second_P]
+        loss = margin_contrast(projections_NP[first_P], projections_NP[second_P], same_P, margin=self.margin)
+        return Value(loss, self.margin * float((~same_P).float().mean()))
 
 
-def preference(
-    first_BE: torch.Tensor,
-    second_BE: torch.Tensor,
-    anchor_E: torch.Tensor,
-    first_is_worse_B: torch.Tensor,
-    *,
-    beta: float = 1.0,
-) -> torch.Tensor:
-    """Preference loss of ConPrO's second phase: the worse image of a pair lies farther from normal.
+class Preference(Term):
+    """`preference` on the embeddings of all abnormal pairs of a batch with different scores.
 
-    With D(u) = 1 - cos(u, anchor): L = mean softplus( -(2t - 1) beta (D(first) - D(second)) ), t = 1 where the first
-    is worse. D differs by at most 2, so the loss cannot fall below ln(1 + exp(-2 beta)): 0.1269 at beta 1.
-
-    Args:
-        first_BE: raw embeddings of one abnormal image of each pair, shape (B, E).
-        second_BE: raw embeddings of the other, of another severity, shape (B, E); leave ties out.
-        anchor_E: mean embedding of normal images, shape (E,). A gradient reaches it unless it is detached; a zero
-            anchor has no direction and gives ln 2.
-        first_is_worse_B: t, true where the first image is the more severe, shape (B,).
-        beta: sharpness of the preference, above 0.
-
-    Returns:
-        Scalar, float32 (float64 for float64 input), in nats; ln 2 where nothing is known.
-
-    Raises:
-        ValueError: wrong shapes, flags that are not true or false, or a beta not above 0.
+    Attributes:
+        beta: steepness; with 1 the loss cannot go below 0.127.
+        normal: score of a normal scan.
+        num_normals: training scans whose mean embedding is the anchor, made anew each epoch.
     """
-    _require_pairs(first_BE, second_BE)
-    require_features(anchor_E, name="anchor_E", axes="E")
-    if anchor_E.shape != first_BE.shape[1:]:
-        raise ValueError(f"anchor_E has shape {tuple(anchor_E.shape)}; the pairs need ({first_BE.shape[1]},)")
-    require_positive(beta, name="beta")
-    worse_B = as_flags(first_is_worse_B, shape=(len(first_BE),), name="first_is_worse_B", device=first_BE.device)
-    with full_precision(first_BE):
-        anchor_E = unit_rows(anchor_E)
-        similarity_first_B = (unit_rows(first_BE) * anchor_E).sum(dim=1)
-        similarity_second_B = (unit_rows(second_BE) * anchor_E).sum(dim=1)
-        farther_B = similarity_second_B - similarity_first_B  # D(first) - D(second), without the two ones
-        return softplus(-beta * torch.where(worse_B, farther_B, -farther_B)).mean()
+
+    name: Literal["preference"] = "preference"
+    beta: float = Field(default=1.0, gt=0)
+    normal: float = 0.0
+    num_normals: int = Field(default=32, ge=1)
+    needs_scores: ClassVar[bool] = True
+
+    def anchor_scans(self, scores_N: np.ndarray, *, seed: int) -> np.ndarray | None:
+        """Normal training scans, the same ones in each epoch."""
+        normal = np.flatnonzero(scores_N == self.normal)
+        if not len(normal):
+            raise RunError(
+                f"no training scan has the score {self.normal:g}, which preference calls normal; bring normal "
+                "scans, or set the term's `normal`"
+            )
+        return np.sort(np.random.default_rng([seed, 0xA2C]).permutation(normal)[: self.num_normals])
+
+    def fitted(self, scores: TrainingScores) -> Objective:
+        """With the direction of the score."""
+        return FittedPreference(**self.model_dump(), higher_is_better=scores.outcome.higher_is_better)
 
 
-def _require_pairs(first_BE: torch.Tensor, second_BE: torch.Tensor) -> None:
-    require_features(first_BE, name="first_BE", axes="BE")
-    require_features(second_BE, name="second_BE", axes="BE")
-    if first_BE.shape != second_BE.shape:
-        raise ValueError(
-            f"first_BE has shape {tuple(first_BE.shape)} and second_BE {tuple(second_BE.shape)}; they must be equal"
+class FittedPreference(Preference):
+    """Of two abnormal scans the worse lies farther from the normal anchor; chance is ln 2.
+
+    Attributes:
+        higher_is_better: of the score.
+    """
+
+    higher_is_better: bool
+
+    def __call__(self, output: BatchOutput) -> Value | None:
+        """Value of a batch; None when it has no two abnormal scans of different severity."""
+        from trainer.objectives.losses.conpro import preference
+
+        first_P, second_P, scores_N = _pairs(output)
+        first_score_P, second_score_P = scores_N[first_P], scores_N[second_P]
+        usable_P = (first_score_P != self.normal) & (second_score_P != self.normal) & (first_score_P != second_score_P)
+        if not bool(usable_P.any()):
+            return None
+        first_is_higher_P = (first_score_P > second_score_P)[usable_P]
+        embeddings_NE = output.embeddings_BKE.flatten(0, 1)
+        loss = preference(
+            embeddings_NE[first_P[usable_P]],
+            embeddings_NE[second_P[usable_P]],
+            output.anchor_E,
+            ~first_is_higher_P if self.higher_is_better else first_is_higher_P,
+            beta=self.beta,
         )
+        return Value(loss, math.log(2.0))
+
+
+def _pairs(output: BatchOutput) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Both indices of every pair of scored scans of different subjects, and all scores."""
+    import torch
+
+    scores_N, subjects_N = output.scores_BK.reshape(-1), output.scan_subjects_N
+    first_P, second_P = torch.triu_indices(len(scores_N), len(scores_N), offset=1, device=scores_N.device).unbind()
+    usable_P = scores_N.isfinite()[first_P] & scores_N.isfinite()[second_P]
+    usable_P &= subjects_N[first_P] != subjects_N[second_P]
+    return first_P[usable_P], second_P[usable_P], scores_N
+
+
+TERMS = (MarginContrast, Preference)

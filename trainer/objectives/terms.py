@@ -1,13 +1,18 @@
-"""The loss of a batch as the recipe's sum of objectives, each with its value and its chance level beside it."""
+"""The loss of a batch as the recipe's sum of objectives, each with its value and its chance level beside it.
+
+Loads without torch, as do the files of the methods, which recipes are checked with.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import torch
+import numpy as np
 
-from trainer.objectives.contrast import info_nce, info_nce_chance
-from trainer.objectives.learner import LearnerVariant, learner
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,7 @@ class Value:
 
 
 class Objective(Protocol):
-    """One weighted part of the loss."""
+    """One weighted part of the loss, and what it asks of the loop that trains with it; `Term` has the defaults."""
 
     @property
     def name(self) -> str:
@@ -68,69 +73,26 @@ class Objective(Protocol):
     def weight(self) -> float:
         """Its factor in the loss."""
 
+    @property
+    def warns_at_chance(self) -> bool:
+        """Whether a mean over an epoch at the chance level is worth a warning: collapsed, or not begun to learn."""
+
+    def anchor_scans(self, scores_N: np.ndarray, *, seed: int) -> np.ndarray | None:
+        """Training scans whose mean embedding is the model's anchor, made anew at the start of each epoch.
+
+        Args:
+            scores_N: of the training scans, NaN where unknown.
+            seed: of the run.
+
+        Returns:
+            Their indices; None for an objective without an anchor.
+
+        Raises:
+            RunError: no training scan can be one.
+        """
+
     def __call__(self, output: BatchOutput) -> Value | None:
         """Value of a batch; None when nothing in it can be used."""
-
-
-@dataclass(frozen=True, slots=True)
-class InfoNce:
-    """InfoNCE between the first and the second visit; chance is ln B."""
-
-    weight: float
-    temperature: float
-    name: str = "info_nce"
-
-    def __call__(self, output: BatchOutput) -> Value | None:
-        """Value of a batch of pairs."""
-        loss = info_nce(
-            output.projections_BKP[:, 0],
-            output.projections_BKP[:, 1],
-            temperature=self.temperature,
-            subject_ids=output.subjects_B,
-        )
-        return Value(loss, info_nce_chance(len(output.subjects_B)))
-
-
-@dataclass(frozen=True, slots=True)
-class Learner:
-    """LEARNER on all scans of the batch whose score is known.
-
-    Chance is that of the regression part alone, for a model that predicts the training mean: the variance of the
-    batch's standardised scores around 0. With a contrastive part the loss may therefore stand above it.
-    """
-
-    weight: float
-    variant: LearnerVariant
-    contrast_weight: float
-    margin: float
-    threshold: float
-    score_mean: float
-    score_sd: float
-    score_range: float
-    name: str = "learner"
-
-    def __call__(self, output: BatchOutput) -> Value | None:
-        """Value of a batch; None when fewer than two subjects have a score."""
-        scores_N = output.scores_BK.reshape(-1)
-        subjects_N = output.scan_subjects_N
-        known_N = scores_N.isfinite()
-        if len(torch.unique(subjects_N[known_N])) < 2:
-            return None
-        loss = learner(
-            output.embeddings_BKE.flatten(0, 1)[known_N],
-            output.predicted_BK.reshape(-1)[known_N],
-            scores_N[known_N],
-            subjects_N[known_N],
-            variant=self.variant,
-            score_mean=self.score_mean,
-            score_sd=self.score_sd,
-            score_range=self.score_range,
-            threshold=self.threshold,
-            margin=self.margin,
-            weight=self.contrast_weight,
-        )
-        standardised_N = (scores_N[known_N] - self.score_mean) / self.score_sd
-        return Value(loss, float(standardised_N.square().mean()))
 
 
 def total(objectives: Sequence[Objective], output: BatchOutput) -> tuple[torch.Tensor, dict[str, Value]]:
@@ -139,6 +101,8 @@ def total(objectives: Sequence[Objective], output: BatchOutput) -> tuple[torch.T
     Raises:
         ValueError: no objective finds anything to use in the batch.
     """
+    import torch
+
     values = {objective.name: (objective.weight, objective(output)) for objective in objectives}
     used = {name: (weight, value) for name, (weight, value) in values.items() if value is not None}
     if not used:

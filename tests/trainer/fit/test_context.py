@@ -10,11 +10,12 @@ from tests.support.cohorts import MODALITY, TinyScan, write_store
 from tests.support.visits import ARRAYS, write_visits
 from trainer.data.cohort import Cohort, read_cohort
 from trainer.fit import context
-from trainer.fit.context import ScoreStatistics, build_objectives, score_statistics, two_classes, with_threshold
-from trainer.objectives.modality_terms import FusionBce
-from trainer.objectives.terms import InfoNce, Learner
+from trainer.fit.context import build_objectives, score_statistics, two_classes, with_threshold
+from trainer.objectives.base import ScoreStatistics
+from trainer.objectives.clinimcl import InfoNce
+from trainer.objectives.joint import FittedFusionBce, FusionBce
+from trainer.objectives.learner import FittedLearner, Learner
 from trainer.recipe import DataRecipe, TrainRecipe
-from trainer.recipe_terms import FusionBceTerm, InfoNceTerm, LearnerTerm
 
 MMSE = TrainRecipe(name="any").outcome
 
@@ -45,13 +46,13 @@ def test_held_out_scores_change_nothing(tmp_path: Path) -> None:
 def test_terms_become_objectives_with_the_outcomes_threshold_unless_they_have_their_own() -> None:
     statistics = ScoreStatistics(22.5, 2.5, 5.0)
     terms = [
-        InfoNceTerm(name="info_nce", weight=0.5, temperature=0.1),
-        LearnerTerm(name="learner", variant="weighted", weight=2.0, contrast_weight=0.3, margin=0.8),
-        LearnerTerm(name="learner", threshold=7.0),
+        InfoNce(weight=0.5, temperature=0.1),
+        Learner(variant="weighted", weight=2.0, contrast_weight=0.3, margin=0.8),
+        Learner(threshold=7.0),
     ]
     first, second, third = build_objectives(terms, statistics, outcome=MMSE)
     assert first == InfoNce(weight=0.5, temperature=0.1)
-    assert second == Learner(
+    assert second == FittedLearner(
         weight=2.0,
         variant="weighted",
         contrast_weight=0.3,
@@ -61,14 +62,14 @@ def test_terms_become_objectives_with_the_outcomes_threshold_unless_they_have_th
         score_sd=2.5,
         score_range=5.0,
     )
-    assert isinstance(third, Learner)
+    assert isinstance(third, FittedLearner)
     assert third.threshold == 7.0
 
 
 def test_learner_without_scores_is_refused_and_info_nce_is_not() -> None:
     with pytest.raises(UsageError, match=r"learner needs scores .* no two different mmse scores; .*clinimcl"):
-        build_objectives([LearnerTerm(name="learner")], None, outcome=MMSE)
-    assert len(build_objectives([InfoNceTerm(name="info_nce")], None, outcome=MMSE)) == 1
+        build_objectives([Learner()], None, outcome=MMSE)
+    assert len(build_objectives([InfoNce()], None, outcome=MMSE)) == 1
 
 
 def test_a_recipe_reads_the_scans_of_its_modality_or_the_visits_with_its_modalities(tmp_path: Path) -> None:
@@ -83,8 +84,8 @@ def test_two_classes_are_the_only_two_scores_the_higher_one_positive() -> None:
     assert two_classes(np.array([3.0, np.nan])) is None
     assert two_classes(np.array([1.0, 2.0, 3.0])) is None
     statistics = ScoreStatistics(2.0, 1.0, 2.0)
-    (term,) = build_objectives([FusionBceTerm(name="fusion_bce")], statistics, outcome=MMSE, classes=(1.0, 3.0))
-    assert term == FusionBce(weight=1.0, positive=3.0)
+    (term,) = build_objectives([FusionBce()], statistics, outcome=MMSE, classes=(1.0, 3.0))
+    assert term == FittedFusionBce(weight=1.0, positive=3.0)
 
 
 def visits_of(folder: Path, scores: list[list[float | None]]) -> Cohort:

@@ -2,7 +2,7 @@
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -21,6 +21,7 @@ from trainer.fit.distributed import Group
 from trainer.fit.loop import Loop
 from trainer.fit.precision import choose_compute
 from trainer.fit.stop import StopRequest
+from trainer.objectives.base import Term
 from trainer.objectives.terms import BatchOutput, Value
 
 
@@ -131,11 +132,10 @@ def test_a_learning_rate_far_too_high_ends_with_its_name_and_leaves_the_last_che
     assert state is None or all(bool(one.isfinite().all()) for one in state["model"].values())
 
 
-class Exploding:
+class Exploding(Term):
     """An objective with a finite value and a gradient that is not: the root at 0."""
 
-    name = "exploding"
-    weight = 1.0
+    name: Literal["exploding"] = "exploding"
 
     def __call__(self, output: BatchOutput) -> Value:
         loss = (0 * output.projections_BKP).square().sum().sqrt()

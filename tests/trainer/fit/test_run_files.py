@@ -7,8 +7,8 @@ import pytest
 
 from preprocess.errors import RunError
 from trainer.data.splits import Split
-from trainer.fit.context import ScoreStatistics
 from trainer.fit.run_files import HeadSummary, RunRecord, RunResult, parse_file
+from trainer.objectives.base import ScoreStatistics
 
 RECORD: dict[str, Any] = {
     "recipe": {"name": "demo", "seed": 3},

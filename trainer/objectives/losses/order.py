@@ -7,7 +7,7 @@ tails of one sorted row, so the cost is N^2 log N and nothing of size N^3 is bui
 import torch
 from torch.nn.functional import softplus
 
-from trainer.objectives.similarity import (
+from trainer.objectives.losses.similarity import (
     GroupIds,
     at_least_float32,
     full_precision,

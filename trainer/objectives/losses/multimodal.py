@@ -8,10 +8,10 @@ import math
 
 import torch
 
-from trainer.objectives.contrast import sup_con
-from trainer.objectives.flags import as_flags
-from trainer.objectives.similarity import (
+from trainer.objectives.losses.contrast import sup_con
+from trainer.objectives.losses.similarity import (
     GroupIds,
+    as_flags,
     cosine_similarity,
     full_precision,
     require_features,

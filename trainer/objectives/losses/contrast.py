@@ -9,7 +9,7 @@ import math
 import torch
 from torch.nn.functional import cross_entropy
 
-from trainer.objectives.similarity import (
+from trainer.objectives.losses.similarity import (
     GroupIds,
     cosine_similarity,
     full_precision,

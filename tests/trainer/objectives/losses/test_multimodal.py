@@ -9,7 +9,7 @@ import torch
 from monai.losses import ContrastiveLoss
 from torch.nn.functional import normalize
 
-from trainer.objectives import cross_modality, cross_subject, sup_con
+from trainer.objectives.losses import cross_modality, cross_subject, sup_con
 
 LABELS = torch.tensor([0, 0, 1, 1, 2])
 PRESENT = torch.tensor([[1, 1, 1], [1, 0, 1], [0, 1, 0], [1, 1, 0], [1, 1, 1]], dtype=torch.bool)

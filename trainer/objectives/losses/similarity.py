@@ -1,4 +1,4 @@
-"""What every objective shares: cosine similarity that survives any norm, group masks, and refusals of wrong input.
+"""What every objective shares: cosine similarity that survives any norm, masks, and refusals of wrong input.
 
 All of it runs at float32 or above. Autocast is the caller's to switch off, with `full_precision` around the arithmetic.
 """
@@ -77,6 +77,29 @@ def same_group(group_ids: GroupIds, *, num_rows: int, name: str, device: torch.d
         raise ValueError(f"{name} holds {int(codes_N.isnan().sum())} NaN; leave rows without an id out of the batch")
     codes_N = codes_N.to(device)
     return codes_N[:, None] == codes_N[None, :]
+
+
+def as_flags(flags: torch.Tensor, *, shape: tuple[int, ...], name: str, device: torch.device) -> torch.Tensor:
+    """Read a tensor of flags.
+
+    Args:
+        flags: booleans, or numbers that are all 0 or 1.
+        shape: shape the batch needs.
+        name: what messages call the argument.
+        device: where the mask shall live.
+
+    Returns:
+        Boolean tensor of that shape.
+
+    Raises:
+        ValueError: another shape, or a value that is neither 0 nor 1.
+    """
+    if flags.shape != shape:
+        raise ValueError(f"{name} has shape {tuple(flags.shape)}; the batch needs {shape}")
+    other = (flags != 0) & (flags != 1)
+    if bool(other.any()):
+        raise ValueError(f"{name} holds {flags[other][0].item()}; every value must be true or false (1 or 0)")
+    return flags.to(device=device, dtype=torch.bool)
 
 
 def require_positive(value: float, *, name: str) -> None:

@@ -1,11 +1,12 @@
-"""Cosine similarity against torch and closed forms, group masks, and refusals."""
+"""Cosine similarity against torch and closed forms, masks of groups and flags, and refusals."""
 
 import math
 
 import pytest
 import torch
 
-from trainer.objectives.similarity import (
+from trainer.objectives.losses.similarity import (
+    as_flags,
     at_least_float32,
     cosine_similarity,
     require_features,
@@ -115,3 +116,22 @@ def test_setting_that_is_not_a_finite_number_above_zero_is_refused(value):
 def test_embeddings_of_wrong_rank_size_or_dtype_are_refused(tensor, message):
     with pytest.raises(ValueError, match=message):
         require_features(tensor, name="first_BE", axes="BE")
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float32])
+def test_flags_of_any_dtype_become_the_same_mask(dtype):
+    given = torch.tensor([1, 0, 0, 1], dtype=dtype)
+    mask = as_flags(given, shape=(4,), name="same_B", device=CPU)
+    assert mask.dtype == torch.bool
+    assert mask.tolist() == [True, False, False, True]
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.5, float("nan")])
+def test_value_that_is_neither_true_nor_false_is_refused(value):
+    with pytest.raises(ValueError, match=f"same_B holds {value}"):
+        as_flags(torch.tensor([1.0, value]), shape=(2,), name="same_B", device=CPU)
+
+
+def test_column_of_flags_is_refused_before_it_broadcasts():
+    with pytest.raises(ValueError, match=r"same_B has shape \(4, 1\); the batch needs \(4,\)"):
+        as_flags(torch.ones(4, 1), shape=(4,), name="same_B", device=CPU)

@@ -7,13 +7,17 @@ import pytest
 import torch
 from sklearn.metrics import log_loss
 
-from trainer.objectives.modality_terms import CrossModality, CrossSubject, FusionBce
-from trainer.objectives.multimodal import cross_modality, cross_subject
+from preprocess.manifest import OutcomeSpec
+from trainer.objectives.base import ScoreStatistics, TrainingScores
+from trainer.objectives.joint import CrossModality, CrossSubject, FusionBce
+from trainer.objectives.losses.multimodal import cross_modality, cross_subject
 from trainer.objectives.terms import BatchOutput, total
 
 NAN = float("nan")
 PRESENT = [[1, 1, 1], [1, 0, 1], [0, 0, 1], [1, 1, 0], [1, 1, 1]]
 SCORES = [1.0, 0.0, 1.0, NAN, 0.0]
+IMPAIRED = OutcomeSpec(name="impaired", higher_is_better=False, threshold=1.0)
+CLASSES = TrainingScores(IMPAIRED, ScoreStatistics(0.5, 0.5, 1.0), classes=(0.0, 1.0))
 
 
 def output_of(
@@ -41,7 +45,7 @@ def output_of(
 
 def test_cross_modality_takes_all_visits_scored_or_not() -> None:
     output = output_of(SCORES, PRESENT)
-    value = CrossModality(weight=1.0, temperature=0.5)(output)
+    value = CrossModality(temperature=0.5)(output)
     assert value is not None
     wanted = cross_modality(output.modalities_BME, output.present_BM, temperature=0.5)
     torch.testing.assert_close(value.loss, wanted)
@@ -49,7 +53,7 @@ def test_cross_modality_takes_all_visits_scored_or_not() -> None:
 
 def test_cross_subject_takes_visits_with_a_score_and_the_score_as_class() -> None:
     output = output_of(SCORES, PRESENT)
-    value = CrossSubject(weight=1.0, temperature=0.5)(output)
+    value = CrossSubject(temperature=0.5)(output)
     assert value is not None
     known = [0, 1, 2, 4]
     wanted = cross_subject(output.modalities_BME[known], [1, 0, 1, 0], output.present_BM[known], temperature=0.5)
@@ -58,11 +62,11 @@ def test_cross_subject_takes_visits_with_a_score_and_the_score_as_class() -> Non
 
 def test_chance_is_the_loss_of_embeddings_that_are_all_alike() -> None:
     output = output_of(SCORES, PRESENT, alike=True)
-    value = CrossModality(weight=1.0, temperature=0.7)(output)
+    value = CrossModality(temperature=0.7)(output)
     assert value is not None
     assert value.chance == pytest.approx(float(value.loss.detach()), abs=1e-6)
     everything = output_of([1.0, 0.0, 1.0, 0.0], [[1, 1, 1]] * 4, alike=True)
-    value = CrossSubject(weight=1.0, temperature=0.7)(everything)
+    value = CrossSubject(temperature=0.7)(everything)
     assert value is not None
     assert value.chance == pytest.approx(float(value.loss.detach()), abs=1e-6)
     assert value.chance == pytest.approx(math.log(3))
@@ -70,16 +74,16 @@ def test_chance_is_the_loss_of_embeddings_that_are_all_alike() -> None:
 
 def test_a_batch_that_shows_nothing_is_passed_over_by_the_term_that_cannot_use_it() -> None:
     lonely = output_of([1.0, 0.0, NAN], [[1, 0, 0], [0, 1, 0], [0, 0, 1]])
-    assert CrossModality(weight=1.0, temperature=0.7)(lonely) is None
-    assert CrossSubject(weight=1.0, temperature=0.7)(lonely) is None
-    assert FusionBce(weight=1.0, positive=1.0)(output_of([NAN, NAN], [[1, 1, 1]] * 2)) is None
+    assert CrossModality(temperature=0.7)(lonely) is None
+    assert CrossSubject(temperature=0.7)(lonely) is None
+    assert FusionBce().objective(CLASSES)(output_of([NAN, NAN], [[1, 1, 1]] * 2)) is None
     empty = output_of([1.0, 1.0, 0.0], [[1, 0, 0], [0, 0, 0], [1, 1, 1]])
-    assert CrossSubject(weight=1.0, temperature=0.7)(empty) is None
+    assert CrossSubject(temperature=0.7)(empty) is None
 
 
 def test_fusion_bce_is_scikit_learns_log_loss_over_the_known_classes() -> None:
     fused = [0.3, -1.2, 2.0, 5.0, 0.1]
-    value = FusionBce(weight=1.0, positive=1.0)(output_of(SCORES, PRESENT, fused=fused))
+    value = FusionBce().objective(CLASSES)(output_of(SCORES, PRESENT, fused=fused))
     assert value is not None
     known = [0, 1, 2, 4]
     probability = 1 / (1 + np.exp(-np.array(fused)[known]))
@@ -88,7 +92,7 @@ def test_fusion_bce_is_scikit_learns_log_loss_over_the_known_classes() -> None:
 
 
 def test_both_terms_stand_one_to_one_in_the_loss() -> None:
-    terms = [CrossModality(weight=1.0, temperature=0.7), CrossSubject(weight=1.0, temperature=0.7)]
+    terms = [CrossModality(temperature=0.7), CrossSubject(temperature=0.7)]
     output = output_of(SCORES, PRESENT)
     loss, values = total(terms, output)
     torch.testing.assert_close(loss, values["cross_modality"].loss + values["cross_subject"].loss)

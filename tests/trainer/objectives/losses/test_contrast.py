@@ -8,7 +8,7 @@ import torch
 from monai.losses import ContrastiveLoss
 from torch.nn.functional import cross_entropy, normalize
 
-from trainer.objectives import info_nce, info_nce_chance, nt_xent, sup_con
+from trainer.objectives.losses import info_nce, info_nce_chance, nt_xent, sup_con
 
 TEMPERATURES = [0.05, 0.07, 0.5, 2.0]
 

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 
-from trainer.objectives import chrono_contrast, rank_n_contrast
+from trainer.objectives.losses import chrono_contrast, rank_n_contrast
 
 LABELS = torch.tensor([3, 1, 4, 1, 5, 9, 2, 6])
 SUBJECTS = ["a", "a", "b", "a", "b", "b", "a", "c"]
