@@ -7,4 +7,4 @@ from trainer.objectives import losses
 def test_every_published_objective_is_there_under_its_own_name():
     assert set(objectives.__all__) == set(losses.__all__)
     for name in objectives.__all__:
-        assert getattr(objectives, name) is getattr(trainer.objectives, name)
+        assert getattr(objectives, name) is getattr(losses, name)
