@@ -37,13 +37,16 @@ def train(
             available when not given.
         json: print the result as one JSON object on stdout.
     """
+    from trainer.recipe import load_recipe
+
+    # Before torch is loaded, so that a wrong setting is answered at once.
+    chosen = load_recipe(recipe, settings)
+
     from preprocess.storage import Location
     from preprocess.store import Store
     from trainer.fit.distributed import is_first_process
     from trainer.fit.train import train_run
-    from trainer.recipe import load_recipe
 
-    chosen = load_recipe(recipe, settings)
     location = Location(run)
     supply = _supply(cache, cache_gb, budget_gb)
     if not is_first_process():
@@ -115,13 +118,16 @@ def cross_validate(
             available when not given.
         json: print the result as one JSON object on stdout.
     """
+    from trainer.recipe import load_recipe
+
+    # Before torch is loaded, so that a wrong setting is answered at once.
+    chosen = load_recipe(recipe, settings)
+
     from preprocess.storage import Location
     from preprocess.store import Store
     from trainer.evaluate.cross_validation import SUMMARY_NAME
     from trainer.evaluate.cross_validation import cross_validate as follow_folds
-    from trainer.recipe import load_recipe
 
-    chosen = load_recipe(recipe, settings)
     location = Location(out)
     with progress("folds") as advance:
         found = follow_folds(
@@ -191,16 +197,20 @@ def plan(
         settings: one recipe value, for example --set data.in_flight=128; may be repeated.
         json: print the result as one JSON object on stdout.
     """
-    from preprocess.errors import UsageError
-    from preprocess.store import Store
     from trainer.plan.hardware import load_hardware
-    from trainer.plan.predict import predict_run
-    from trainer.plan.report import plan_text
     from trainer.recipe import load_recipe
 
+    # Before torch is loaded and the store is opened, so that a wrong setting is answered at once.
     hardware = load_hardware(price_table)
-    hardware.device(gpu)  # before the store is opened
-    prediction = predict_run(load_recipe(recipe, settings), Store.open(store), hardware, gpu)
+    hardware.device(gpu)
+    chosen = load_recipe(recipe, settings)
+
+    from preprocess.errors import UsageError
+    from preprocess.store import Store
+    from trainer.plan.predict import predict_run
+    from trainer.plan.report import plan_text
+
+    prediction = predict_run(chosen, Store.open(store), hardware, gpu)
     emit(prediction.to_dict(hours_limit), plan_text(prediction, hours_limit), as_json=json)
     refusal = prediction.refusal(hours_limit)
     if refusal is not None:

@@ -1,6 +1,8 @@
 """The trainer's verbs through the program: exit codes, one JSON object on stdout, one line for an error."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -152,3 +154,19 @@ def test_the_three_verbs_work_on_a_bucket(bucket: str, recipe: str, capsys: pyte
     assert interscan(["export", f"{bucket}/run", f"{bucket}/models/tiny/1", "--json"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 3
     assert Location(f"{bucket}/models/tiny/1").exists("manifest.json")
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [["train", "clinimcl", "--run", "r"], ["cross-validate", "clinimcl", "--out", "o"], ["plan", "s", "clinimcl"]],
+)
+def test_a_wrong_setting_is_answered_before_torch_is_loaded(tmp_path: Path, verb: list[str]) -> None:
+    arguments = [*verb, *([] if verb[0] == "plan" else ["--store", "s"]), "--set", "objective.0.temprature=1"]
+    program = (
+        f"import sys; from interscan.cli import run; code = run({arguments!r});"
+        "sys.exit('loaded torch' if 'torch' in sys.modules else code)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stderr == ("interscan: clinimcl: unknown key 'objective.0.temprature'; did you mean 'temperature'?\n")
+    assert done.returncode == 2
+    assert not list(tmp_path.iterdir())
