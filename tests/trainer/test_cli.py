@@ -11,7 +11,7 @@ from interscan.cli import run as interscan
 from preprocess.manifest import Manifest
 from tests.support.cohorts import default_scans, recipe_toml, tiny_recipe, write_store
 from tests.trainer.conftest import Finished
-from trainer.metrics.evaluation import Evaluation
+from trainer.evaluate.evaluation import Evaluation
 
 
 def only_json(capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, object], str]:
@@ -158,7 +158,6 @@ def test_the_three_verbs_work_on_a_bucket(bucket: str, recipe: str, capsys: pyte
 
 @pytest.mark.parametrize(
     "verb",
-    [["train", "clinimcl", "--run", "r"], ["cross-validate", "clinimcl", "--out", "o"], ["plan", "s", "clinimcl"]],
     [["train", "clinimcl", "--run", "r"], ["cross-validate", "clinimcl", "--out", "o"], ["plan", "s", "clinimcl"]],
 )
 def test_a_wrong_setting_is_answered_before_torch_is_loaded(tmp_path: Path, verb: list[str]) -> None:
