@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from trainer.data.augment import Augment
+from trainer.data.labels import Labels
 from trainer.fit.model import TrainingModel
 from trainer.fit.optim import build_optimiser, build_schedule
 from trainer.fit.precision import choose_compute
@@ -50,17 +51,18 @@ def step_once(options: argparse.Namespace, pairs: int, chunk: int) -> dict[str, 
         cache_chunk=chunk,
     )
 
-    def batch(count: int) -> tuple[Scans, torch.Tensor, torch.Tensor]:
+    def batch(count: int) -> tuple[Scans, Labels]:
         voxels = torch.empty((2 * count, 1, *[options.edge] * 3), dtype=torch.uint8).random_(0, 256)
         draws = Augment(0.5, 2, 0.1, 0.0).draw(2 * count, voxels[0].numel(), seed=0, epoch=0, batch=0)
-        return Scans(voxels, draws, 0, 1 / 255, compute), torch.full((count, 2), float("nan")), torch.arange(count)
+        unknown = torch.full((count, 2), float("nan"))
+        return Scans(voxels, draws, 0, 1 / 255, compute), Labels(unknown, torch.arange(count), unknown)
 
     step.gradients(*batch(2))
     step.update()
     before_mb = peak_mb()
-    scans, scores, subjects = batch(pairs)
+    scans, labels = batch(pairs)
     began_s = time.perf_counter()
-    loss, _ = step.gradients(scans, scores, subjects)
+    loss, _ = step.gradients(scans, labels)
     step.update()
     return {
         "pairs": pairs,

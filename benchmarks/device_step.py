@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 
 from trainer.data.augment import Augment
+from trainer.data.labels import Labels
 from trainer.fit.model import TrainingModel
 from trainer.fit.optim import build_optimiser, build_schedule
 from trainer.fit.precision import Compute
@@ -66,7 +67,7 @@ class DeviceStep:
         draws = self._augment.draw(len(voxels_NCDHW), voxels_NCDHW[0].numel(), seed=0, epoch=0, batch=self._taken)
         scans = Scans(voxels_NCDHW, draws, 0, 1 / 255, self.compute)
         unknown = torch.full((num_pairs, 2), float("nan"), device=device)
-        self._step.gradients(scans, unknown, torch.arange(num_pairs, device=device))
+        self._step.gradients(scans, Labels(unknown, torch.arange(num_pairs, device=device), unknown))
         if not self._step.update():
             raise RuntimeError("the loss or the gradient is not finite")
         wait_for(device)

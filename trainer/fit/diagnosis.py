@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from preprocess.errors import RunError
+from trainer.data.labels import Labels
 from trainer.fit.distributed import ALONE, Group
 from trainer.fit.step import Scans, Step, Visits
 from trainer.objectives.terms import Value
@@ -16,7 +17,7 @@ _SLOWER = "start a new run with a lower optim.learning_rate, or with optim.clip_
 def diagnose(
     step: Step,
     model: nn.Module,
-    batch: tuple[Scans | Visits, torch.Tensor, torch.Tensor, torch.Tensor],
+    batch: tuple[Scans | Visits, Labels],
     subjects: Sequence[str],
     *,
     precision: str,
@@ -63,7 +64,7 @@ def require_finite_weights(model: nn.Module, *, steps_done: int, group: Group = 
 
 def _cause_beside_precision(
     model: nn.Module,
-    batch: tuple[Scans | Visits, torch.Tensor, torch.Tensor, torch.Tensor],
+    batch: tuple[Scans | Visits, Labels],
     subjects: Sequence[str],
     values: Mapping[str, Value],
     *,

@@ -19,6 +19,7 @@ from preprocess.errors import Interrupted, RunError
 from preprocess.store import Store
 from preprocess.transforms import unit_scale
 from trainer.data.augment import Augment
+from trainer.data.labels import Labels
 from trainer.data.resident import Stream
 from trainer.data.sampling import MIN_BATCH, Batches, Sampler
 from trainer.data.visits import VisitBatch, VisitStream
@@ -309,16 +310,10 @@ class Loop:
 
     def _train_on(self, places_BK: np.ndarray, read: torch.Tensor | VisitBatch) -> None:
         position = self.position
-        device = self._compute.device
         # Read once, seen several times: the views of a scan stand side by side, as the scans of a subject do.
         places_BK = places_BK.repeat(self._data.views, axis=1)
         scans = Visits(read, self._compute) if isinstance(read, VisitBatch) else self._views_of(places_BK, read)
-        scores_BK, days_BK = (
-            torch.as_tensor(values_N[places_BK], dtype=torch.float32, device=device)
-            for values_N in (self._training.scores_N, self._training.days_N)
-        )
-        subjects_B = torch.as_tensor(self._training.subject_codes_N[places_BK[:, 0]], device=device)
-        batch = (scans, scores_BK, subjects_B, days_BK)
+        batch = (scans, Labels.of(self._training, places_BK, self._compute.device))
         loss, values = self._step.gradients(*batch)
         if not self._step.update():
             what = "the gradient is not finite" if math.isfinite(loss) else f"the loss is {loss}"

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from preprocess.store import Store
+from trainer.data.labels import Labels
 from trainer.encoders import Encoder, Projector, ScoreHead, build_encoder
 from trainer.encoders.multimodal import ModalitySpec
 from trainer.encoders.registry import input_channels
@@ -70,36 +71,21 @@ class TrainingModel(nn.Module):
         self.score_head = ScoreHead(width)
         self.register_buffer("anchor_E", torch.zeros(width))
 
-    def forward(
-        self,
-        scans_N: torch.Tensor,
-        scores_BK: torch.Tensor,
-        subjects_B: torch.Tensor,
-        days_BK: torch.Tensor | None = None,
-    ) -> BatchOutput:
+    def forward(self, scans_N: torch.Tensor, labels: Labels) -> BatchOutput:
         """Outputs of a batch of B subjects with K scans (or views) each, of one modality.
 
         Args:
             scans_N: float in [0, 1], N = B * K, the scans of a subject side by side; further axes as the encoder's.
-            scores_BK: raw scores, NaN where unknown.
-            subjects_B: subjects as whole numbers.
-            days_BK: days since the subject's first visit; unknown when not given.
+            labels: of the batch.
         """
-        return self.judge(self.encoder(scans_N), scores_BK, subjects_B, days_BK)
+        return self.judge(self.encoder(scans_N), labels)
 
-    def judge(
-        self,
-        embeddings_NE: torch.Tensor,
-        scores_BK: torch.Tensor,
-        subjects_B: torch.Tensor,
-        days_BK: torch.Tensor | None = None,
-        present_BM: torch.Tensor | None = None,
-    ) -> BatchOutput:
+    def judge(self, embeddings_NE: torch.Tensor, labels: Labels, present_BM: torch.Tensor | None = None) -> BatchOutput:
         """The same from embeddings of all scans of the batch, wherever and in whatever parts they were computed.
 
         With `present_BM` they are modalities_BME of single visits; the embedding of a visit is their join.
         """
-        shape = scores_BK.shape
+        shape = labels.scores_BK.shape
         modalities_BME = fused_B = None
         if isinstance(self.encoder, VisitEncoder):
             assert present_BM is not None
@@ -110,9 +96,9 @@ class TrainingModel(nn.Module):
             embeddings_BKE=embeddings_NE.reshape(*shape, -1),
             projections_BKP=self.projector(embeddings_NE).unflatten(0, shape),
             predicted_BK=self.score_head(embeddings_NE).unflatten(0, shape),
-            scores_BK=scores_BK,
-            subjects_B=subjects_B,
-            days_BK=torch.full_like(scores_BK, torch.nan) if days_BK is None else days_BK,
+            scores_BK=labels.scores_BK,
+            subjects_B=labels.subjects_B,
+            days_BK=labels.days_BK,
             anchor_E=self.anchor_E,
             modalities_BME=modalities_BME,
             present_BM=present_BM,

@@ -16,6 +16,7 @@ from torch import nn
 
 from preprocess.errors import UsageError
 from trainer.data.augment import Draws
+from trainer.data.labels import Labels
 from trainer.data.visits import VisitBatch
 from trainer.fit.distributed import ALONE, Group
 from trainer.fit.model import TrainingModel
@@ -132,20 +133,12 @@ class Step:
         self._last_loss = math.nan
         self._before: _Before | None = None
 
-    def gradients(
-        self,
-        scans: Scans | Visits,
-        scores_BK: torch.Tensor,
-        subjects_B: torch.Tensor,
-        days_BK: torch.Tensor | None = None,
-    ) -> tuple[float, dict[str, Value]]:
+    def gradients(self, scans: Scans | Visits, labels: Labels) -> tuple[float, dict[str, Value]]:
         """Set every parameter's gradient to that of the loss of the whole batch.
 
         Args:
             scans: this process's scans, those of a subject side by side; or the visits of all.
-            scores_BK: raw scores of the whole batch, NaN where unknown.
-            subjects_B: subjects of the whole batch as whole numbers.
-            days_BK: days of the whole batch's scans; unknown when not given.
+            labels: of the whole batch.
 
         Returns:
             The loss, and each objective's own value by name; the same in all processes.
@@ -153,10 +146,10 @@ class Step:
         self._before = _Before.of(self._model, self._compute.device, self._before)
         self._optimiser.zero_grad(set_to_none=True)
         if 0 < self._cache_chunk < len(scans):
-            loss, values = self._cached(scans, scores_BK, subjects_B, days_BK)
+            loss, values = self._cached(scans, labels)
         else:
             embeddings_NE = self._embed(scans.views(slice(0, len(scans))))
-            loss, values = self._loss(embeddings_NE, scores_BK, subjects_B, days_BK, scans.present_BM)
+            loss, values = self._loss(embeddings_NE, labels, scans.present_BM)
             torch.autograd.backward(self._scaler.scale(loss))
         encoder = list(self._model.encoder.parameters())
         own = {id(parameter) for parameter in encoder}
@@ -185,20 +178,14 @@ class Step:
         self._schedule.step()
         return True
 
-    def is_finite_in_float32(
-        self,
-        scans: Scans | Visits,
-        scores_BK: torch.Tensor,
-        subjects_B: torch.Tensor,
-        days_BK: torch.Tensor | None = None,
-    ) -> tuple[bool, dict[str, Value]]:
+    def is_finite_in_float32(self, scans: Scans | Visits, labels: Labels) -> tuple[bool, dict[str, Value]]:
         """Compute the batch of the last `gradients` once more without autocast, with the same draws; changes nothing.
 
         Returns:
             Whether loss and gradients are finite in all processes, and each objective's own value.
         """
         with self._in_float32():
-            loss, values = self.gradients(scans, scores_BK, subjects_B, days_BK)
+            loss, values = self.gradients(scans, labels)
             present = [one.grad for one in self._model.parameters() if one.grad is not None]
             finite = math.isfinite(loss) and _are_finite(nn.utils.get_total_norm(present), present)
         self._put_back()
@@ -224,9 +211,7 @@ class Step:
         self._optimiser.zero_grad(set_to_none=True)
         self._before.put_back(self._model, self._compute.device)
 
-    def _cached(
-        self, scans: Scans | Visits, scores_BK: torch.Tensor, subjects_B: torch.Tensor, days_BK: torch.Tensor | None
-    ) -> tuple[torch.Tensor, dict[str, Value]]:
+    def _cached(self, scans: Scans | Visits, labels: Labels) -> tuple[torch.Tensor, dict[str, Value]]:
         chunks = [
             slice(start, min(start + self._cache_chunk, len(scans)))
             for start in range(0, len(scans), self._cache_chunk)
@@ -234,7 +219,7 @@ class Step:
         with torch.no_grad():
             embeddings_NE = torch.cat([self._embed(scans.views(chunk)) for chunk in chunks])
         embeddings_NE.requires_grad_()
-        loss, values = self._loss(embeddings_NE, scores_BK, subjects_B, days_BK, scans.present_BM)
+        loss, values = self._loss(embeddings_NE, labels, scans.present_BM)
         torch.autograd.backward(self._scaler.scale(loss))
         cached_NE = embeddings_NE.grad
         assert cached_NE is not None
@@ -249,18 +234,13 @@ class Step:
         return embeddings_NE
 
     def _loss(
-        self,
-        embeddings_NE: torch.Tensor,
-        scores_BK: torch.Tensor,
-        subjects_B: torch.Tensor,
-        days_BK: torch.Tensor | None,
-        present_BM: torch.Tensor | None,
+        self, embeddings_NE: torch.Tensor, labels: Labels, present_BM: torch.Tensor | None
     ) -> tuple[torch.Tensor, dict[str, Value]]:
-        scans_of_subject = scores_BK.shape[1]
-        num_rows = [scans_of_subject * share for share in self._group.shares(len(subjects_B))]
+        num_subjects, scans_of_subject = labels.scores_BK.shape
+        num_rows = [scans_of_subject * share for share in self._group.shares(num_subjects)]
         gathered_NE = self._group.gather(embeddings_NE, num_rows)
         with self._compute.autocast():
-            output = self._model.judge(gathered_NE, scores_BK, subjects_B, days_BK, present_BM)
+            output = self._model.judge(gathered_NE, labels, present_BM)
         return total(self.objectives, output)
 
 

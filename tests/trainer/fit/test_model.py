@@ -7,6 +7,7 @@ import torch
 
 from preprocess.errors import UsageError
 from tests.support.visits import ARRAYS, default_visits, write_visits
+from trainer.data.labels import Labels
 from trainer.encoders.visits import VisitEncoder
 from trainer.fit.model import TrainingModel, encoder_for
 from trainer.recipe import DataRecipe, EncoderRecipe
@@ -19,7 +20,7 @@ def test_scans_side_by_side_become_the_scans_of_one_subject() -> None:
     model = TrainingModel(RECIPE, in_channels=1).eval()
     volumes = torch.rand(6, 1, 16, 16, 16)
     scores, subjects = torch.rand(3, 2), torch.tensor([5, 6, 7])
-    output = model(volumes, scores, subjects)
+    output = model(volumes, Labels(scores, subjects, torch.zeros(3, 2)))
     embeddings = model.encoder(volumes)
     for subject in range(3):
         for scan in range(2):
@@ -35,7 +36,7 @@ def test_scans_side_by_side_become_the_scans_of_one_subject() -> None:
 
 def test_every_network_gets_a_gradient() -> None:
     model = TrainingModel(RECIPE, in_channels=1)
-    output = model(torch.rand(4, 1, 16, 16, 16), torch.rand(2, 2), torch.arange(2))
+    output = model(torch.rand(4, 1, 16, 16, 16), Labels(torch.rand(2, 2), torch.arange(2), torch.zeros(2, 2)))
     torch.autograd.backward(
         output.projections_BKP[..., 0].sum() + output.predicted_BK.square().sum() + output.embeddings_BKE.sum()
     )
@@ -52,7 +53,7 @@ def test_the_embedding_of_a_visit_is_the_join_of_its_modalities_and_heads_take_i
     model = TrainingModel(MULTIMODAL, encoder=encoder)
     present = torch.rand(5, 4, generator=torch.Generator().manual_seed(0)) < 0.7
     modalities = encoder({name: torch.rand(5, *shape) for name, shape in ARRAYS.items()}, present)
-    output = model.judge(modalities, torch.rand(5, 1), torch.arange(5), present_BM=present)
+    output = model.judge(modalities, Labels(torch.rand(5, 1), torch.arange(5), torch.zeros(5, 1)), present)
     assert output.modalities_BME is modalities
     assert output.present_BM is present
     joined = encoder.join(modalities, present)

@@ -11,6 +11,7 @@ from torch import nn
 from preprocess.errors import UsageError
 from tests.support.cohorts import tiny_recipe
 from trainer.data.augment import Augment
+from trainer.data.labels import Labels
 from trainer.fit.context import ScoreStatistics, build_objectives
 from trainer.fit.model import TrainingModel
 from trainer.fit.optim import build_optimiser, build_schedule
@@ -48,9 +49,10 @@ def a_batch(compute: Compute, edge: int = 16, *, pairs: int = PAIRS, seed: int =
     voxels = torch.randint(256, (2 * pairs, 1, *[edge] * 3), generator=generator, dtype=torch.uint8)
     scores = 20 + 10 * torch.rand(pairs, 2, generator=generator)
     scores[1, 0] = float("nan")
+    unknown = torch.full_like(scores, torch.nan)
     augment = Augment(flip=0.5, shift_voxels=2, gain=0.2, noise=0.05)
     draws = augment.draw(2 * pairs, edge**3, seed=seed, epoch=1, batch=2)
-    return Scans(voxels, draws, 0, 1 / 255, compute), scores, torch.arange(pairs)
+    return Scans(voxels, draws, 0, 1 / 255, compute), Labels(scores, torch.arange(pairs), unknown)
 
 
 def gradients_of(model: nn.Module) -> dict[str, torch.Tensor]:

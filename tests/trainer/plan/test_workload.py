@@ -12,6 +12,7 @@ from preprocess.storage import Location
 from tests.support.cohorts import MODALITY, default_scans, tiny_recipe, write_store
 from tests.trainer.plan.conftest import SlowStore
 from trainer.data.cohort import read_cohort
+from trainer.data.labels import Labels
 from trainer.fit.model import TrainingModel
 from trainer.fit.supply import SupplyOptions
 from trainer.fit.train import train_run
@@ -71,7 +72,7 @@ def test_the_bytes_saved_are_those_that_real_tensors_save(name: str, precision: 
 
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
     with hooks, torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-        output = model(torch.rand(2, 1, 32, 32, 32), torch.zeros(1, 2), torch.zeros(1))
+        output = model(torch.rand(2, 1, 32, 32, 32), Labels(torch.zeros(1, 2), torch.zeros(1), torch.zeros(1, 2)))
         assert output.embeddings_BKE.requires_grad
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     real = sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in weights)
