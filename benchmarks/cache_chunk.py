@@ -46,7 +46,6 @@ def step_once(options: argparse.Namespace, pairs: int, chunk: int) -> dict[str, 
         [InfoNce(weight=1.0, temperature=0.07)],
         optimiser=optimiser,
         schedule=build_schedule(optimiser, phases=[(10, 1.0)], warmup_fraction=0.0),
-        scaler=compute.scaler(),
         compute=compute,
         cache_chunk=chunk,
     )

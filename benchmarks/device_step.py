@@ -54,7 +54,6 @@ class DeviceStep:
             [InfoNce(weight=1.0, temperature=0.07)],
             optimiser=optimiser,
             schedule=build_schedule(optimiser, phases=[(_MANY_STEPS, 1.0)], warmup_fraction=0.0),
-            scaler=compute.scaler(),
             compute=compute,
         )
         self._taken = 0

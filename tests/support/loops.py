@@ -14,15 +14,26 @@ from trainer.fit.checkpoint import Checkpoints
 from trainer.fit.context import build_objectives, score_statistics
 from trainer.fit.loop import Loop
 from trainer.fit.model import TrainingModel
+from trainer.fit.optim import Optimisation
 from trainer.fit.phases import Phase
 from trainer.fit.precision import Compute
+from trainer.fit.saving import Saving
 from trainer.fit.supply import Supply, SupplyOptions
 from trainer.recipe import TrainRecipe
 
 EXACT = Compute(torch.device("cpu"), torch.float32)
 
 
-def build_loop(recipe: TrainRecipe, store: Store, run: Location, *, seed: int, **changes: Any) -> tuple[Loop, Cohort]:
+def build_loop(
+    recipe: TrainRecipe,
+    store: Store,
+    run: Location,
+    *,
+    seed: int,
+    every_epochs: int = 0,
+    best: str = "",
+    **changes: Any,
+) -> tuple[Loop, Cohort]:
     """A loop over all scans of a store, and the scans.
 
     Args:
@@ -30,6 +41,8 @@ def build_loop(recipe: TrainRecipe, store: Store, run: Location, *, seed: int, *
         store: from `tests.support.cohorts`.
         run: where checkpoints go.
         seed: of the initial weights.
+        every_epochs: epochs between checkpoints, when not those of the recipe.
+        best: figure whose best checkpoint is kept.
         changes: arguments of the loop to set differently.
     """
     cohort = read_cohort(store, MODALITY, "mmse")
@@ -40,11 +53,10 @@ def build_loop(recipe: TrainRecipe, store: Store, run: Location, *, seed: int, *
         "supply": Supply(
             store, recipe.data, num_volumes=len(cohort), options=SupplyOptions(keep_resident=False), pin_memory=False
         ),
-        "optim": recipe.optim,
+        "optimisation": Optimisation(**recipe.optim.model_dump(exclude={"epochs"})),
         "augment": Augment(**recipe.augment.model_dump()),
         "compute": EXACT,
-        "checkpoints": Checkpoints(run, keep=2),
-        "every_epochs": recipe.checkpoint.every_epochs,
+        "saving": Saving(Checkpoints(run, keep=2), every_epochs or recipe.checkpoint.every_epochs, best),
         "validate": lambda model: {},
     }
     loop = Loop(

@@ -23,21 +23,22 @@ from trainer.data.labels import Labels
 from trainer.data.resident import Stream
 from trainer.data.sampling import MIN_BATCH, Batches, Sampler
 from trainer.data.visits import VisitBatch, VisitStream
-from trainer.fit.checkpoint import Best, Checkpoints, State
+from trainer.fit.checkpoint import State
 from trainer.fit.diagnosis import diagnose, require_finite_weights
 from trainer.fit.distributed import ALONE, Group
 from trainer.fit.embedding import embed_cohort
 from trainer.fit.model import TrainingModel
-from trainer.fit.optim import build_optimiser, build_schedule
+from trainer.fit.optim import Optimisation, build_optimiser, build_schedule
 from trainer.fit.phases import Phase, phase_of
 from trainer.fit.precision import Compute, name_of
+from trainer.fit.saving import Saving
 from trainer.fit.step import Scans, Step, Visits
 from trainer.fit.stop import StopRequest
 from trainer.fit.supply import Supply
 from trainer.fit.synced_norm import synchronise
 from trainer.fit.tracking import History, Tracking
 from trainer.objectives.severity_terms import Preference
-from trainer.recipe import DataRecipe, OptimRecipe, higher_is_better
+from trainer.recipe import DataRecipe
 
 _COLLAPSE = 0.97
 """A contrastive loss above this part of its chance level for a whole epoch has learned nothing."""
@@ -64,13 +65,11 @@ class Loop:
         sampler: the batches of every epoch.
         data: views of a scan, and modalities.
         supply: streams of the planned batches.
-        optim: settings of the optimiser.
+        optimisation: how weights are updated.
         augment: random views.
         compute: device and number format.
-        checkpoints: where state goes; only the group's first process writes.
-        every_epochs: epochs between checkpoints.
+        saving: where state goes, and when.
         validate: figures of the model after an epoch, by name; called in the group's first process.
-        best: figure of the history whose best checkpoint is kept; empty for none.
         group: the processes that train together.
 
     Raises:
@@ -86,13 +85,11 @@ class Loop:
         *,
         data: DataRecipe,
         supply: Supply,
-        optim: OptimRecipe,
+        optimisation: Optimisation,
         augment: Augment,
         compute: Compute,
-        checkpoints: Checkpoints,
-        every_epochs: int,
+        saving: Saving,
         validate: Callable[[nn.Module], dict[str, float]],
-        best: str = "",
         group: Group = ALONE,
     ) -> None:
         synchronise(model, group)
@@ -107,40 +104,38 @@ class Loop:
         self._augment = augment
         self._compute = compute
         self._seed = sampler.seed
-        self._checkpoints = checkpoints
-        self._every_epochs = every_epochs
+        self._saving = saving
+        self._checkpoints = saving.checkpoints
         self._validate = validate
-        self._best = best
         self._group = group
         self._scale = unit_scale(store.manifest.recipe.dtype_of(data.modality))
         self._optimiser = build_optimiser(
             model,
-            learning_rate=optim.learning_rate,
-            weight_decay=optim.weight_decay,
-            name=optim.name,
-            head_factor=optim.head_factor,
+            learning_rate=optimisation.learning_rate,
+            weight_decay=optimisation.weight_decay,
+            name=optimisation.name,
+            head_factor=optimisation.head_factor,
         )
         plans = [sampler.batches(epoch) for epoch in range(self._epochs)]
         group.require_enough(min(len(batch) for plan in plans for batch in plan))
         steps = [0] * len(phases)
         for epoch, plan in enumerate(plans):
             steps[phase_of(phases, epoch)[0]] += len(plan)
-        factors = [(phase.learning_rate or optim.learning_rate) / optim.learning_rate for phase in phases]
+        factors = [(phase.learning_rate or optimisation.learning_rate) / optimisation.learning_rate for phase in phases]
         self._schedule = build_schedule(
-            self._optimiser, phases=list(zip(steps, factors, strict=True)), warmup_fraction=optim.warmup_fraction
+            self._optimiser, phases=list(zip(steps, factors, strict=True)), warmup_fraction=optimisation.warmup_fraction
         )
-        self._scaler = compute.scaler()
         self._step = Step(
             model,
             phases[0].objectives,
             optimiser=self._optimiser,
             schedule=self._schedule,
-            scaler=self._scaler,
             compute=compute,
-            clip_norm=optim.clip_norm,
-            cache_chunk=optim.cache_chunk,
+            clip_norm=optimisation.clip_norm,
+            cache_chunk=optimisation.cache_chunk,
             group=group,
         )
+        self._scaler = self._step.scaler
         self.num_steps = sum(steps)
         self.position = Position()
 
@@ -212,26 +207,10 @@ class Loop:
             position.epoch, position.batch, position.sums = position.epoch + 1, 0, {}
             if tracking is not None:
                 tracking.record(position.history)
-            if self._group.is_first and self._is_saved(position.epoch):
-                self._checkpoints.save_async(self.state(), step=position.step, best=self._newly_best())
+            if self._group.is_first and self._saving.is_due(position.epoch, num_epochs=self._epochs):
+                best = self._saving.newly_best(position.history, num_epochs=self._epochs)
+                self._checkpoints.save_async(self.state(), step=position.step, best=best)
         self._checkpoints.wait()
-
-    def _is_saved(self, epochs_done: int) -> bool:
-        return epochs_done % self._every_epochs == 0 or epochs_done == self._epochs
-
-    def _newly_best(self) -> Best | None:
-        """The figure of the newest epoch, if no earlier epoch that was saved reached it."""
-        if not self._best:
-            return None
-        saved = [entry for entry in self.position.history if self._is_saved(int(entry["epoch"]) + 1)]
-        if self._best not in saved[-1]:
-            raise RunError(
-                f"checkpoint.best is {self._best} and epoch {int(saved[-1]['epoch'])} has no such figure; "
-                "start a new run with checkpoint.best = 'loss'"
-            )
-        sign = 1.0 if higher_is_better(self._best) else -1.0
-        *earlier, newest = [sign * entry[self._best] for entry in saved if self._best in entry]
-        return Best(self._best, saved[-1][self._best]) if all(newest > one for one in earlier) else None
 
     def _run_epoch(self, stop: StopRequest, progress: Callable[[int, int], None]) -> None:
         position = self.position

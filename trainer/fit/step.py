@@ -90,7 +90,6 @@ class Step:
         objectives: parts of the loss.
         optimiser: updates the weights.
         schedule: of the learning rate.
-        scaler: of the loss.
         compute: device and number format.
         clip_norm: largest norm of the gradient; 0 for none.
         cache_chunk: scans whose activations are alive at a time; 0 for all.
@@ -98,6 +97,7 @@ class Step:
 
     Attributes:
         objectives: may be replaced between two steps, as a new phase does.
+        scaler: of the loss, part of every checkpoint.
 
     Raises:
         UsageError: chunks, and a normalisation over the batch.
@@ -110,7 +110,6 @@ class Step:
         *,
         optimiser: torch.optim.Optimizer,
         schedule: torch.optim.lr_scheduler.LRScheduler,
-        scaler: torch.amp.GradScaler,
         compute: Compute,
         clip_norm: float = 0.0,
         cache_chunk: int = 0,
@@ -125,8 +124,8 @@ class Step:
         self.objectives = objectives
         self._optimiser = optimiser
         self._schedule = schedule
-        self._scaler = scaler
         self._compute = compute
+        self.scaler = compute.scaler()
         self._clip_norm = clip_norm
         self._cache_chunk = cache_chunk
         self._group = group
@@ -150,7 +149,7 @@ class Step:
         else:
             embeddings_NE = self._embed(scans.views(slice(0, len(scans))))
             loss, values = self._loss(embeddings_NE, labels, scans.present_BM)
-            torch.autograd.backward(self._scaler.scale(loss))
+            torch.autograd.backward(self.scaler.scale(loss))
         encoder = list(self._model.encoder.parameters())
         own = {id(parameter) for parameter in encoder}
         self._group.add_gradients(encoder, [one for one in self._model.parameters() if id(one) not in own])
@@ -164,7 +163,7 @@ class Step:
             Whether loss and gradients are finite, the same in all processes. Where they are not, the model is as it was
             before `gradients`. An infinite gradient of float16 is none of that as long as its scale can be lowered.
         """
-        self._scaler.unscale_(self._optimiser)
+        self.scaler.unscale_(self._optimiser)
         present = [one.grad for one in self._model.parameters() if one.grad is not None]
         norm = nn.utils.get_total_norm(present)
         finite = math.isfinite(self._last_loss) and (_are_finite(norm, present) or self._scale_can_fall())
@@ -173,8 +172,8 @@ class Step:
             return False
         if self._clip_norm > 0:
             nn.utils.clip_grads_with_norm_(self._model.parameters(), self._clip_norm, norm)
-        self._scaler.step(self._optimiser)
-        self._scaler.update()
+        self.scaler.step(self._optimiser)
+        self.scaler.update()
         self._schedule.step()
         return True
 
@@ -193,17 +192,17 @@ class Step:
 
     def _scale_can_fall(self) -> bool:
         """Whether this is float16 and its gradients may be infinite for being scaled: the scaler skips the step."""
-        return self._scaler.is_enabled() and self._scaler.get_scale() > 1
+        return self.scaler.is_enabled() and self.scaler.get_scale() > 1
 
     @contextmanager
     def _in_float32(self) -> Iterator[None]:
-        compute, scaler = self._compute, self._scaler
+        compute, scaler = self._compute, self.scaler
         self._compute = Compute(compute.device, torch.float32)
-        self._scaler = self._compute.scaler()
+        self.scaler = self._compute.scaler()
         try:
             yield
         finally:
-            self._compute, self._scaler = compute, scaler
+            self._compute, self.scaler = compute, scaler
 
     def _put_back(self) -> None:
         """Drop the gradients, and put back what computing them has changed."""
@@ -220,7 +219,7 @@ class Step:
             embeddings_NE = torch.cat([self._embed(scans.views(chunk)) for chunk in chunks])
         embeddings_NE.requires_grad_()
         loss, values = self._loss(embeddings_NE, labels, scans.present_BM)
-        torch.autograd.backward(self._scaler.scale(loss))
+        torch.autograd.backward(self.scaler.scale(loss))
         cached_NE = embeddings_NE.grad
         assert cached_NE is not None
         for chunk in chunks:

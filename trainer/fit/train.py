@@ -42,10 +42,12 @@ from trainer.fit.fusion import FittedFusion, FusionExamples, fit_fusion, judge_f
 from trainer.fit.head import FittedHead, fit_head
 from trainer.fit.loop import Loop
 from trainer.fit.model import TrainingModel, new_model
+from trainer.fit.optim import Optimisation
 from trainer.fit.phases import Phase
 from trainer.fit.precision import Compute, choose_compute
 from trainer.fit.run import Run, git_revision
 from trainer.fit.run_plan import RunPlan
+from trainer.fit.saving import Saving
 from trainer.fit.stop import StopRequest, listening
 from trainer.fit.supply import Supply, SupplyOptions
 from trainer.fit.tracking import Tracking
@@ -279,15 +281,13 @@ def _build_loop(parts: _Parts, checkpoints: Checkpoints) -> Loop:
         parts.plan.sampler,
         data=recipe.data,
         supply=parts.supply,
-        optim=recipe.optim,
+        optimisation=Optimisation(**recipe.optim.model_dump(exclude={"epochs"})),
         augment=Augment(**recipe.augment.model_dump(), axes=parts.model.encoder.input_axes[1:]),
         compute=compute,
-        checkpoints=checkpoints,
-        every_epochs=recipe.checkpoint.every_epochs,
+        saving=Saving(checkpoints, recipe.checkpoint.every_epochs, recipe.checkpoint.best),
         validate=no_figures
         if recipe.data.modalities and not can_retrieve
         else validation_figures(store, recipe.data.modality, validation, compute, score, reader=parts.supply.readers),
-        best=recipe.checkpoint.best,
         group=parts.group,
     )
 

@@ -17,6 +17,7 @@ from preprocess.transforms import unit_scale
 from tests.support.cohorts import MODALITY, Dtype, default_scans, tiny_recipe, without_timing, write_store
 from tests.support.loops import EXACT, build_loop
 from trainer.data.augment import Augment
+from trainer.data.labels import Labels
 from trainer.data.cohort import Cohort
 from trainer.fit.checkpoint import Best, Checkpoints
 from trainer.fit.context import build_objectives, score_statistics
@@ -77,7 +78,7 @@ def test_the_weights_are_those_of_a_plain_loop_over_the_same_batches(store: Stor
             volumes = torch.from_numpy(stored.astype(np.float32) * np.float32(unit_scale("uint8")))
             scores = torch.tensor(cohort.scores_N[places], dtype=torch.float32)
             subjects = torch.tensor(cohort.subject_codes_N[places[:, 0]])
-            loss, _ = total(objectives, plain(volumes, scores, subjects))
+            loss, _ = total(objectives, plain(volumes, Labels(scores, subjects, torch.full_like(scores, torch.nan))))
             optimiser.zero_grad()
             torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(plain.parameters(), 1.0)

@@ -37,7 +37,6 @@ def a_step(model: TrainingModel, compute: Compute, *, chunk: int, clip_norm: flo
         build_objectives(recipe.objective, STATISTICS, outcome=recipe.outcome),
         optimiser=optimiser,
         schedule=build_schedule(optimiser, phases=[(4, 1.0)], warmup_fraction=0.0),
-        scaler=compute.scaler(),
         compute=compute,
         clip_norm=clip_norm,
         cache_chunk=chunk,
@@ -235,7 +234,7 @@ def test_the_batch_computed_once_more_is_that_of_a_float32_run_and_changes_nothi
     step = a_step(model, compute, chunk=0)
     step.gradients(*a_batch(compute))
     step._put_back()
-    before, scale = state_of(model), step._scaler.state_dict()
+    before, scale = state_of(model), step.scaler.state_dict()
     finite, values = step.is_finite_in_float32(*a_batch(compute))
     assert finite
     _, wanted = a_step(twin, exact, chunk=0).gradients(*a_batch(exact))
@@ -243,5 +242,5 @@ def test_the_batch_computed_once_more_is_that_of_a_float32_run_and_changes_nothi
         assert float(value.loss.detach()) == float(wanted[name].loss.detach())
     for name, value in state_of(model).items():
         assert torch.equal(value, before[name])
-    assert step._scaler.state_dict() == scale
+    assert step.scaler.state_dict() == scale
     assert step.gradients(*a_batch(compute))[0] != float(sum(one.loss.detach() for one in wanted.values()))
