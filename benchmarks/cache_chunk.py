@@ -19,10 +19,11 @@ import torch
 
 from trainer.data.augment import Augment
 from trainer.data.labels import Labels
+from trainer.data.visits import VisitBatch
 from trainer.fit.model import TrainingModel
 from trainer.fit.optim import build_optimiser, build_schedule
 from trainer.fit.precision import choose_compute
-from trainer.fit.step import Scans, Step
+from trainer.fit.step import Step, Views
 from trainer.objectives.terms import InfoNce
 from trainer.recipe import EncoderRecipe
 
@@ -50,26 +51,28 @@ def step_once(options: argparse.Namespace, pairs: int, chunk: int) -> dict[str, 
         cache_chunk=chunk,
     )
 
-    def batch(count: int) -> tuple[Scans, Labels]:
+    def batch(count: int) -> tuple[Views, Labels]:
         voxels = torch.empty((2 * count, 1, *[options.edge] * 3), dtype=torch.uint8).random_(0, 256)
         draws = Augment(0.5, 2, 0.1, 0.0).draw(2 * count, voxels[0].numel(), seed=0, epoch=0, batch=0)
         unknown = torch.full((count, 2), float("nan"))
-        return Scans(voxels, draws, 0, 1 / 255, compute), Labels(unknown, torch.arange(count), unknown)
+        return Views(VisitBatch.of_scans("T1w", voxels, 1 / 255), compute, {"T1w": draws}), Labels(
+            unknown, torch.arange(count), unknown
+        )
 
     step.gradients(*batch(2))
     step.update()
     before_mb = peak_mb()
-    scans, labels = batch(pairs)
+    views, labels = batch(pairs)
     began_s = time.perf_counter()
-    loss, _ = step.gradients(scans, labels)
+    loss, _ = step.gradients(views, labels)
     step.update()
     return {
         "pairs": pairs,
         "cache_chunk": chunk,
         "peak_rss_mb": round(peak_mb()),
         "step_mb": round(peak_mb() - before_mb),
-        "stored_batch_mb": round(scans.voxels_NCDHW.nbytes / 1e6),
-        "ms_per_volume": round((time.perf_counter() - began_s) * 1000 / len(scans), 2),
+        "stored_batch_mb": round(views.batch.stored["T1w"].nbytes / 1e6),
+        "ms_per_volume": round((time.perf_counter() - began_s) * 1000 / len(views), 2),
         "loss": loss,
     }
 

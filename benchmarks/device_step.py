@@ -14,10 +14,11 @@ import torch
 
 from trainer.data.augment import Augment
 from trainer.data.labels import Labels
+from trainer.data.visits import VisitBatch
 from trainer.fit.model import TrainingModel
 from trainer.fit.optim import build_optimiser, build_schedule
 from trainer.fit.precision import Compute
-from trainer.fit.step import Scans, Step
+from trainer.fit.step import Step, Views
 from trainer.objectives.terms import InfoNce
 from trainer.recipe import EncoderRecipe
 
@@ -64,9 +65,9 @@ class DeviceStep:
         begun = time.perf_counter()
         num_pairs = len(voxels_NCDHW) // 2
         draws = self._augment.draw(len(voxels_NCDHW), voxels_NCDHW[0].numel(), seed=0, epoch=0, batch=self._taken)
-        scans = Scans(voxels_NCDHW, draws, 0, 1 / 255, self.compute)
+        views = Views(VisitBatch.of_scans("T1w", voxels_NCDHW, 1 / 255), self.compute, {"T1w": draws})
         unknown = torch.full((num_pairs, 2), float("nan"), device=device)
-        self._step.gradients(scans, Labels(unknown, torch.arange(num_pairs, device=device), unknown))
+        self._step.gradients(views, Labels(unknown, torch.arange(num_pairs, device=device), unknown))
         if not self._step.update():
             raise RuntimeError("the loss or the gradient is not finite")
         wait_for(device)

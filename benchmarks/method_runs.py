@@ -98,7 +98,7 @@ def train_arm(arm: Arm, store: Store, seed: int, common: tuple[str, ...]) -> Tra
     cohort = cohort_of(store, recipe.data, recipe.outcome.name)
     cohorts = {name: cohort.of_subjects(trained.run.split.of(name)) for name in SPLITS}
     embeddings = {
-        name: embed_cohort(trained.encoder, store, recipe.data.modality, part, EXACT) for name, part in cohorts.items()
+        name: embed_cohort(trained.encoder, store, recipe.data.arrays, part, EXACT) for name, part in cohorts.items()
     }
     probabilities = None
     if isinstance(trained.encoder, VisitEncoder):

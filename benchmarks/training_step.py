@@ -23,7 +23,7 @@ REFERENCE = "reference float32 eager"
 def default_case(edge: int, batch: int) -> str:
     """How the trainer computes the default encoder on this machine: bfloat16 only where it is native, and right."""
     model = TrainingModel(EncoderRecipe(name="fast"))
-    compute = settle(choose_compute("cpu", "auto"), "auto", model, (1, edge, edge, edge), num_scans=batch)
+    compute = settle(choose_compute("cpu", "auto"), "auto", model, {"T1w": (1, edge, edge, edge)}, num_scans=batch)
     return "fast bf16 channels-last" if compute.dtype is torch.bfloat16 else "fast float32"
 
 

@@ -5,40 +5,31 @@ where an uninterrupted one ends. The plan is that of all processes together, eac
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 
 import numpy as np
 import torch
-from torch import nn
 
 from preprocess.console import LOG
 from preprocess.errors import Interrupted, RunError
-from preprocess.store import Store
-from preprocess.transforms import unit_scale
-from trainer.data.augment import Augment
-from trainer.data.labels import Labels
-from trainer.data.resident import Stream
-from trainer.data.sampling import MIN_BATCH, Batches, Sampler
-from trainer.data.visits import VisitBatch, VisitStream
+from trainer.data.sampling import MIN_BATCH
+from trainer.data.visits import VisitBatch
+from trainer.fit.batches import Places, TrainingBatches
 from trainer.fit.checkpoint import State
 from trainer.fit.diagnosis import diagnose, require_finite_weights
 from trainer.fit.distributed import ALONE, Group
-from trainer.fit.embedding import embed_cohort
 from trainer.fit.model import TrainingModel
 from trainer.fit.optim import Optimisation, build_optimiser, build_schedule
 from trainer.fit.phases import Phase, phase_of
 from trainer.fit.precision import Compute, name_of
 from trainer.fit.saving import Saving
-from trainer.fit.step import Scans, Step, Visits
+from trainer.fit.step import Step
 from trainer.fit.stop import StopRequest
-from trainer.fit.supply import Supply
 from trainer.fit.synced_norm import synchronise
 from trainer.fit.tracking import History, Tracking
 from trainer.objectives.severity_terms import Preference
-from trainer.recipe import DataRecipe
 
 _COLLAPSE = 0.97
 """A contrastive loss above this part of its chance level for a whole epoch has learned nothing."""
@@ -61,12 +52,8 @@ class Loop:
     Args:
         model: networks; moved to the device.
         phases: objectives, epoch by epoch.
-        store: where volumes are.
-        sampler: the batches of every epoch.
-        data: views of a scan, and modalities.
-        supply: streams of the planned batches.
+        batches: what it trains on.
         optimisation: how weights are updated.
-        augment: random views.
         compute: device and number format.
         saving: where state goes, and when.
         validate: figures of the model after an epoch, by name; called in the group's first process.
@@ -80,35 +67,27 @@ class Loop:
         self,
         model: TrainingModel,
         phases: Sequence[Phase],
-        store: Store,
-        sampler: Sampler,
+        batches: TrainingBatches,
         *,
-        data: DataRecipe,
-        supply: Supply,
         optimisation: Optimisation,
-        augment: Augment,
         compute: Compute,
         saving: Saving,
-        validate: Callable[[nn.Module], dict[str, float]],
+        validate: Callable[[TrainingModel], dict[str, float]],
         group: Group = ALONE,
     ) -> None:
         synchronise(model, group)
         self.model = model.to(compute.device, memory_format=model.encoder.memory_format)  # type: ignore[call-overload]
         self._phases = phases
-        self._store = store
-        self._supply = supply
-        self.sampler = sampler
-        self._training = sampler.cohort
-        self._data = data
+        self._batches = batches
+        self.sampler = batches.sampler
+        self._training = batches.sampler.cohort
         self._epochs = sum(phase.epochs for phase in phases)
-        self._augment = augment
         self._compute = compute
-        self._seed = sampler.seed
+        self._seed = batches.sampler.seed
         self._saving = saving
         self._checkpoints = saving.checkpoints
         self._validate = validate
         self._group = group
-        self._scale = unit_scale(store.manifest.recipe.dtype_of(data.modality))
         self._optimiser = build_optimiser(
             model,
             learning_rate=optimisation.learning_rate,
@@ -116,7 +95,7 @@ class Loop:
             name=optimisation.name,
             head_factor=optimisation.head_factor,
         )
-        plans = [sampler.batches(epoch) for epoch in range(self._epochs)]
+        plans = [self.sampler.batches(epoch) for epoch in range(self._epochs)]
         group.require_enough(min(len(batch) for plan in plans for batch in plan))
         steps = [0] * len(phases)
         for epoch, plan in enumerate(plans):
@@ -222,11 +201,10 @@ class Loop:
         plan = self.sampler.batches(position.epoch)[position.batch :]
         stopping = False
         started = perf_counter()
-        with self._read([batch[self._group.share(len(batch))] for batch in plan]) as stream:
-            batches: Iterator[torch.Tensor | VisitBatch] = iter(stream)
-            for places_BK, read in zip(plan, batches, strict=True):
+        with self._batches.read(plan) as stream:
+            for places_BK, read in zip(plan, stream, strict=True):
                 began = perf_counter()
-                kept_BK = places_BK if stream.kept is None else places_BK[stream.kept]
+                kept_BK = np.delete(places_BK, read.left_out, axis=0)
                 if len(kept_BK) >= MIN_BATCH:
                     self._train_on(kept_BK, read)
                 self._add("step_seconds", perf_counter() - began)
@@ -259,55 +237,29 @@ class Loop:
                 "scans, or set the term's `normal`"
             )
         chosen = np.sort(np.random.default_rng([self._seed, 0xA2C]).permutation(normal)[: objective.num_normals])
-        embeddings_NE = embed_cohort(
-            self.model.encoder,
-            self._store,
-            self._data.modality,
-            self._training.at(chosen.tolist()),
-            self._compute,
-            reader=self._supply.readers,
+        embeddings_NE = self._batches.supply.embed(
+            self.model.encoder, self._training.at(chosen.tolist()), self._compute
         )
         self.model.anchor_E.copy_(torch.from_numpy(embeddings_NE.mean(axis=0)))
 
-    def _read(self, plan: Batches) -> AbstractContextManager[Stream | VisitStream]:
-        rows_N, present_NM = self._training.rows_N, self._training.present_NM
-        if present_NM is None:
-            return self._supply.stream([rows_N[places_BK] for places_BK in plan])
-        visits = [places_BK[:, 0] for places_BK in plan]
-        return self._supply.visits([rows_N[one] for one in visits], [present_NM[one] for one in visits])
-
-    def _views_of(self, places_BK: np.ndarray, voxels_BKCDHW: torch.Tensor) -> Scans:
-        """The scans at these places, a place for each view."""
-        epoch, batch = self.position.epoch, self.position.batch
-        voxels_NCDHW = voxels_BKCDHW.flatten(0, 1)
-        if self._data.views > 1:
-            voxels_NCDHW = voxels_NCDHW.repeat_interleave(self._data.views, dim=0)
-        num_voxels = voxels_NCDHW[0].numel()
-        draws = self._augment.draw(places_BK.size, num_voxels, seed=self._seed, epoch=epoch, batch=batch)
-        first = self._group.share(len(places_BK)).start * places_BK.shape[1]
-        return Scans(voxels_NCDHW, draws, first, self._scale, self._compute)
-
-    def _train_on(self, places_BK: np.ndarray, read: torch.Tensor | VisitBatch) -> None:
+    def _train_on(self, places_BK: Places, read: VisitBatch) -> None:
         position = self.position
-        # Read once, seen several times: the views of a scan stand side by side, as the scans of a subject do.
-        places_BK = places_BK.repeat(self._data.views, axis=1)
-        scans = Visits(read, self._compute) if isinstance(read, VisitBatch) else self._views_of(places_BK, read)
-        batch = (scans, Labels.of(self._training, places_BK, self._compute.device))
+        views = self._batches.views(places_BK, read, epoch=position.epoch, batch=position.batch)
+        batch = (views, self._batches.labels(places_BK))
         loss, values = self._step.gradients(*batch)
         if not self._step.update():
             what = "the gradient is not finite" if math.isfinite(loss) else f"the loss is {loss}"
-            own_BK = places_BK if isinstance(scans, Visits) else places_BK[self._group.share(len(places_BK))]
             why = diagnose(
                 self._step,
                 self.model,
                 batch,
-                [self._training.subject_ids[place] for place in own_BK.ravel()],
+                self._batches.subjects(places_BK),
                 precision=self.precision,
                 steps_done=position.step,
                 group=self._group,
             )
             raise RunError(f"{what} at step {position.step + 1} of {self.num_steps}; {why}")
-        num_scans = places_BK.size // self._data.views
+        num_scans = places_BK.size
         self._add("volumes", num_scans)
         self._add("loss", loss * num_scans)
         for name, value in values.items():

@@ -7,7 +7,7 @@ from torch import nn
 
 from preprocess.store import Store
 from trainer.data.labels import Labels
-from trainer.encoders import Encoder, Projector, ScoreHead, build_encoder
+from trainer.encoders import Embedder, Projector, ScoreHead, build_encoder
 from trainer.encoders.multimodal import ModalitySpec
 from trainer.encoders.registry import input_channels
 from trainer.encoders.visits import VisitEncoder, modality_spec
@@ -16,7 +16,7 @@ from trainer.objectives.terms import BatchOutput
 from trainer.recipe import DataRecipe, EncoderRecipe, TrainRecipe
 
 
-def encoder_for(recipe: EncoderRecipe, data: DataRecipe, store: Store) -> Encoder | VisitEncoder:
+def encoder_for(recipe: EncoderRecipe, data: DataRecipe, store: Store) -> Embedder:
     """A new encoder of the recipe for what the store holds.
 
     Raises:
@@ -36,11 +36,6 @@ def build_visit_encoder(recipe: EncoderRecipe, modalities: Mapping[str, Modality
     return VisitEncoder(modalities, embedding_width=recipe.embedding_width, norm=recipe.norm, residual=recipe.residual)
 
 
-def width_of(encoder: Encoder | VisitEncoder) -> int:
-    """Width of the embedding of a scan, or of a visit: what heads take."""
-    return encoder.joined_width if isinstance(encoder, VisitEncoder) else encoder.embedding_width
-
-
 class TrainingModel(nn.Module):
     """Encoder with the training-only heads.
 
@@ -55,9 +50,7 @@ class TrainingModel(nn.Module):
 
     anchor_E: torch.Tensor
 
-    def __init__(
-        self, recipe: EncoderRecipe, *, in_channels: int = 1, encoder: Encoder | VisitEncoder | None = None
-    ) -> None:
+    def __init__(self, recipe: EncoderRecipe, *, in_channels: int = 1, encoder: Embedder | None = None) -> None:
         super().__init__()
         if encoder is None:
             if recipe.name == "multimodal":
@@ -65,8 +58,8 @@ class TrainingModel(nn.Module):
             encoder = build_encoder(
                 recipe.name, in_channels=in_channels, embedding_width=recipe.embedding_width, norm=recipe.norm
             )
-        self.encoder = encoder
-        width = width_of(encoder)
+        self.encoder: Embedder = encoder
+        width = encoder.width_joined()
         self.projector = Projector(width, width, recipe.projection_width)
         self.score_head = ScoreHead(width)
         self.register_buffer("anchor_E", torch.zeros(width))
@@ -78,20 +71,23 @@ class TrainingModel(nn.Module):
             scans_N: float in [0, 1], N = B * K, the scans of a subject side by side; further axes as the encoder's.
             labels: of the batch.
         """
-        return self.judge(self.encoder(scans_N), labels)
+        there_N1 = torch.ones(len(scans_N), 1, dtype=torch.bool, device=scans_N.device)
+        return self.judge(self.encoder(scans_N), labels, there_N1)
 
-    def judge(self, embeddings_NE: torch.Tensor, labels: Labels, present_BM: torch.Tensor | None = None) -> BatchOutput:
-        """The same from embeddings of all scans of the batch, wherever and in whatever parts they were computed.
+    def judge(self, embedded: torch.Tensor, labels: Labels, present_NM: torch.Tensor) -> BatchOutput:
+        """The same from embeddings of all visits of the batch, wherever and in whatever parts they were computed.
 
-        With `present_BM` they are modalities_BME of single visits; the embedding of a visit is their join.
+        Args:
+            embedded: what the encoder's `embed_visits` returns, of N = B * K visits.
+            labels: of the batch.
+            present_NM: which visit has which modality.
         """
         shape = labels.scores_BK.shape
-        modalities_BME = fused_B = None
+        modalities_BME = present_BM = fused_B = None
         if isinstance(self.encoder, VisitEncoder):
-            assert present_BM is not None
-            modalities_BME = embeddings_NE
-            fused_B = self.encoder.fuse(modalities_BME, present_BM)
-            embeddings_NE = self.encoder.join(modalities_BME, present_BM)
+            modalities_BME, present_BM = embedded, present_NM
+            fused_B = self.encoder.fuse(embedded, present_NM)
+        embeddings_NE = self.encoder.join(embedded, present_NM)
         return BatchOutput(
             embeddings_BKE=embeddings_NE.reshape(*shape, -1),
             projections_BKP=self.projector(embeddings_NE).unflatten(0, shape),

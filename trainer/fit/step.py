@@ -7,9 +7,9 @@ no scan's embedding depends on another scan; a batch normalisation would break t
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -25,61 +25,36 @@ from trainer.objectives.terms import Objective, Value, total
 
 
 @dataclass(frozen=True, slots=True)
-class Scans:
-    """The stored scans of a step in this process, made into views part by part.
+class Views:
+    """The visits of a step in this process, made into what the encoder takes part by part.
+
+        views = Views(batch, compute)
+        embedded = encoder.embed_visits(*views.inputs(slice(0, 4)))
 
     Attributes:
-        voxels_NCDHW: as stored, on any device.
-        draws: what the views of the whole batch differ by.
-        first: place of the first of these scans in the whole batch.
-        scale: what a stored value is multiplied by to lie in [0, 1].
-        compute: where views are made.
-    """
-
-    voxels_NCDHW: torch.Tensor
-    draws: Draws
-    first: int
-    scale: float
-    compute: Compute
-
-    def __len__(self) -> int:
-        return len(self.voxels_NCDHW)
-
-    def views(self, part: slice) -> torch.Tensor:
-        """Views of some neighbouring scans, float32 in [0, 1]; bytes travel to the device, not floats."""
-        voxels = self.voxels_NCDHW[part].to(self.compute.device, non_blocking=self.compute.pin_memory)
-        return self.draws.views(voxels, scale=self.scale, first=self.first + part.start)
-
-    @property
-    def present_BM(self) -> None:
-        """Of one modality, which is always there."""
-        return
-
-
-@dataclass(frozen=True, slots=True)
-class Visits:
-    """The visits of a step, with several modalities; they are never augmented.
-
-    Attributes:
-        batch: what is stored of them.
-        compute: where they become tensors.
+        batch: what is stored of them, on any device.
+        compute: where they become views.
+        draws: by modality, what the views of the whole batch differ by; other modalities are scaled alone.
+        first: place of the first of these visits in the whole batch.
     """
 
     batch: VisitBatch
     compute: Compute
+    draws: Mapping[str, Draws] = field(default_factory=dict)
+    first: int = 0
 
     def __len__(self) -> int:
         return len(self.batch)
 
-    def views(self, part: slice) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """What the encoder takes of some neighbouring visits: inputs by modality, and present_BM."""
-        inputs, present_BM = self.batch.inputs(self.compute.device, non_blocking=self.compute.pin_memory)
-        return {name: values[part] for name, values in inputs.items()}, present_BM[part]
-
-    @property
-    def present_BM(self) -> torch.Tensor:
-        """Which visit has which modality, on the device."""
-        return self.batch.present_BM.to(self.compute.device)
+    def inputs(self, part: slice) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """Floats by modality of some neighbouring visits, and which visit has which; bytes travel to the device."""
+        return self.batch.inputs(
+            self.compute.device,
+            part=part,
+            non_blocking=self.compute.pin_memory,
+            draws=self.draws,
+            first=self.first,
+        )
 
 
 class Step:
@@ -132,11 +107,11 @@ class Step:
         self._last_loss = math.nan
         self._before: _Before | None = None
 
-    def gradients(self, scans: Scans | Visits, labels: Labels) -> tuple[float, dict[str, Value]]:
+    def gradients(self, views: Views, labels: Labels) -> tuple[float, dict[str, Value]]:
         """Set every parameter's gradient to that of the loss of the whole batch.
 
         Args:
-            scans: this process's scans, those of a subject side by side; or the visits of all.
+            views: of this process's visits, those of a subject side by side.
             labels: of the whole batch.
 
         Returns:
@@ -144,11 +119,11 @@ class Step:
         """
         self._before = _Before.of(self._model, self._compute.device, self._before)
         self._optimiser.zero_grad(set_to_none=True)
-        if 0 < self._cache_chunk < len(scans):
-            loss, values = self._cached(scans, labels)
+        if 0 < self._cache_chunk < len(views):
+            loss, values = self._cached(views, labels)
         else:
-            embeddings_NE = self._embed(scans.views(slice(0, len(scans))))
-            loss, values = self._loss(embeddings_NE, labels, scans.present_BM)
+            embedded, present_NM = self._embed(views, slice(0, len(views)))
+            loss, values = self._loss(embedded, labels, present_NM)
             torch.autograd.backward(self.scaler.scale(loss))
         encoder = list(self._model.encoder.parameters())
         own = {id(parameter) for parameter in encoder}
@@ -177,14 +152,14 @@ class Step:
         self._schedule.step()
         return True
 
-    def is_finite_in_float32(self, scans: Scans | Visits, labels: Labels) -> tuple[bool, dict[str, Value]]:
+    def is_finite_in_float32(self, views: Views, labels: Labels) -> tuple[bool, dict[str, Value]]:
         """Compute the batch of the last `gradients` once more without autocast, with the same draws; changes nothing.
 
         Returns:
             Whether loss and gradients are finite in all processes, and each objective's own value.
         """
         with self._in_float32():
-            loss, values = self.gradients(scans, labels)
+            loss, values = self.gradients(views, labels)
             present = [one.grad for one in self._model.parameters() if one.grad is not None]
             finite = math.isfinite(loss) and _are_finite(nn.utils.get_total_norm(present), present)
         self._put_back()
@@ -210,36 +185,38 @@ class Step:
         self._optimiser.zero_grad(set_to_none=True)
         self._before.put_back(self._model, self._compute.device)
 
-    def _cached(self, scans: Scans | Visits, labels: Labels) -> tuple[torch.Tensor, dict[str, Value]]:
+    def _cached(self, views: Views, labels: Labels) -> tuple[torch.Tensor, dict[str, Value]]:
         chunks = [
-            slice(start, min(start + self._cache_chunk, len(scans)))
-            for start in range(0, len(scans), self._cache_chunk)
+            slice(start, min(start + self._cache_chunk, len(views)))
+            for start in range(0, len(views), self._cache_chunk)
         ]
         with torch.no_grad():
-            embeddings_NE = torch.cat([self._embed(scans.views(chunk)) for chunk in chunks])
-        embeddings_NE.requires_grad_()
-        loss, values = self._loss(embeddings_NE, labels, scans.present_BM)
+            parts, presents = zip(*[self._embed(views, chunk) for chunk in chunks], strict=True)
+        embedded = torch.cat(parts).requires_grad_()
+        loss, values = self._loss(embedded, labels, torch.cat(presents))
         torch.autograd.backward(self.scaler.scale(loss))
-        cached_NE = embeddings_NE.grad
-        assert cached_NE is not None
+        cached = embedded.grad
+        assert cached is not None
         for chunk in chunks:
-            torch.autograd.backward(self._embed(scans.views(chunk)), cached_NE[chunk])
+            torch.autograd.backward(self._embed(views, chunk)[0], cached[chunk])
         return loss, values
 
-    def _embed(self, views: torch.Tensor | tuple[dict[str, torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    def _embed(self, views: Views, part: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the encoder makes of some neighbouring visits, and which of them has which modality."""
+        inputs, present_PM = views.inputs(part)
         # Entered anew for each chunk: autocast keeps the weights it has cast, also those cast without a graph.
         with self._compute.autocast():
-            embeddings_NE: torch.Tensor = self._model.encoder(*(views if isinstance(views, tuple) else (views,)))
-        return embeddings_NE
+            return self._model.encoder.embed_visits(inputs, present_PM), present_PM
 
     def _loss(
-        self, embeddings_NE: torch.Tensor, labels: Labels, present_BM: torch.Tensor | None
+        self, embedded: torch.Tensor, labels: Labels, present_NM: torch.Tensor
     ) -> tuple[torch.Tensor, dict[str, Value]]:
         num_subjects, scans_of_subject = labels.scores_BK.shape
         num_rows = [scans_of_subject * share for share in self._group.shares(num_subjects)]
-        gathered_NE = self._group.gather(embeddings_NE, num_rows)
+        gathered = self._group.gather(embedded, num_rows)
         with self._compute.autocast():
-            output = self._model.judge(gathered_NE, labels, present_BM)
+            # Several processes share batches of one modality only, which every visit of them all has.
+            output = self._model.judge(gathered, labels, present_NM)
         return total(self.objectives, output)
 
 

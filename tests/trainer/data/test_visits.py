@@ -10,6 +10,7 @@ from preprocess.errors import StoreError, UsageError
 from preprocess.store import Store
 from tests.support.visits import ARRAYS, VOLUME, default_visits, stored_of, write_visits
 from trainer.data.cohort import Cohort, read_visits
+from trainer.data.stream import StreamOptions
 from trainer.data.visits import VisitStream
 
 NAMES = (*ARRAYS, VOLUME)
@@ -34,7 +35,7 @@ def test_every_present_row_comes_as_stored_in_the_plans_order_and_absent_ones_ar
     rows, present = batches_of(cohort)
     visits = default_visits(12, volume=True)
     seen = 0
-    with VisitStream(store, NAMES, rows, present, reuse=reuse) as stream:
+    with VisitStream(store, NAMES, rows, present, StreamOptions(reuse=reuse)) as stream:
         for rows_B, present_BM, batch in zip(rows, present, stream, strict=True):
             inputs, found_BM = batch.inputs(torch.device("cpu"))
             np.testing.assert_array_equal(found_BM.numpy(), present_BM)
@@ -56,7 +57,7 @@ def test_a_modality_that_no_visit_of_a_batch_or_of_the_plan_has_comes_empty(stor
     present[1][:, 0] = False
     for one in present:
         one[:, 4] = False
-    with VisitStream(store, NAMES, rows, present, reuse=True) as stream:
+    with VisitStream(store, NAMES, rows, present, StreamOptions(reuse=True)) as stream:
         batches = [batch.inputs(torch.device("cpu"))[0] for batch in stream]
     assert not batches[1]["SC"].any()
     assert batches[0]["SC"].any()
@@ -77,4 +78,4 @@ def test_a_row_said_to_be_there_whose_object_is_not_is_named(store: Store) -> No
 def test_a_budget_below_two_batches_is_refused(store: Store) -> None:
     cohort = read_visits(store, NAMES, "impaired")
     with pytest.raises(UsageError, match="--budget-gb"):
-        VisitStream(store, NAMES, *batches_of(cohort), budget_bytes=10_000)
+        VisitStream(store, NAMES, *batches_of(cohort), StreamOptions(budget_bytes=10_000))

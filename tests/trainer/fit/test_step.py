@@ -9,14 +9,15 @@ import torch
 from torch import nn
 
 from preprocess.errors import UsageError
-from tests.support.cohorts import tiny_recipe
+from tests.support.cohorts import MODALITY, tiny_recipe
 from trainer.data.augment import Augment
 from trainer.data.labels import Labels
+from trainer.data.visits import VisitBatch
 from trainer.fit.context import ScoreStatistics, build_objectives
 from trainer.fit.model import TrainingModel
 from trainer.fit.optim import build_optimiser, build_schedule
 from trainer.fit.precision import Compute, choose_compute
-from trainer.fit.step import Scans, Step
+from trainer.fit.step import Step, Views
 from trainer.recipe import EncoderRecipe
 
 PAIRS = 6
@@ -51,7 +52,9 @@ def a_batch(compute: Compute, edge: int = 16, *, pairs: int = PAIRS, seed: int =
     unknown = torch.full_like(scores, torch.nan)
     augment = Augment(flip=0.5, shift_voxels=2, gain=0.2, noise=0.05)
     draws = augment.draw(2 * pairs, edge**3, seed=seed, epoch=1, batch=2)
-    return Scans(voxels, draws, 0, 1 / 255, compute), Labels(scores, torch.arange(pairs), unknown)
+    return Views(VisitBatch.of_scans(MODALITY, voxels, 1 / 255), compute, {MODALITY: draws}), Labels(
+        scores, torch.arange(pairs), unknown
+    )
 
 
 def gradients_of(model: nn.Module) -> dict[str, torch.Tensor]:
