@@ -42,3 +42,10 @@ def test_an_encoder_in_evaluation_mode_stays_there(tmp_path: Path) -> None:
     embed_cohort(encoder, store, (MODALITY,), read_cohort(store, MODALITY, "mmse"), EXACT)
     assert not encoder.training
     assert not any(module.training for module in encoder.modules())
+
+
+def test_a_cohort_of_scans_is_refused_where_visits_are_embedded(tmp_path: Path) -> None:
+    store = write_store(tmp_path)
+    encoder = build_encoder("reference", in_channels=1, embedding_width=8)
+    with pytest.raises(ValueError, match="does not say who has SC, FC; read it with read_visits"):
+        embed_cohort(encoder, store, ("SC", "FC"), read_cohort(store, MODALITY, "mmse"), EXACT)
