@@ -20,7 +20,7 @@ import torch
 from trainer.data.augment import Augment
 from trainer.data.labels import Labels
 from trainer.data.visits import VisitBatch
-from trainer.fit.model import TrainingModel
+from trainer.fit.model import scan_model
 from trainer.fit.optim import build_optimiser, build_schedule
 from trainer.fit.precision import choose_compute
 from trainer.fit.step import Step, Views
@@ -40,7 +40,7 @@ def step_once(options: argparse.Namespace, pairs: int, chunk: int) -> dict[str, 
     torch.manual_seed(0)
     compute = choose_compute("cpu", options.precision)
     recipe = EncoderRecipe(name=options.encoder, norm="group")
-    model = TrainingModel(recipe, in_channels=1).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    model = scan_model(recipe, in_channels=1).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     optimiser = build_optimiser(model, learning_rate=1e-4, weight_decay=1e-4)
     step = Step(
         model,

@@ -15,7 +15,7 @@ import torch
 from trainer.data.augment import Augment
 from trainer.data.labels import Labels
 from trainer.data.visits import VisitBatch
-from trainer.fit.model import TrainingModel
+from trainer.fit.model import scan_model
 from trainer.fit.optim import build_optimiser, build_schedule
 from trainer.fit.precision import Compute
 from trainer.fit.step import Step, Views
@@ -44,7 +44,7 @@ class DeviceStep:
         torch.manual_seed(0)
         self.compute = compute
         self._augment = AUGMENT if views else Augment(0.0, 0, 0.0, 0.0)
-        model = TrainingModel(EncoderRecipe(name=name), in_channels=1)
+        model = scan_model(EncoderRecipe(name=name), in_channels=1)
         model.to(compute.device, memory_format=model.encoder.memory_format)  # type: ignore[call-overload]
         model.train()
         if backend:

@@ -15,7 +15,7 @@ from trainer.fit.checkpoint import Checkpoints
 from trainer.fit.context import build_objectives, score_statistics
 from trainer.fit.distributed import ALONE, Group
 from trainer.fit.loop import Loop
-from trainer.fit.model import TrainingModel
+from trainer.fit.model import TrainingModel, scan_model
 from trainer.fit.optim import Optimisation
 from trainer.fit.phases import Phase
 from trainer.fit.precision import Compute
@@ -77,7 +77,7 @@ def build_loop(
         seed=recipe.seed,
     )
     loop = Loop(
-        TrainingModel(recipe.encoder, in_channels=1),
+        scan_model(recipe.encoder, in_channels=1),
         [
             Phase(
                 phase.name,

@@ -7,7 +7,7 @@ from torch import nn
 
 from preprocess.store import Store
 from trainer.data.labels import Labels
-from trainer.encoders import Embedder, Projector, ScoreHead, build_encoder
+from trainer.encoders import Embedder, Encoder, Projector, ScoreHead, build_encoder
 from trainer.encoders.multimodal import ModalitySpec
 from trainer.encoders.registry import input_channels
 from trainer.encoders.visits import VisitEncoder, modality_spec
@@ -27,7 +27,12 @@ def encoder_for(recipe: EncoderRecipe, data: DataRecipe, store: Store) -> Embedd
         kind_of = store.manifest.recipe.kind_of
         specs = {name: modality_spec(name, kind_of(name), store.layout(name).shape) for name in data.modalities}
         return build_visit_encoder(recipe, specs)
-    in_channels = input_channels(recipe.name, store.layout(data.modality).shape)
+    return _scan_encoder(recipe, input_channels(recipe.name, store.layout(data.modality).shape))
+
+
+def _scan_encoder(recipe: EncoderRecipe, in_channels: int) -> Encoder:
+    if recipe.name == "multimodal":
+        raise ValueError("encoder 'multimodal' depends on the store's modalities; make it with encoder_for")
     return build_encoder(recipe.name, in_channels=in_channels, embedding_width=recipe.embedding_width, norm=recipe.norm)
 
 
@@ -39,10 +44,12 @@ def build_visit_encoder(recipe: EncoderRecipe, modalities: Mapping[str, Modality
 class TrainingModel(nn.Module):
     """Encoder with the training-only heads.
 
+        model = TrainingModel(build_encoder("fast", in_channels=1, embedding_width=256), projection_width=128)
+        output = model(scans_N, labels)
+
     Args:
-        recipe: names and widths.
-        in_channels: C of the volumes, for an encoder of one modality.
-        encoder: the encoder, where it is there already.
+        encoder: of scans of one modality, or of visits with several.
+        projection_width: width of the projection.
 
     Attributes:
         anchor_E: mean embedding of normal scans, for objectives that ask for it; part of every checkpoint.
@@ -50,17 +57,11 @@ class TrainingModel(nn.Module):
 
     anchor_E: torch.Tensor
 
-    def __init__(self, recipe: EncoderRecipe, *, in_channels: int = 1, encoder: Embedder | None = None) -> None:
+    def __init__(self, encoder: Embedder, *, projection_width: int) -> None:
         super().__init__()
-        if encoder is None:
-            if recipe.name == "multimodal":
-                raise ValueError("encoder 'multimodal' depends on the store's modalities; give it as `encoder`")
-            encoder = build_encoder(
-                recipe.name, in_channels=in_channels, embedding_width=recipe.embedding_width, norm=recipe.norm
-            )
-        self.encoder: Embedder = encoder
+        self.encoder = encoder
         width = encoder.width_joined()
-        self.projector = Projector(width, width, recipe.projection_width)
+        self.projector = Projector(width, width, projection_width)
         self.score_head = ScoreHead(width)
         self.register_buffer("anchor_E", torch.zeros(width))
 
@@ -111,7 +112,21 @@ def new_model(recipe: TrainRecipe, store: Store) -> TrainingModel:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        model = TrainingModel(recipe.encoder, encoder=encoder_for(recipe.encoder, recipe.data, store))
+        encoder = encoder_for(recipe.encoder, recipe.data, store)
+        model = TrainingModel(encoder, projection_width=recipe.encoder.projection_width)
     if recipe.encoder.initial_weights:
         load_weights(model.encoder, recipe.encoder.initial_weights)
     return model
+
+
+def scan_model(recipe: EncoderRecipe, *, in_channels: int) -> TrainingModel:
+    """A new model for scans of one modality, without a store; `new_model` makes that of a run.
+
+    Args:
+        recipe: names and widths.
+        in_channels: C of the scans.
+
+    Raises:
+        ValueError: the encoder takes several modalities.
+    """
+    return TrainingModel(_scan_encoder(recipe, in_channels), projection_width=recipe.projection_width)

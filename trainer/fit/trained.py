@@ -137,7 +137,7 @@ def load_trained(run: Run, store: Store) -> Trained:
     encoder = encoder_for(recipe.encoder, recipe.data, store)
     encoder.load_state_dict(state["encoder"])
     width = encoder.width_joined()
-    has_fusion = isinstance(encoder, VisitEncoder) and state["fusion_head"] is not None
+    has_fusion = state.get("fusion_head") is not None
     if isinstance(encoder, VisitEncoder) and has_fusion:
         encoder.network.fusion.load_state_dict(state["fusion_head"])
     score_head = None

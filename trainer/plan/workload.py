@@ -12,7 +12,7 @@ from preprocess.errors import UsageError
 from trainer.data.cohort import Cohort, Rows
 from trainer.data.labels import Labels
 from trainer.encoders.registry import input_channels
-from trainer.fit.model import TrainingModel
+from trainer.fit.model import scan_model
 from trainer.fit.run_plan import RunPlan
 from trainer.recipe import EncoderRecipe, TrainRecipe
 
@@ -127,7 +127,7 @@ def measure_step(encoder: EncoderRecipe, shape_CDHW: tuple[int, ...], precision:
 
     # bfloat16 stands for float16: both are 2 bytes, and autocast on the CPU knows both.
     with FakeTensorMode(), FlopCounterMode(display=False) as counter:
-        model = TrainingModel(encoder, in_channels=input_channels(encoder.name, shape_CDHW))
+        model = scan_model(encoder, in_channels=input_channels(encoder.name, shape_CDHW))
         volumes = torch.empty(num_volumes, *shape_CDHW)
         hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
         with hooks, torch.autocast("cpu", torch.bfloat16, enabled=precision != "float32"):

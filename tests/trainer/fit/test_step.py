@@ -14,7 +14,7 @@ from trainer.data.augment import Augment
 from trainer.data.labels import Labels
 from trainer.data.visits import VisitBatch
 from trainer.fit.context import ScoreStatistics, build_objectives
-from trainer.fit.model import TrainingModel
+from trainer.fit.model import TrainingModel, scan_model
 from trainer.fit.optim import build_optimiser, build_schedule
 from trainer.fit.precision import Compute, choose_compute
 from trainer.fit.step import Step, Views
@@ -27,7 +27,7 @@ STATISTICS = ScoreStatistics(24.0, 3.0, 12.0)
 def a_model(name: str = "reference", norm: str = "group") -> TrainingModel:
     torch.manual_seed(3)
     recipe = EncoderRecipe(name=name, embedding_width=8, projection_width=4, norm=norm)
-    return TrainingModel(recipe, in_channels=1)
+    return scan_model(recipe, in_channels=1)
 
 
 def a_step(model: TrainingModel, compute: Compute, *, chunk: int, clip_norm: float = 0.0) -> Step:

@@ -21,7 +21,7 @@ from trainer.encoders.multimodal import ModalitySpec
 from trainer.encoders.visits import VisitEncoder
 from trainer.fit.distributed import Group
 from trainer.fit.heap import nan_in_new_memory
-from trainer.fit.model import TrainingModel
+from trainer.fit.model import TrainingModel, scan_model
 from trainer.fit.precision import Compute, name_of
 from trainer.fit.run import Run
 from trainer.fit.tracking import read_history
@@ -71,7 +71,7 @@ class WrongGradient(nn.Linear):
 
 def a_model(name: str = "fast") -> TrainingModel:
     torch.manual_seed(0)
-    return TrainingModel(EncoderRecipe(name=name, embedding_width=8, projection_width=4), in_channels=1)
+    return scan_model(EncoderRecipe(name=name, embedding_width=8, projection_width=4), in_channels=1)
 
 
 def faulty(kind: type[nn.Linear]) -> TrainingModel:
@@ -94,8 +94,7 @@ def test_no_encoder_has_a_fault_at_its_smallest_grid(name: str) -> None:
 def test_the_multimodal_encoder_has_none_either() -> None:
     torch.manual_seed(0)
     specs = {"T1w": ModalitySpec("volume", (1, 32, 32, 32)), "clinical": ModalitySpec("vector", (3,))}
-    recipe = EncoderRecipe(name="multimodal", embedding_width=4, projection_width=4)
-    model = TrainingModel(recipe, encoder=VisitEncoder(specs, embedding_width=4))
+    model = TrainingModel(VisitEncoder(specs, embedding_width=4), projection_width=4)
     assert fault_in(model, {name: spec.shape for name, spec in specs.items()}, (1,), HALF) == ""
 
 
