@@ -18,10 +18,12 @@ from typing import Any
 import torch
 
 from trainer.data.augment import Augment
-from trainer.fit.model import TrainingModel
+from trainer.data.labels import Labels
+from trainer.data.visits import VisitBatch
+from trainer.fit.model import scan_model
 from trainer.fit.optim import build_optimiser, build_schedule
 from trainer.fit.precision import choose_compute
-from trainer.fit.step import Scans, Step
+from trainer.fit.step import Step, Views
 from trainer.objectives.clinimcl import InfoNce
 from trainer.recipe import EncoderRecipe
 
@@ -38,37 +40,39 @@ def step_once(options: argparse.Namespace, pairs: int, chunk: int) -> dict[str, 
     torch.manual_seed(0)
     compute = choose_compute("cpu", options.precision)
     recipe = EncoderRecipe(name=options.encoder, norm="group")
-    model = TrainingModel(recipe, in_channels=1).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    model = scan_model(recipe, in_channels=1).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     optimiser = build_optimiser(model, learning_rate=1e-4, weight_decay=1e-4)
     step = Step(
         model,
         [InfoNce(weight=1.0, temperature=0.07)],
         optimiser=optimiser,
         schedule=build_schedule(optimiser, phases=[(10, 1.0)], warmup_fraction=0.0),
-        scaler=compute.scaler(),
         compute=compute,
         cache_chunk=chunk,
     )
 
-    def batch(count: int) -> tuple[Scans, torch.Tensor, torch.Tensor]:
+    def batch(count: int) -> tuple[Views, Labels]:
         voxels = torch.empty((2 * count, 1, *[options.edge] * 3), dtype=torch.uint8).random_(0, 256)
         draws = Augment(0.5, 2, 0.1, 0.0).draw(2 * count, voxels[0].numel(), seed=0, epoch=0, batch=0)
-        return Scans(voxels, draws, 0, 1 / 255, compute), torch.full((count, 2), float("nan")), torch.arange(count)
+        unknown = torch.full((count, 2), float("nan"))
+        return Views(VisitBatch.of_scans("T1w", voxels, 1 / 255), compute, {"T1w": draws}), Labels(
+            unknown, torch.arange(count), unknown
+        )
 
     step.gradients(*batch(2))
     step.update()
     before_mb = peak_mb()
-    scans, scores, subjects = batch(pairs)
+    views, labels = batch(pairs)
     began_s = time.perf_counter()
-    loss, _ = step.gradients(scans, scores, subjects)
+    loss, _ = step.gradients(views, labels)
     step.update()
     return {
         "pairs": pairs,
         "cache_chunk": chunk,
         "peak_rss_mb": round(peak_mb()),
         "step_mb": round(peak_mb() - before_mb),
-        "stored_batch_mb": round(scans.voxels_NCDHW.nbytes / 1e6),
-        "ms_per_volume": round((time.perf_counter() - began_s) * 1000 / len(scans), 2),
+        "stored_batch_mb": round(views.batch.stored["T1w"].nbytes / 1e6),
+        "ms_per_volume": round((time.perf_counter() - began_s) * 1000 / len(views), 2),
         "loss": loss,
     }
 

@@ -17,7 +17,7 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ from trainer.plan.estimate import needed_memory, step_speed
 from trainer.plan.hardware import Hardware, load_hardware
 from trainer.plan.predict import predict_run
 from trainer.plan.workload import Workload, measure_step
-from trainer.recipe import DataRecipe, EncoderRecipe, TrainRecipe
+from trainer.recipe import EncoderRecipe, TrainRecipe
 
 NO_DEVICE = (
     "benchmarks.cuda: this machine offers no CUDA device; run it on one, or see that it runs with --device cpu --quick"
@@ -44,6 +44,7 @@ NAMES = {"A100": "a100", "H100": "h100", "L4": "l4", "T4": "t4", "V100": "v100"}
 """What a driver calls a device, and what the table of `plan` does."""
 _80_GB = 70e9
 _EPOCHS = 3
+_RESIDENT: tuple[Literal["none", "auto"], ...] = ("none", "auto")
 """Of the bucket: the first fills what stays on the device, the last is timed."""
 _PUBLISHED_BATCH, _PUBLISHED_SHAPE = 8, (176, 256, 256)
 
@@ -176,7 +177,7 @@ def measure_bucket(
         slow.set_speed(latency_s=latency_ms / 1000)
         for encoder in ENCODERS:
             prediction = predicted_run(store, encoder, compute, sizes, hardware, gpu)
-            for resident in ("none", "auto"):
+            for resident in _RESIDENT:
                 figures = train_from(store, encoder, compute, sizes, resident)
                 figures["usd_per_thousand"] = dollars(hardware, gpu, figures["volumes_per_s"])
                 result["bucket"].append(figures | (prediction if resident == "none" else {}))
@@ -190,7 +191,9 @@ def measure_bucket(
     return result
 
 
-def train_from(store: Store, encoder: Encoder, compute: Compute, sizes: Sizes, resident: str) -> dict[str, Any]:
+def train_from(
+    store: Store, encoder: Encoder, compute: Compute, sizes: Sizes, resident: Literal["none", "auto"]
+) -> dict[str, Any]:
     """Train epochs from the bucket as the trainer reads them; figures of the last one."""
     forget(compute.device)
     rows = np.arange(sizes.rows).reshape(-1, 2)
@@ -201,18 +204,18 @@ def train_from(store: Store, encoder: Encoder, compute: Compute, sizes: Sizes, r
     room = None if compute.device.type == "cuda" else sizes.rows * store.layout(MODALITY).num_bytes
     with Supply(
         store,
-        DataRecipe.model_validate({"resident": resident, "batch_size": sizes.bucket_batch // 2}),
+        (MODALITY,),
         num_volumes=sizes.rows,
+        resident=resident,
         options=SupplyOptions(device_bytes=room),
-        pin_memory=compute.pin_memory,
-        device=compute.device,
+        compute=compute,
     ) as supply:
         for _ in range(_EPOCHS):
             step_s = 0.0
             begun = perf_counter()
-            with supply.stream(plan) as stream:
+            with supply.stream(plan, [np.ones((rows_BK.size, 1), dtype=np.bool_) for rows_BK in plan]) as stream:
                 for batch in stream:
-                    step_s += step.take(batch.flatten(0, 1))
+                    step_s += step.take(batch.stored[MODALITY])
             seconds = perf_counter() - begun
     return {
         "encoder": encoder,

@@ -13,10 +13,12 @@ from typing import Any, Literal
 import torch
 
 from trainer.data.augment import Augment
-from trainer.fit.model import TrainingModel
+from trainer.data.labels import Labels
+from trainer.data.visits import VisitBatch
+from trainer.fit.model import scan_model
 from trainer.fit.optim import build_optimiser, build_schedule
 from trainer.fit.precision import Compute
-from trainer.fit.step import Scans, Step
+from trainer.fit.step import Step, Views
 from trainer.objectives.clinimcl import InfoNce
 from trainer.recipe import EncoderRecipe
 
@@ -42,7 +44,7 @@ class DeviceStep:
         torch.manual_seed(0)
         self.compute = compute
         self._augment = AUGMENT if views else Augment(0.0, 0, 0.0, 0.0)
-        model = TrainingModel(EncoderRecipe(name=name), in_channels=1)
+        model = scan_model(EncoderRecipe(name=name), in_channels=1)
         model.to(compute.device, memory_format=model.encoder.memory_format)  # type: ignore[call-overload]
         model.train()
         if backend:
@@ -53,7 +55,6 @@ class DeviceStep:
             [InfoNce(weight=1.0, temperature=0.07)],
             optimiser=optimiser,
             schedule=build_schedule(optimiser, phases=[(_MANY_STEPS, 1.0)], warmup_fraction=0.0),
-            scaler=compute.scaler(),
             compute=compute,
         )
         self._taken = 0
@@ -64,9 +65,9 @@ class DeviceStep:
         begun = time.perf_counter()
         num_pairs = len(voxels_NCDHW) // 2
         draws = self._augment.draw(len(voxels_NCDHW), voxels_NCDHW[0].numel(), seed=0, epoch=0, batch=self._taken)
-        scans = Scans(voxels_NCDHW, draws, 0, 1 / 255, self.compute)
+        views = Views(VisitBatch.of_scans("T1w", voxels_NCDHW, 1 / 255), self.compute, {"T1w": draws})
         unknown = torch.full((num_pairs, 2), float("nan"), device=device)
-        self._step.gradients(scans, unknown, torch.arange(num_pairs, device=device))
+        self._step.gradients(views, Labels(unknown, torch.arange(num_pairs, device=device), unknown))
         if not self._step.update():
             raise RuntimeError("the loss or the gradient is not finite")
         wait_for(device)

@@ -93,7 +93,7 @@ def train_arm(arm: Arm, store: Store, seed: int, common: tuple[str, ...]) -> Tra
     splits = {"test": Embedded(measured.held_out.cohort, measured.held_out.embeddings_NE)}
     for name in ("train", "validation"):
         part = cohort.of_subjects(run.split.of(name))
-        embeddings_NE = embed_cohort(measured.trained.encoder, store, recipe.data.modality, part, EXACT)
+        embeddings_NE = embed_cohort(measured.trained.encoder, store, recipe.data.arrays, part, EXACT)
         splits[name] = Embedded(part, embeddings_NE)
     return TrainedArm(measured, splits, seconds)
 

@@ -27,7 +27,7 @@ from benchmarks.peers.training_from_bucket import Trainer
 from benchmarks.running import finish, machine
 from preprocess.store import Store
 from tests.support.slow_bucket.client import SlowBucket, slow_bucket
-from trainer.data.stream import VolumeStream
+from trainer.data.stream import StreamOptions, VolumeStream
 
 BUCKET = "published"
 _BATCH = 8
@@ -64,7 +64,7 @@ def train_ours(store: Store, trainer: Trainer, passes: int, in_flight: int) -> f
     """Seconds for so many passes, the start of the stream included in each."""
     rows = np.arange(store.manifest.num_rows)
     plan = [rows[start : start + _BATCH] for start in range(0, rows.size, _BATCH)] * passes
-    with VolumeStream(store, MODALITY, plan, in_flight=in_flight, reuse=True) as stream:
+    with VolumeStream(store, MODALITY, plan, StreamOptions(in_flight=in_flight, reuse=True)) as stream:
         return trainer.train(stream)
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from torch import nn
 
 from benchmarks.method_runs import EXACT
 from interscan.synthetic.brain.cohort import write_brain_cohort
@@ -19,6 +18,7 @@ from preprocess.engine import preprocess
 from preprocess.recipe import VolumeRecipe
 from preprocess.store import Store
 from trainer.data.cohort import Cohort, read_cohort
+from trainer.encoders import Embedder
 from trainer.fit.embedding import embed_cohort
 
 _SEED = 2026
@@ -65,7 +65,7 @@ class RealImages:
         """The part of each clip's name in front of the first underscore: Reg, Vir, Pneu or Cov."""
         return tuple(subject_id.split("_")[0] for subject_id in self.subject_ids)
 
-    def embed(self, encoder: nn.Module, like: Store) -> np.ndarray:
+    def embed(self, encoder: Embedder, like: Store) -> np.ndarray:
         """Embeddings (N, E), float32, of all images.
 
         Args:
@@ -78,7 +78,7 @@ class RealImages:
         for store in self.stores:
             store.require_fingerprint(like.manifest.fingerprint)
         parts = zip(self.stores, self.cohorts, strict=True)
-        return np.concatenate([embed_cohort(encoder, store, self.modality, part, EXACT) for store, part in parts])
+        return np.concatenate([embed_cohort(encoder, store, (self.modality,), part, EXACT) for store, part in parts])
 
     def pixels(self) -> np.ndarray:
         """(N, ...) all images as stored, scaled to [0, 1]; for baselines that use no model."""

@@ -99,7 +99,5 @@ def _untrained(
     recipe: TrainRecipe, store: Store, real: RealImages, cohorts: dict[str, Cohort]
 ) -> dict[str, np.ndarray]:
     encoder = new_model(recipe, store).encoder.eval()
-    embeddings = {
-        name: embed_cohort(encoder, store, recipe.data.modality, part, EXACT) for name, part in cohorts.items()
-    }
+    embeddings = {name: embed_cohort(encoder, store, recipe.data.arrays, part, EXACT) for name, part in cohorts.items()}
     return {"real": real.embed(encoder, store), **embeddings, "seconds": np.array(0.0)}

@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.encoder_step import CASES, stepper
 from benchmarks.running import finish, machine
-from trainer.fit.model import TrainingModel
+from trainer.fit.model import scan_model
 from trainer.fit.precision import choose_compute
 from trainer.fit.trial import settle
 from trainer.recipe import EncoderRecipe
@@ -22,8 +22,8 @@ REFERENCE = "reference float32 eager"
 
 def default_case(edge: int, batch: int) -> str:
     """How the trainer computes the default encoder on this machine: bfloat16 only where it is native, and right."""
-    model = TrainingModel(EncoderRecipe(name="fast"))
-    compute = settle(choose_compute("cpu", "auto"), "auto", model, (1, edge, edge, edge), num_scans=batch)
+    model = scan_model(EncoderRecipe(name="fast"), in_channels=1)
+    compute = settle(choose_compute("cpu", "auto"), "auto", model, {"T1w": (1, edge, edge, edge)}, num_scans=batch)
     return "fast bf16 channels-last" if compute.dtype is torch.bfloat16 else "fast float32"
 
 

@@ -67,11 +67,13 @@ class VolumeStream(stream.VolumeStream):
             store,
             modality,
             _checked(store, modality, batches),
-            in_flight=in_flight,
-            pin_memory=pin_memory,
-            budget_bytes=budget_bytes,
-            reuse=reuse,
-            max_left_out=max_left_out,
+            stream.StreamOptions(
+                in_flight=in_flight,
+                pin_memory=pin_memory,
+                budget_bytes=budget_bytes,
+                reuse=reuse,
+                max_left_out=max_left_out,
+            ),
         )
 
 

@@ -62,6 +62,11 @@ class DataRecipe(Recipe):
     max_left_out: int = Field(default=0, ge=0)
     resident: Literal["auto", "host", "none"] = "auto"
 
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """The arrays of the store that are read: the modalities, or the one."""
+        return self.modalities or (self.modality,)
+
 
 class EncoderRecipe(Recipe):
     """The network.

@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.peers.job import Job, main
 from preprocess.store import Store
-from trainer.data.stream import VolumeStream
+from trainer.data.stream import StreamOptions, VolumeStream
 
 MODALITY = "T1w"
 
@@ -23,7 +23,7 @@ def read_all(store: Store, job: Job) -> Iterator[torch.Tensor]:
 
 
 def _read(store: Store, plan: list[np.ndarray], in_flight: int) -> Iterator[torch.Tensor]:
-    with VolumeStream(store, MODALITY, plan, in_flight=in_flight, reuse=True) as stream:
+    with VolumeStream(store, MODALITY, plan, StreamOptions(in_flight=in_flight, reuse=True)) as stream:
         yield from stream
 
 

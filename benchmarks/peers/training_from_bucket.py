@@ -16,7 +16,7 @@ import torch
 from benchmarks.peers.job import Job
 from preprocess.store import Store
 from trainer.data.reader import VolumeReader
-from trainer.data.stream import VolumeStream
+from trainer.data.stream import StreamOptions, VolumeStream
 from trainer.encoders import EncoderName, build_encoder
 from trainer.fit.precision import choose_compute
 
@@ -64,7 +64,7 @@ def compare(job: Job, name: EncoderName) -> dict[str, float]:
     keeping = VolumeReader(store, MODALITY, in_flight=job.in_flight, resident_bytes=cohort_bytes)
 
     def stream(reader: VolumeReader) -> VolumeStream:
-        return VolumeStream(store, MODALITY, plan, in_flight=job.in_flight, reader=reader, reuse=True)
+        return VolumeStream(store, MODALITY, plan, StreamOptions(in_flight=job.in_flight, reuse=True), reader=reader)
 
     with stream(keeping) as first:
         in_ram = [voxels.clone() for voxels in first]

@@ -76,6 +76,11 @@ class Cohort:
             acquisitions=None if self.acquisitions is None else tuple(self.acquisitions[place] for place in keep),
         )
 
+    @property
+    def presence_NM(self) -> Flags:
+        """Which visit has which modality; every scan of one modality has it."""
+        return np.ones((len(self), 1), dtype=np.bool_) if self.present_NM is None else self.present_NM
+
     @cached_property
     def places_by_subject(self) -> dict[str, list[int]]:
         """Places in this cohort's arrays of each subject's scans, in order of day."""

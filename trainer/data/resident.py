@@ -6,7 +6,6 @@ others are read ahead as ever, only they are asked for. Before it is decided whe
 """
 
 from collections.abc import Iterator, Sequence
-from types import TracebackType
 
 import torch
 
@@ -14,11 +13,11 @@ from preprocess.store import Store
 from trainer.data.cohort import Rows
 from trainer.data.device_rows import DeviceCohort
 from trainer.data.reader import VolumeReader
-from trainer.data.stream import StreamCounts, VolumeStream
+from trainer.data.stream import Stream, StreamCounts, StreamOptions, VolumeStream
 
 
-class DeviceStream:
-    """An iterator over batches on the training device; see `open_stream`, which makes it.
+class DeviceStream(Stream):
+    """Hands over batches on the training device; see `open_stream`, which makes it.
 
     Args:
         cohort: what is kept, or will be.
@@ -29,9 +28,6 @@ class DeviceStream:
         arriving: reads those, without batches that need none; None where nothing has to be read.
         is_training: whether a training step follows each batch.
     """
-
-    kept: None = None
-    """No sample is ever left out of a batch; see `VolumeStream.kept`."""
 
     def __init__(
         self,
@@ -52,14 +48,10 @@ class DeviceStream:
         self._is_training = is_training
         self.counts = StreamCounts() if arriving is None else arriving.counts
 
-    def __enter__(self) -> "DeviceStream":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Give up what is still to be read."""
         if self._arriving is not None:
-            self._arriving.__exit__(kind, error, trace)
+            self._arriving.close()
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         arriving = iter(self._arriving or ())
@@ -87,23 +79,16 @@ class DeviceStream:
         return held
 
 
-Stream = VolumeStream | DeviceStream
-
-
 def open_stream(
     store: Store,
     modality: str,
     batches: Sequence[Rows],
+    options: StreamOptions = StreamOptions(),  # noqa: B008 - immutable
     *,
-    in_flight: int = 64,
-    pin_memory: bool = False,
     reader: VolumeReader | None = None,
-    budget_bytes: int | None = None,
-    reuse: bool = False,
-    max_left_out: int = 0,
     is_training: bool = False,
 ) -> Stream:
-    """A stream of batches, on the device where the reader's cohort is kept or may be; arguments as `VolumeStream`.
+    """A stream of batches, on the device where the reader's cohort is kept or may be.
 
     Where samples may be left out nothing is ever kept on the device (`trainer.fit.supply`), as a batch's samples are
     then known only when it has been read.
@@ -112,27 +97,13 @@ def open_stream(
         store: where the volumes are.
         modality: which array.
         batches: rows of each batch; the plan, in order.
-        in_flight: most requests at once.
-        pin_memory: allocate batches in pinned memory.
+        options: how it reads ahead.
         reader: knows what is kept, in memory and on the device.
-        budget_bytes: most bytes that batches read ahead may hold.
-        reuse: a batch is valid only until the next one is asked for.
-        max_left_out: samples that may be left out.
         is_training: whether a training step follows each batch; the first ones decide what is kept.
     """
 
     def read(planned: Sequence[Rows]) -> VolumeStream:
-        return VolumeStream(
-            store,
-            modality,
-            planned,
-            in_flight=in_flight,
-            pin_memory=pin_memory,
-            reader=reader,
-            budget_bytes=budget_bytes,
-            reuse=reuse,
-            max_left_out=max_left_out,
-        )
+        return VolumeStream(store, modality, planned, options, reader=reader)
 
     cohort = None if reader is None else reader.on_device
     if cohort is None or not (cohort.is_there or (is_training and not cohort.is_settled)):

@@ -9,7 +9,7 @@ from preprocess.errors import StoreError
 from preprocess.store import Store
 from trainer.data.cohort import Rows
 from trainer.data.reader import VolumeReader
-from trainer.data.stream import VolumeStream
+from trainer.data.stream import StreamOptions, VolumeStream
 
 _BATCH = 16
 
@@ -53,7 +53,7 @@ def fit_standard(store: Store, modality: str, rows_N: Rows, *, reader: VolumeRea
     axes = tuple(range(1 + len(row_shape) - len(standard_shape(row_shape))))
     count, mean, spread = 0, np.zeros(standard_shape(row_shape)), np.zeros(standard_shape(row_shape))
     batches = [rows_N[start : start + _BATCH] for start in range(0, len(rows_N), _BATCH)]
-    with VolumeStream(store, modality, batches, reader=reader, reuse=True) as stream:
+    with VolumeStream(store, modality, batches, StreamOptions(reuse=True), reader=reader) as stream:
         for batch_B, stored in zip(batches, stream, strict=True):
             values = stored.numpy().astype(np.float64)
             finite_B = np.isfinite(values.reshape(len(values), -1)).all(axis=1)

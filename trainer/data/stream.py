@@ -8,10 +8,12 @@ import contextlib
 import math
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -80,23 +82,71 @@ class _Batch:
         self.reading = reading
 
 
-class VolumeStream:
-    """An iterator over batches of volumes, reading ahead.
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """How a stream reads ahead, and what it may do without.
+
+        VolumeStream(store, "T1w", batches, StreamOptions(in_flight=32, reuse=True))
+
+    Attributes:
+        in_flight: most requests at once.
+        pin_memory: allocate batches in pinned memory, for copies to a GPU beside computation.
+        budget_bytes: most bytes that batches read ahead may hold; a quarter of the available memory when None.
+        reuse: hand out the same memory again: a batch is then valid only until the next one is asked for.
+        max_left_out: samples with a missing or damaged volume that may be left out before the run fails.
+    """
+
+    in_flight: int = 64
+    pin_memory: bool = False
+    budget_bytes: int | None = None
+    reuse: bool = False
+    max_left_out: int = 0
+
+
+class Stream(ABC):
+    """An iterator over batches of one modality's volumes, in the plan's order.
+
+    Leaving the block gives up what was requested and not yet handed over.
+
+    Attributes:
+        counts: what was handed over so far.
+        kept: places of the samples that are in the batch handed over last; None when all are.
+    """
+
+    counts: StreamCounts
+    kept: Rows | None = None
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[torch.Tensor]: ...
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give up what was requested and not yet handed over."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class VolumeStream(Stream):
+    """Reads the batches of a plan from the store, ahead of the consumer.
+
+        with VolumeStream(store, "T1w", [np.array([0, 1]), np.array([2, 3])]) as stream:
+            for volumes_BCDHW in stream:
+                train_step(volumes_BCDHW.float() / 255)
 
     Args:
         store: where the volumes are.
         modality: which array.
         batches: rows of each batch, shape (B, K) or (B,); the plan, in order.
-        in_flight: most requests at once.
-        pin_memory: allocate batches in pinned memory, for copies to a GPU beside computation.
+        options: how it reads ahead.
         reader: keeps its cache and resident volumes from one epoch to the next; made for this stream when not given.
-        budget_bytes: most bytes that batches read ahead may hold; a quarter of the available memory when not given.
-        reuse: hand out the same memory again: a batch is then valid only until the next one is asked for.
-        max_left_out: samples with a missing or damaged volume that may be left out before the run fails.
 
-    Iterating gives tensors of the stored dtype, shape (B, K, C, D, H, W) or (B, C, D, H, W). After each, `kept` holds
-    the places of the batch's samples that are in it, or None when all are. Leaving the block gives up what was
-    requested and not yet handed over.
+    Iterating gives tensors of the stored dtype, shape (B, K, C, D, H, W) or (B, C, D, H, W).
 
     Raises:
         UsageError: two batches do not fit into the budget.
@@ -109,40 +159,27 @@ class VolumeStream:
         store: Store,
         modality: str,
         batches: Sequence[Rows],
+        options: StreamOptions = StreamOptions(),
         *,
-        in_flight: int = 64,
-        pin_memory: bool = False,
         reader: VolumeReader | None = None,
-        budget_bytes: int | None = None,
-        reuse: bool = False,
-        max_left_out: int = 0,
     ) -> None:
-        self.kept: Rows | None = None
-        self._reader = reader or VolumeReader(store, modality, in_flight=in_flight)
+        self._reader = reader or VolumeReader(store, modality, in_flight=options.in_flight)
         self._owns_reader = reader is None
         self._batches = batches
-        self._pin_memory = pin_memory and torch.cuda.is_available()
-        self._reuse = reuse
-        self._max_left_out = max_left_out
+        self._pin_memory = options.pin_memory and torch.cuda.is_available()
+        self._reuse = options.reuse
+        self._max_left_out = options.max_left_out
         self._closed = threading.Event()
         self._free: list[tuple[_Memory, torch.cuda.Event | None]] = []
         self._ahead: deque[_Batch] = deque()
         self._largest = max((rows.size for rows in batches), default=1)
         try:
-            budget = default_budget_bytes() if budget_bytes is None else budget_bytes
-            self._num_ahead = self._plan_ahead(in_flight, budget)
+            budget = default_budget_bytes() if options.budget_bytes is None else options.budget_bytes
+            self._num_ahead = self._plan_ahead(options.in_flight, budget)
         except UsageError:
-            self._close()
+            self.close()
             raise
         self.counts = StreamCounts(reads=self._reader.begin_counting())
-
-    def __enter__(self) -> "VolumeStream":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._close()
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         ahead, upcoming = self._ahead, iter(self._batches)
@@ -249,7 +286,8 @@ class VolumeStream:
             while True:
                 self._reader.give_up(self._ahead.popleft().reading)
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Give up what was requested and not yet handed over; a reader that was made for this stream ends too."""
         self._closed.set()
         self._give_up()
         if self._owns_reader:

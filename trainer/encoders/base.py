@@ -5,6 +5,8 @@ keeps only 8 bits of each.
 """
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import ClassVar, Literal, TypeAlias
 
 import torch
@@ -24,18 +26,46 @@ NormName: TypeAlias = Literal["batch", "group"]
 _NOUN = {"BCDHW": "volumes", "BTCHW": "clips", "BCHW": "images"}
 
 
-class Encoder(nn.Module):
-    """Base of the encoders: features, global average pool, and a linear layer that autocast does not touch.
+class Embedder(nn.Module, ABC):
+    """A network that embeds visits, be they scans of one modality or of several.
+
+        embedded = embedder.embed_visits(inputs, present_NM)
+        embeddings_NE = embedder.join(embedded, present_NM)
 
     Attributes:
         input_axes: axes of the input, one letter each: B batch, T frames, C channels, D H W space.
-        memory_format: layout that convolutions of this rank run fastest in.
-        in_channels: channels C the input must have.
-        embedding_width: width E of the embedding.
+        memory_format: layout that its convolutions run fastest in.
     """
 
     input_axes: ClassVar[str] = "BCDHW"
     memory_format: ClassVar[torch.memory_format] = torch.channels_last_3d
+
+    @abstractmethod
+    def embed_visits(self, inputs: Mapping[str, torch.Tensor], present_NM: torch.Tensor) -> torch.Tensor:
+        """What objectives and `join` take: embeddings of each visit's scan, or of each of its modalities.
+
+        Args:
+            inputs: by modality, floats (N, *row shape).
+            present_NM: which visit has which modality.
+        """
+
+    @abstractmethod
+    def join(self, embedded: torch.Tensor, present_NM: torch.Tensor) -> torch.Tensor:
+        """The embedding of each visit, (N, `width_joined()`), from what `embed_visits` returns."""
+
+    # A method: what is an attribute or a property would be written into the exported program.
+    @abstractmethod
+    def width_joined(self) -> int:
+        """Width of the embedding of a visit, which heads take."""
+
+
+class Encoder(Embedder):
+    """Base of the encoders of one modality: features, global average pool, and a linear layer that autocast leaves be.
+
+    Attributes:
+        in_channels: channels C the input must have.
+        embedding_width: width E of the embedding.
+    """
 
     def __init__(self, features: nn.Module, *, in_channels: int, feature_width: int, embedding_width: int) -> None:
         super().__init__()
@@ -62,6 +92,21 @@ class Encoder(nn.Module):
         self._refuse_wrong_input(volumes_BCDHW)
         embeddings_BE: torch.Tensor = self.linear(self._pooled(volumes_BCDHW))
         return embeddings_BE
+
+    # Every visit has the one modality, so present_NM says nothing.
+    def embed_visits(self, inputs: Mapping[str, torch.Tensor], present_NM: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+        """Embeddings (N, E) of the scans, which all visits have."""
+        (scans_N,) = inputs.values()
+        embeddings_NE: torch.Tensor = self(scans_N)
+        return embeddings_NE
+
+    def join(self, embedded: torch.Tensor, present_NM: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+        """The embedding of a visit is that of its scan."""
+        return embedded
+
+    def width_joined(self) -> int:
+        """E."""
+        return self.embedding_width
 
     def _pooled(self, inputs_BC: torch.Tensor) -> torch.Tensor:
         """Features (B, F) averaged over all places, summed in the dtype of the linear layer."""

@@ -139,7 +139,7 @@ def _classified(trained: Trained, store: Store, cohort: Cohort, held: Cohort, dr
 def _embed(trained: Trained, store: Store, cohort: Cohort) -> np.ndarray:
     recipe = trained.run.recipe
     compute = Compute(choose_compute(recipe.device, "float32").device, torch.float32)
-    embeddings_NE = embed_cohort(trained.encoder.to(compute.device), store, recipe.data.modality, cohort, compute)
+    embeddings_NE = embed_cohort(trained.encoder.to(compute.device), store, recipe.data.arrays, cohort, compute)
     trained.encoder.to("cpu")
     return embeddings_NE
 

@@ -86,7 +86,7 @@ def embed_epochs(run: Run, store: Store, cohort: Cohort, epochs: Sequence[int]) 
             encoder.load_state_dict(
                 {name.removeprefix(_ENCODER): value for name, value in weights.items() if name.startswith(_ENCODER)}
             )
-        found[epoch] = embed_cohort(encoder.to(compute.device), store, recipe.data.modality, cohort, compute)
+        found[epoch] = embed_cohort(encoder.to(compute.device), store, recipe.data.arrays, cohort, compute)
     return found
 
 

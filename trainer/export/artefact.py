@@ -191,7 +191,7 @@ def _embedded_parts(trained: Trained, store: Store) -> tuple[Cohort, np.ndarray,
     exact = Compute(torch.device("cpu"), torch.float32)
     training, validation = (cohort.of_subjects(run.split.of(part)) for part in ("train", "validation"))
     training_NE, validation_NE = (
-        embed_cohort(trained.encoder, store, modality, part, exact) for part in (training, validation)
+        embed_cohort(trained.encoder, store, (modality,), part, exact) for part in (training, validation)
     )
     return training, training_NE, validation, validation_NE
 

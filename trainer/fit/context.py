@@ -76,8 +76,7 @@ def require_modalities(training: Cohort, modalities: Sequence[str]) -> None:
         UsageError: there is one.
     """
     for column, name in enumerate(modalities):
-        assert training.present_NM is not None
-        if not training.present_NM[:, column].any():
+        if not training.presence_NM[:, column].any():
             raise UsageError(
                 f"data.modalities: no training subject has {name}; leave it out, or change seed for another split"
             )

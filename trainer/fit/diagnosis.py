@@ -6,8 +6,10 @@ import torch
 from torch import nn
 
 from preprocess.errors import RunError
+from trainer.data.labels import Labels
+from trainer.data.visits import VisitBatch
 from trainer.fit.distributed import ALONE, Group
-from trainer.fit.step import Scans, Step, Visits
+from trainer.fit.step import Step, Views
 from trainer.objectives.terms import Value
 
 _SLOWER = "start a new run with a lower optim.learning_rate, or with optim.clip_norm"
@@ -16,7 +18,7 @@ _SLOWER = "start a new run with a lower optim.learning_rate, or with optim.clip_
 def diagnose(
     step: Step,
     model: nn.Module,
-    batch: tuple[Scans | Visits, torch.Tensor, torch.Tensor, torch.Tensor],
+    batch: tuple[Views, Labels],
     subjects: Sequence[str],
     *,
     precision: str,
@@ -29,7 +31,7 @@ def diagnose(
         step: whose `update` has refused this batch.
         model: networks.
         batch: arguments of `Step.gradients`.
-        subjects: of the scans of the batch in this process, or of its visits.
+        subjects: of the visits of the batch in this process.
         precision: of the run.
         steps_done: before this one.
         group: the processes that train together.
@@ -63,7 +65,7 @@ def require_finite_weights(model: nn.Module, *, steps_done: int, group: Group = 
 
 def _cause_beside_precision(
     model: nn.Module,
-    batch: tuple[Scans | Visits, torch.Tensor, torch.Tensor, torch.Tensor],
+    batch: tuple[Views, Labels],
     subjects: Sequence[str],
     values: Mapping[str, Value],
     *,
@@ -71,8 +73,8 @@ def _cause_beside_precision(
     group: Group,
 ) -> str:
     """What makes a batch that is not finite in float32 either so, and the remedy."""
-    scans = batch[0]  # scores that are not finite count as unknown in every objective
-    bad_data = next(_data_faults(scans, subjects), "")
+    views = batch[0]  # scores that are not finite count as unknown in every objective
+    bad_data = next(_data_faults(views.batch, subjects), "")
     if group.any(bool(bad_data)):
         bad_data = bad_data or "scans that another process reads hold values that are not finite"
         return f"{bad_data}; check the data with interscan verify, and preprocess them anew or leave them out"
@@ -99,16 +101,12 @@ def _described(names: Sequence[str]) -> str:
     return f"{len(names)} of the model's tensors hold weights that are not finite, first {names[0]}"
 
 
-def _data_faults(scans: Scans | Visits, subjects: Sequence[str]) -> Iterator[str]:
+def _data_faults(batch: VisitBatch, subjects: Sequence[str]) -> Iterator[str]:
     """Which scans hold values that are not finite, the first of each modality."""
-    if isinstance(scans, Scans):
-        yield from _fault("data.modality: the scan", scans.voxels_NCDHW, subjects)
-        return
-    for column, (name, stored) in enumerate(scans.batch.stored.items()):
-        there = [
-            subject for subject, has in zip(subjects, scans.batch.present_BM[:, column].tolist(), strict=True) if has
-        ]
-        yield from _fault(f"data.modalities: {name}", stored, there)
+    for column, (name, stored) in enumerate(batch.stored.items()):
+        there = [subject for subject, has in zip(subjects, batch.present_NM[:, column].tolist(), strict=True) if has]
+        what = "data.modality: the scan" if len(batch.stored) == 1 else f"data.modalities: {name}"
+        yield from _fault(what, stored, there)
 
 
 def _fault(what: str, stored_N: torch.Tensor, subjects: Sequence[str]) -> Iterator[str]:

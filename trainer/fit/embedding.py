@@ -1,28 +1,27 @@
-"""Embeds scans of a store, or visits with several modalities, in evaluation mode, streamed."""
+"""Embeds the visits of a cohort in evaluation mode, streamed; a scan is a visit with one modality."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 
 from preprocess.store import Store
-from preprocess.transforms import unit_scale
 from trainer.data.cohort import Cohort, Flags
 from trainer.data.reader import VolumeReader
-from trainer.data.resident import open_stream
+from trainer.data.stream import StreamOptions
 from trainer.data.visits import VisitStream
+from trainer.encoders import Embedder
 from trainer.encoders.visits import VisitEncoder
 from trainer.fit.precision import Compute
 
 BATCH = 16
-"""Scans, or visits, that are embedded at a time."""
+"""Visits that are embedded at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class VisitEmbeddings:
-    """Embeddings of a cohort's visits, in its order.
+    """Embeddings of a cohort's visits, in its order, and those of their modalities.
 
     Attributes:
         embeddings_NE: of the visits, unit rows of width M * E.
@@ -35,51 +34,37 @@ class VisitEmbeddings:
     present_NM: Flags
 
 
-@torch.inference_mode()
 def embed_cohort(
-    encoder: nn.Module,
+    encoder: Embedder,
     store: Store,
-    modality: str,
+    modalities: Sequence[str],
     cohort: Cohort,
     compute: Compute,
     *,
-    reader: VolumeReader | Mapping[str, VolumeReader] | None = None,
+    readers: Mapping[str, VolumeReader] | None = None,
 ) -> np.ndarray:
-    """Embeddings of a cohort's scans, in its order.
+    """Embeddings of a cohort's visits, in its order.
+
+        embeddings_NE = embed_cohort(encoder, store, ("T1w",), cohort, compute)
 
     Args:
-        encoder: from volumes_BCDHW to embeddings_BE; its mode is put back afterwards. That of visits embeds visits, see
-            `embed_visits`.
-        store: where the volumes are.
-        modality: which array; that of visits has its own.
-        cohort: which scans.
+        encoder: of these modalities; its mode is put back afterwards.
+        store: where the rows are; absent ones are never asked for.
+        modalities: what the cohort was read with, and the encoder was made for.
+        cohort: which visits.
         compute: device and number format.
-        reader: whose cache and resident volumes serve, by modality for visits; one of its own when not given.
+        readers: by modality, whose cache and resident rows serve; made for this call when not given.
 
     Returns:
         embeddings_NE, float32.
+
+    Raises:
+        ValueError: the cohort has another number of modalities.
     """
-    if isinstance(encoder, VisitEncoder):
-        readers = reader if isinstance(reader, Mapping) else None
-        return embed_visits(encoder, store, cohort, compute, readers=readers).embeddings_NE
-    if isinstance(reader, Mapping):
-        reader = reader[modality]
-    was_training = encoder.training
-    encoder.eval()
-    scale = unit_scale(store.manifest.recipe.dtype_of(modality))
-    batches = [cohort.rows_N[start : start + BATCH] for start in range(0, len(cohort), BATCH)]
-    parts = []
-    with open_stream(store, modality, batches, pin_memory=compute.pin_memory, reader=reader, reuse=True) as stream:
-        for voxels_BCDHW in stream:
-            # Scaled on the device, so that bytes travel, not floats.
-            volumes_BCDHW = voxels_BCDHW.to(compute.device, non_blocking=compute.pin_memory).float().mul_(scale)
-            with compute.autocast():
-                parts.append(encoder(volumes_BCDHW).float().cpu().numpy())
-    encoder.train(was_training)
+    parts = [joined_BE for _, joined_BE in _embedded(encoder, store, modalities, cohort, compute, readers)]
     return np.concatenate(parts)
 
 
-@torch.inference_mode()
 def embed_visits(
     encoder: VisitEncoder,
     store: Store,
@@ -88,33 +73,34 @@ def embed_visits(
     *,
     readers: Mapping[str, VolumeReader] | None = None,
 ) -> VisitEmbeddings:
-    """Embeddings of a cohort's visits.
+    """The same with the embeddings of each modality, which a fusion head takes; arguments as `embed_cohort`."""
+    parts = list(_embedded(encoder, store, encoder.modalities, cohort, compute, readers))
+    modalities, joined = zip(*parts, strict=True)
+    return VisitEmbeddings(np.concatenate(joined), np.concatenate(modalities), cohort.presence_NM)
 
-    Args:
-        encoder: of the visits' modalities; its mode is put back afterwards.
-        store: where the rows are; absent ones are never asked for.
-        cohort: from `read_visits`, with the encoder's modalities.
-        compute: device and number format.
-        readers: by modality, whose cache and resident rows serve.
 
-    Raises:
-        ValueError: the cohort is one of scans, or has another number of modalities.
-    """
-    if cohort.present_NM is None or cohort.present_NM.shape[1] != len(encoder.modalities):
-        raise ValueError(f"the cohort does not say who has {', '.join(encoder.modalities)}; read it with read_visits")
+@torch.inference_mode()
+def _embedded(
+    encoder: Embedder,
+    store: Store,
+    modalities: Sequence[str],
+    cohort: Cohort,
+    compute: Compute,
+    readers: Mapping[str, VolumeReader] | None,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """What the encoder makes of each batch of visits, and the embedding of each visit."""
+    presence_NM = cohort.presence_NM
+    if presence_NM.shape[1] != len(modalities):
+        raise ValueError(f"the cohort does not say who has {', '.join(modalities)}; read it with read_visits")
+    parts = [slice(start, start + BATCH) for start in range(0, len(cohort), BATCH)]
+    rows, present = [cohort.rows_N[part] for part in parts], [presence_NM[part] for part in parts]
+    options = StreamOptions(pin_memory=compute.pin_memory, reuse=True)
     was_training = encoder.training
     encoder.eval()
-    parts = [slice(start, start + BATCH) for start in range(0, len(cohort), BATCH)]
-    rows, present = [cohort.rows_N[part] for part in parts], [cohort.present_NM[part] for part in parts]
-    modalities, joined = [], []
-    with VisitStream(
-        store, encoder.modalities, rows, present, pin_memory=compute.pin_memory, readers=readers, reuse=True
-    ) as stream:
+    with VisitStream(store, modalities, rows, present, options, readers=readers) as stream:
         for batch in stream:
             inputs, present_BM = batch.inputs(compute.device, non_blocking=compute.pin_memory)
             with compute.autocast():
-                modalities_BME = encoder(inputs, present_BM).float()
-            modalities.append(modalities_BME.cpu().numpy())
-            joined.append(encoder.join(modalities_BME, present_BM).cpu().numpy())
+                embedded = encoder.embed_visits(inputs, present_BM).float()
+            yield embedded.cpu().numpy(), encoder.join(embedded, present_BM).cpu().numpy()
     encoder.train(was_training)
-    return VisitEmbeddings(np.concatenate(joined), np.concatenate(modalities), cohort.present_NM)

@@ -5,37 +5,30 @@ where an uninterrupted one ends. The plan is that of all processes together, eac
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 
 import numpy as np
 import torch
-from torch import nn
 
 from preprocess.console import LOG
 from preprocess.errors import Interrupted, RunError
-from preprocess.store import Store
-from preprocess.transforms import unit_scale
-from trainer.data.augment import Augment
-from trainer.data.resident import Stream
-from trainer.data.sampling import MIN_BATCH, Batches, Sampler
-from trainer.data.visits import VisitBatch, VisitStream
-from trainer.fit.checkpoint import Best, Checkpoints, State
+from trainer.data.sampling import MIN_BATCH
+from trainer.data.visits import VisitBatch
+from trainer.fit.batches import Places, TrainingBatches
+from trainer.fit.checkpoint import State
 from trainer.fit.diagnosis import diagnose, require_finite_weights
 from trainer.fit.distributed import ALONE, Group
-from trainer.fit.embedding import embed_cohort
 from trainer.fit.model import TrainingModel
-from trainer.fit.optim import build_optimiser, build_schedule
+from trainer.fit.optim import Optimisation, build_optimiser, build_schedule
 from trainer.fit.phases import Phase, phase_of
 from trainer.fit.precision import Compute, name_of
-from trainer.fit.step import Scans, Step, Visits
+from trainer.fit.saving import Saving
+from trainer.fit.step import Step
 from trainer.fit.stop import StopRequest
-from trainer.fit.supply import Supply
 from trainer.fit.synced_norm import synchronise
 from trainer.fit.tracking import History, Tracking
-from trainer.recipe import DataRecipe, OptimRecipe, higher_is_better
 
 _COLLAPSE = 0.97
 """A loss that `warns_at_chance` and is above this part of its chance level for an epoch has learned nothing."""
@@ -58,17 +51,11 @@ class Loop:
     Args:
         model: networks; moved to the device.
         phases: objectives, epoch by epoch.
-        store: where volumes are.
-        sampler: the batches of every epoch.
-        data: views of a scan, and modalities.
-        supply: streams of the planned batches.
-        optim: settings of the optimiser.
-        augment: random views.
+        batches: what it trains on.
+        optimisation: how weights are updated.
         compute: device and number format.
-        checkpoints: where state goes; only the group's first process writes.
-        every_epochs: epochs between checkpoints.
+        saving: where state goes, and when.
         validate: figures of the model after an epoch, by name; called in the group's first process.
-        best: figure of the history whose best checkpoint is kept; empty for none.
         group: the processes that train together.
 
     Raises:
@@ -79,66 +66,54 @@ class Loop:
         self,
         model: TrainingModel,
         phases: Sequence[Phase],
-        store: Store,
-        sampler: Sampler,
+        batches: TrainingBatches,
         *,
-        data: DataRecipe,
-        supply: Supply,
-        optim: OptimRecipe,
-        augment: Augment,
+        optimisation: Optimisation,
         compute: Compute,
-        checkpoints: Checkpoints,
-        every_epochs: int,
-        validate: Callable[[nn.Module], dict[str, float]],
-        best: str = "",
+        saving: Saving,
+        validate: Callable[[TrainingModel], dict[str, float]],
         group: Group = ALONE,
     ) -> None:
         synchronise(model, group)
         self.model = model.to(compute.device, memory_format=model.encoder.memory_format)  # type: ignore[call-overload]
         self._phases = phases
-        self._store = store
-        self._supply = supply
-        self.sampler = sampler
-        self._training = sampler.cohort
-        self._data = data
+        self._batches = batches
+        self.sampler = batches.sampler
+        self._training = batches.sampler.cohort
         self._epochs = sum(phase.epochs for phase in phases)
-        self._augment = augment
         self._compute = compute
-        self._seed = sampler.seed
-        self._checkpoints = checkpoints
-        self._every_epochs = every_epochs
+        self._seed = batches.sampler.seed
+        self._saving = saving
+        self._checkpoints = saving.checkpoints
         self._validate = validate
-        self._best = best
         self._group = group
-        self._scale = unit_scale(store.manifest.recipe.dtype_of(data.modality))
         self._optimiser = build_optimiser(
             model,
-            learning_rate=optim.learning_rate,
-            weight_decay=optim.weight_decay,
-            name=optim.name,
-            head_factor=optim.head_factor,
+            learning_rate=optimisation.learning_rate,
+            weight_decay=optimisation.weight_decay,
+            name=optimisation.name,
+            head_factor=optimisation.head_factor,
         )
-        plans = [sampler.batches(epoch) for epoch in range(self._epochs)]
+        plans = [self.sampler.batches(epoch) for epoch in range(self._epochs)]
         group.require_enough(min(len(batch) for plan in plans for batch in plan))
         steps = [0] * len(phases)
         for epoch, plan in enumerate(plans):
             steps[phase_of(phases, epoch)[0]] += len(plan)
-        factors = [(phase.learning_rate or optim.learning_rate) / optim.learning_rate for phase in phases]
+        factors = [(phase.learning_rate or optimisation.learning_rate) / optimisation.learning_rate for phase in phases]
         self._schedule = build_schedule(
-            self._optimiser, phases=list(zip(steps, factors, strict=True)), warmup_fraction=optim.warmup_fraction
+            self._optimiser, phases=list(zip(steps, factors, strict=True)), warmup_fraction=optimisation.warmup_fraction
         )
-        self._scaler = compute.scaler()
         self._step = Step(
             model,
             phases[0].objectives,
             optimiser=self._optimiser,
             schedule=self._schedule,
-            scaler=self._scaler,
             compute=compute,
-            clip_norm=optim.clip_norm,
-            cache_chunk=optim.cache_chunk,
+            clip_norm=optimisation.clip_norm,
+            cache_chunk=optimisation.cache_chunk,
             group=group,
         )
+        self._scaler = self._step.scaler
         self.num_steps = sum(steps)
         self.position = Position()
 
@@ -210,26 +185,10 @@ class Loop:
             position.epoch, position.batch, position.sums = position.epoch + 1, 0, {}
             if tracking is not None:
                 tracking.record(position.history)
-            if self._group.is_first and self._is_saved(position.epoch):
-                self._checkpoints.save_async(self.state(), step=position.step, best=self._newly_best())
+            if self._group.is_first and self._saving.is_due(position.epoch, num_epochs=self._epochs):
+                best = self._saving.newly_best(position.history, num_epochs=self._epochs)
+                self._checkpoints.save_async(self.state(), step=position.step, best=best)
         self._checkpoints.wait()
-
-    def _is_saved(self, epochs_done: int) -> bool:
-        return epochs_done % self._every_epochs == 0 or epochs_done == self._epochs
-
-    def _newly_best(self) -> Best | None:
-        """The figure of the newest epoch, if no earlier epoch that was saved reached it."""
-        if not self._best:
-            return None
-        saved = [entry for entry in self.position.history if self._is_saved(int(entry["epoch"]) + 1)]
-        if self._best not in saved[-1]:
-            raise RunError(
-                f"checkpoint.best is {self._best} and epoch {int(saved[-1]['epoch'])} has no such figure; "
-                "start a new run with checkpoint.best = 'loss'"
-            )
-        sign = 1.0 if higher_is_better(self._best) else -1.0
-        *earlier, newest = [sign * entry[self._best] for entry in saved if self._best in entry]
-        return Best(self._best, saved[-1][self._best]) if all(newest > one for one in earlier) else None
 
     def _run_epoch(self, stop: StopRequest, progress: Callable[[int, int], None]) -> None:
         position = self.position
@@ -241,11 +200,10 @@ class Loop:
         plan = self.sampler.batches(position.epoch)[position.batch :]
         stopping = False
         started = perf_counter()
-        with self._read([batch[self._group.share(len(batch))] for batch in plan]) as stream:
-            batches: Iterator[torch.Tensor | VisitBatch] = iter(stream)
-            for places_BK, read in zip(plan, batches, strict=True):
+        with self._batches.read(plan) as stream:
+            for places_BK, read in zip(plan, stream, strict=True):
                 began = perf_counter()
-                kept_BK = places_BK if stream.kept is None else places_BK[stream.kept]
+                kept_BK = np.delete(places_BK, read.left_out, axis=0)
                 if len(kept_BK) >= MIN_BATCH:
                     self._train_on(kept_BK, read)
                 self._add("step_seconds", perf_counter() - began)
@@ -275,61 +233,29 @@ class Loop:
             chosen = objective.anchor_scans(self._training.scores_N, seed=self._seed)
             if chosen is None:
                 continue
-            embeddings_NE = embed_cohort(
-                self.model.encoder,
-                self._store,
-                self._data.modality,
-                self._training.at(chosen.tolist()),
-                self._compute,
-                reader=self._supply.readers,
+            embeddings_NE = self._batches.supply.embed(
+                self.model.encoder, self._training.at(chosen.tolist()), self._compute
             )
             self.model.anchor_E.copy_(torch.from_numpy(embeddings_NE.mean(axis=0)))
 
-    def _read(self, plan: Batches) -> AbstractContextManager[Stream | VisitStream]:
-        rows_N, present_NM = self._training.rows_N, self._training.present_NM
-        if present_NM is None:
-            return self._supply.stream([rows_N[places_BK] for places_BK in plan])
-        visits = [places_BK[:, 0] for places_BK in plan]
-        return self._supply.visits([rows_N[one] for one in visits], [present_NM[one] for one in visits])
-
-    def _views_of(self, places_BK: np.ndarray, voxels_BKCDHW: torch.Tensor) -> Scans:
-        """The scans at these places, a place for each view."""
-        epoch, batch = self.position.epoch, self.position.batch
-        voxels_NCDHW = voxels_BKCDHW.flatten(0, 1)
-        if self._data.views > 1:
-            voxels_NCDHW = voxels_NCDHW.repeat_interleave(self._data.views, dim=0)
-        num_voxels = voxels_NCDHW[0].numel()
-        draws = self._augment.draw(places_BK.size, num_voxels, seed=self._seed, epoch=epoch, batch=batch)
-        first = self._group.share(len(places_BK)).start * places_BK.shape[1]
-        return Scans(voxels_NCDHW, draws, first, self._scale, self._compute)
-
-    def _train_on(self, places_BK: np.ndarray, read: torch.Tensor | VisitBatch) -> None:
+    def _train_on(self, places_BK: Places, read: VisitBatch) -> None:
         position = self.position
-        device = self._compute.device
-        # Read once, seen several times: the views of a scan stand side by side, as the scans of a subject do.
-        places_BK = places_BK.repeat(self._data.views, axis=1)
-        scans = Visits(read, self._compute) if isinstance(read, VisitBatch) else self._views_of(places_BK, read)
-        scores_BK, days_BK = (
-            torch.as_tensor(values_N[places_BK], dtype=torch.float32, device=device)
-            for values_N in (self._training.scores_N, self._training.days_N)
-        )
-        subjects_B = torch.as_tensor(self._training.subject_codes_N[places_BK[:, 0]], device=device)
-        batch = (scans, scores_BK, subjects_B, days_BK)
+        views = self._batches.views(places_BK, read, epoch=position.epoch, batch=position.batch)
+        batch = (views, self._batches.labels(places_BK))
         loss, values = self._step.gradients(*batch)
         if not self._step.update():
             what = "the gradient is not finite" if math.isfinite(loss) else f"the loss is {loss}"
-            own_BK = places_BK if isinstance(scans, Visits) else places_BK[self._group.share(len(places_BK))]
             why = diagnose(
                 self._step,
                 self.model,
                 batch,
-                [self._training.subject_ids[place] for place in own_BK.ravel()],
+                self._batches.subjects(places_BK),
                 precision=self.precision,
                 steps_done=position.step,
                 group=self._group,
             )
             raise RunError(f"{what} at step {position.step + 1} of {self.num_steps}; {why}")
-        num_scans = places_BK.size // self._data.views
+        num_scans = places_BK.size
         self._add("volumes", num_scans)
         self._add("loss", loss * num_scans)
         for name, value in values.items():

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from preprocess.store import Store
-from trainer.encoders import Encoder, Projector, ScoreHead, build_encoder
+from trainer.data.labels import Labels
+from trainer.encoders import Embedder, Encoder, Projector, ScoreHead, build_encoder
 from trainer.encoders.multimodal import ModalitySpec
 from trainer.encoders.registry import input_channels
 from trainer.encoders.visits import VisitEncoder, modality_spec
@@ -15,7 +16,7 @@ from trainer.objectives.terms import BatchOutput
 from trainer.recipe import DataRecipe, EncoderRecipe, TrainRecipe
 
 
-def encoder_for(recipe: EncoderRecipe, data: DataRecipe, store: Store) -> Encoder | VisitEncoder:
+def encoder_for(recipe: EncoderRecipe, data: DataRecipe, store: Store) -> Embedder:
     """A new encoder of the recipe for what the store holds.
 
     Raises:
@@ -26,7 +27,12 @@ def encoder_for(recipe: EncoderRecipe, data: DataRecipe, store: Store) -> Encode
         kind_of = store.manifest.recipe.kind_of
         specs = {name: modality_spec(name, kind_of(name), store.layout(name).shape) for name in data.modalities}
         return build_visit_encoder(recipe, specs)
-    in_channels = input_channels(recipe.name, store.layout(data.modality).shape)
+    return _scan_encoder(recipe, input_channels(recipe.name, store.layout(data.modality).shape))
+
+
+def _scan_encoder(recipe: EncoderRecipe, in_channels: int) -> Encoder:
+    if recipe.name == "multimodal":
+        raise ValueError("encoder 'multimodal' depends on the store's modalities; make it with encoder_for")
     return build_encoder(recipe.name, in_channels=in_channels, embedding_width=recipe.embedding_width, norm=recipe.norm)
 
 
@@ -35,18 +41,15 @@ def build_visit_encoder(recipe: EncoderRecipe, modalities: Mapping[str, Modality
     return VisitEncoder(modalities, embedding_width=recipe.embedding_width, norm=recipe.norm, residual=recipe.residual)
 
 
-def width_of(encoder: Encoder | VisitEncoder) -> int:
-    """Width of the embedding of a scan, or of a visit: what heads take."""
-    return encoder.joined_width if isinstance(encoder, VisitEncoder) else encoder.embedding_width
-
-
 class TrainingModel(nn.Module):
     """Encoder with the training-only heads.
 
+        model = TrainingModel(build_encoder("fast", in_channels=1, embedding_width=256), projection_width=128)
+        output = model(scans_N, labels)
+
     Args:
-        recipe: names and widths.
-        in_channels: C of the volumes, for an encoder of one modality.
-        encoder: the encoder, where it is there already.
+        encoder: of scans of one modality, or of visits with several.
+        projection_width: width of the projection.
 
     Attributes:
         anchor_E: mean embedding of normal scans, for objectives that ask for it; part of every checkpoint.
@@ -54,65 +57,45 @@ class TrainingModel(nn.Module):
 
     anchor_E: torch.Tensor
 
-    def __init__(
-        self, recipe: EncoderRecipe, *, in_channels: int = 1, encoder: Encoder | VisitEncoder | None = None
-    ) -> None:
+    def __init__(self, encoder: Embedder, *, projection_width: int) -> None:
         super().__init__()
-        if encoder is None:
-            if recipe.name == "multimodal":
-                raise ValueError("encoder 'multimodal' depends on the store's modalities; give it as `encoder`")
-            encoder = build_encoder(
-                recipe.name, in_channels=in_channels, embedding_width=recipe.embedding_width, norm=recipe.norm
-            )
         self.encoder = encoder
-        width = width_of(encoder)
-        self.projector = Projector(width, width, recipe.projection_width)
+        width = encoder.width_joined()
+        self.projector = Projector(width, width, projection_width)
         self.score_head = ScoreHead(width)
         self.register_buffer("anchor_E", torch.zeros(width))
 
-    def forward(
-        self,
-        scans_N: torch.Tensor,
-        scores_BK: torch.Tensor,
-        subjects_B: torch.Tensor,
-        days_BK: torch.Tensor | None = None,
-    ) -> BatchOutput:
+    def forward(self, scans_N: torch.Tensor, labels: Labels) -> BatchOutput:
         """Outputs of a batch of B subjects with K scans (or views) each, of one modality.
 
         Args:
             scans_N: float in [0, 1], N = B * K, the scans of a subject side by side; further axes as the encoder's.
-            scores_BK: raw scores, NaN where unknown.
-            subjects_B: subjects as whole numbers.
-            days_BK: days since the subject's first visit; unknown when not given.
+            labels: of the batch.
         """
-        return self.judge(self.encoder(scans_N), scores_BK, subjects_B, days_BK)
+        there_N1 = torch.ones(len(scans_N), 1, dtype=torch.bool, device=scans_N.device)
+        return self.judge(self.encoder(scans_N), labels, there_N1)
 
-    def judge(
-        self,
-        embeddings_NE: torch.Tensor,
-        scores_BK: torch.Tensor,
-        subjects_B: torch.Tensor,
-        days_BK: torch.Tensor | None = None,
-        present_BM: torch.Tensor | None = None,
-    ) -> BatchOutput:
-        """The same from embeddings of all scans of the batch, wherever and in whatever parts they were computed.
+    def judge(self, embedded: torch.Tensor, labels: Labels, present_NM: torch.Tensor) -> BatchOutput:
+        """The same from embeddings of all visits of the batch, wherever and in whatever parts they were computed.
 
-        With `present_BM` they are modalities_BME of single visits; the embedding of a visit is their join.
+        Args:
+            embedded: what the encoder's `embed_visits` returns, of N = B * K visits.
+            labels: of the batch.
+            present_NM: which visit has which modality.
         """
-        shape = scores_BK.shape
-        modalities_BME = fused_B = None
+        shape = labels.scores_BK.shape
+        modalities_BME = present_BM = fused_B = None
         if isinstance(self.encoder, VisitEncoder):
-            assert present_BM is not None
-            modalities_BME = embeddings_NE
-            fused_B = self.encoder.fuse(modalities_BME, present_BM)
-            embeddings_NE = self.encoder.join(modalities_BME, present_BM)
+            modalities_BME, present_BM = embedded, present_NM
+            fused_B = self.encoder.fuse(embedded, present_NM)
+        embeddings_NE = self.encoder.join(embedded, present_NM)
         return BatchOutput(
             embeddings_BKE=embeddings_NE.reshape(*shape, -1),
             projections_BKP=self.projector(embeddings_NE).unflatten(0, shape),
             predicted_BK=self.score_head(embeddings_NE).unflatten(0, shape),
-            scores_BK=scores_BK,
-            subjects_B=subjects_B,
-            days_BK=torch.full_like(scores_BK, torch.nan) if days_BK is None else days_BK,
+            scores_BK=labels.scores_BK,
+            subjects_B=labels.subjects_B,
+            days_BK=labels.days_BK,
             anchor_E=self.anchor_E,
             modalities_BME=modalities_BME,
             present_BM=present_BM,
@@ -129,7 +112,21 @@ def new_model(recipe: TrainRecipe, store: Store) -> TrainingModel:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        model = TrainingModel(recipe.encoder, encoder=encoder_for(recipe.encoder, recipe.data, store))
+        encoder = encoder_for(recipe.encoder, recipe.data, store)
+        model = TrainingModel(encoder, projection_width=recipe.encoder.projection_width)
     if recipe.encoder.initial_weights:
         load_weights(model.encoder, recipe.encoder.initial_weights)
     return model
+
+
+def scan_model(recipe: EncoderRecipe, *, in_channels: int) -> TrainingModel:
+    """A new model for scans of one modality, without a store; `new_model` makes that of a run.
+
+    Args:
+        recipe: names and widths.
+        in_channels: C of the scans.
+
+    Raises:
+        ValueError: the encoder takes several modalities.
+    """
+    return TrainingModel(_scan_encoder(recipe, in_channels), projection_width=recipe.projection_width)

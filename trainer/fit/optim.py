@@ -2,12 +2,38 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import nn
 
 _MOMENTUM = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Optimisation:
+    """How weights are updated.
+
+        Optimisation(learning_rate=1e-3, weight_decay=1e-4, clip_norm=1.0)
+
+    Attributes:
+        learning_rate: of the encoder at its highest.
+        weight_decay: on weights; never on biases and normalisation.
+        name: `adamw`, or `sgd` with momentum 0.9.
+        head_factor: learning rate of the heads over that of the encoder.
+        warmup_fraction: part of each phase with rising learning rate.
+        clip_norm: largest norm of the gradient; 0 for none.
+        cache_chunk: scans whose activations are alive at a time; 0 for the whole batch.
+    """
+
+    learning_rate: float
+    weight_decay: float
+    name: Literal["adamw", "sgd"] = "adamw"
+    head_factor: float = 1.0
+    warmup_fraction: float = 0.0
+    clip_norm: float = 0.0
+    cache_chunk: int = 0
 
 
 def build_optimiser(

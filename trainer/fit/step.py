@@ -7,15 +7,16 @@ no scan's embedding depends on another scan; a batch normalisation would break t
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
 from preprocess.errors import UsageError
 from trainer.data.augment import Draws
+from trainer.data.labels import Labels
 from trainer.data.visits import VisitBatch
 from trainer.fit.distributed import ALONE, Group
 from trainer.fit.model import TrainingModel
@@ -24,61 +25,36 @@ from trainer.objectives.terms import Objective, Value, total
 
 
 @dataclass(frozen=True, slots=True)
-class Scans:
-    """The stored scans of a step in this process, made into views part by part.
+class Views:
+    """The visits of a step in this process, made into what the encoder takes part by part.
+
+        views = Views(batch, compute)
+        embedded = encoder.embed_visits(*views.inputs(slice(0, 4)))
 
     Attributes:
-        voxels_NCDHW: as stored, on any device.
-        draws: what the views of the whole batch differ by.
-        first: place of the first of these scans in the whole batch.
-        scale: what a stored value is multiplied by to lie in [0, 1].
-        compute: where views are made.
-    """
-
-    voxels_NCDHW: torch.Tensor
-    draws: Draws
-    first: int
-    scale: float
-    compute: Compute
-
-    def __len__(self) -> int:
-        return len(self.voxels_NCDHW)
-
-    def views(self, part: slice) -> torch.Tensor:
-        """Views of some neighbouring scans, float32 in [0, 1]; bytes travel to the device, not floats."""
-        voxels = self.voxels_NCDHW[part].to(self.compute.device, non_blocking=self.compute.pin_memory)
-        return self.draws.views(voxels, scale=self.scale, first=self.first + part.start)
-
-    @property
-    def present_BM(self) -> None:
-        """Of one modality, which is always there."""
-        return
-
-
-@dataclass(frozen=True, slots=True)
-class Visits:
-    """The visits of a step, with several modalities; they are never augmented.
-
-    Attributes:
-        batch: what is stored of them.
-        compute: where they become tensors.
+        batch: what is stored of them, on any device.
+        compute: where they become views.
+        draws: by modality, what the views of the whole batch differ by; other modalities are scaled alone.
+        first: place of the first of these visits in the whole batch.
     """
 
     batch: VisitBatch
     compute: Compute
+    draws: Mapping[str, Draws] = field(default_factory=dict)
+    first: int = 0
 
     def __len__(self) -> int:
         return len(self.batch)
 
-    def views(self, part: slice) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """What the encoder takes of some neighbouring visits: inputs by modality, and present_BM."""
-        inputs, present_BM = self.batch.inputs(self.compute.device, non_blocking=self.compute.pin_memory)
-        return {name: values[part] for name, values in inputs.items()}, present_BM[part]
-
-    @property
-    def present_BM(self) -> torch.Tensor:
-        """Which visit has which modality, on the device."""
-        return self.batch.present_BM.to(self.compute.device)
+    def inputs(self, part: slice) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """Floats by modality of some neighbouring visits, and which visit has which; bytes travel to the device."""
+        return self.batch.inputs(
+            self.compute.device,
+            part=part,
+            non_blocking=self.compute.pin_memory,
+            draws=self.draws,
+            first=self.first,
+        )
 
 
 class Step:
@@ -89,7 +65,6 @@ class Step:
         objectives: parts of the loss.
         optimiser: updates the weights.
         schedule: of the learning rate.
-        scaler: of the loss.
         compute: device and number format.
         clip_norm: largest norm of the gradient; 0 for none.
         cache_chunk: scans whose activations are alive at a time; 0 for all.
@@ -97,6 +72,7 @@ class Step:
 
     Attributes:
         objectives: may be replaced between two steps, as a new phase does.
+        scaler: of the loss, part of every checkpoint.
 
     Raises:
         UsageError: chunks, and a normalisation over the batch.
@@ -109,7 +85,6 @@ class Step:
         *,
         optimiser: torch.optim.Optimizer,
         schedule: torch.optim.lr_scheduler.LRScheduler,
-        scaler: torch.amp.GradScaler,
         compute: Compute,
         clip_norm: float = 0.0,
         cache_chunk: int = 0,
@@ -124,40 +99,32 @@ class Step:
         self.objectives = objectives
         self._optimiser = optimiser
         self._schedule = schedule
-        self._scaler = scaler
         self._compute = compute
+        self.scaler = compute.scaler()
         self._clip_norm = clip_norm
         self._cache_chunk = cache_chunk
         self._group = group
         self._last_loss = math.nan
         self._before: _Before | None = None
 
-    def gradients(
-        self,
-        scans: Scans | Visits,
-        scores_BK: torch.Tensor,
-        subjects_B: torch.Tensor,
-        days_BK: torch.Tensor | None = None,
-    ) -> tuple[float, dict[str, Value]]:
+    def gradients(self, views: Views, labels: Labels) -> tuple[float, dict[str, Value]]:
         """Set every parameter's gradient to that of the loss of the whole batch.
 
         Args:
-            scans: this process's scans, those of a subject side by side; or the visits of all.
-            scores_BK: raw scores of the whole batch, NaN where unknown.
-            subjects_B: subjects of the whole batch as whole numbers.
-            days_BK: days of the whole batch's scans; unknown when not given.
+            views: of this process's visits, those of a subject side by side.
+            labels: of the whole batch.
 
         Returns:
             The loss, and each objective's own value by name; the same in all processes.
         """
         self._before = _Before.of(self._model, self._compute.device, self._before)
         self._optimiser.zero_grad(set_to_none=True)
-        if 0 < self._cache_chunk < len(scans):
-            loss, values = self._cached(scans, scores_BK, subjects_B, days_BK)
+        if 0 < self._cache_chunk < len(views):
+            loss, values = self._cached(views, labels)
         else:
-            embeddings_NE = self._embed(scans.views(slice(0, len(scans))))
-            loss, values = self._loss(embeddings_NE, scores_BK, subjects_B, days_BK, scans.present_BM)
-            torch.autograd.backward(self._scaler.scale(loss))
+            embedded, present_NM = self._embed(views, slice(0, len(views)))
+            loss, values = self._loss(embedded, labels, present_NM)
+            torch.autograd.backward(self.scaler.scale(loss))
         encoder = list(self._model.encoder.parameters())
         own = {id(parameter) for parameter in encoder}
         self._group.add_gradients(encoder, [one for one in self._model.parameters() if id(one) not in own])
@@ -171,7 +138,7 @@ class Step:
             Whether loss and gradients are finite, the same in all processes. Where they are not, the model is as it was
             before `gradients`. An infinite gradient of float16 is none of that as long as its scale can be lowered.
         """
-        self._scaler.unscale_(self._optimiser)
+        self.scaler.unscale_(self._optimiser)
         present = [one.grad for one in self._model.parameters() if one.grad is not None]
         norm = nn.utils.get_total_norm(present)
         finite = math.isfinite(self._last_loss) and (_are_finite(norm, present) or self._scale_can_fall())
@@ -180,25 +147,19 @@ class Step:
             return False
         if self._clip_norm > 0:
             nn.utils.clip_grads_with_norm_(self._model.parameters(), self._clip_norm, norm)
-        self._scaler.step(self._optimiser)
-        self._scaler.update()
+        self.scaler.step(self._optimiser)
+        self.scaler.update()
         self._schedule.step()
         return True
 
-    def is_finite_in_float32(
-        self,
-        scans: Scans | Visits,
-        scores_BK: torch.Tensor,
-        subjects_B: torch.Tensor,
-        days_BK: torch.Tensor | None = None,
-    ) -> tuple[bool, dict[str, Value]]:
+    def is_finite_in_float32(self, views: Views, labels: Labels) -> tuple[bool, dict[str, Value]]:
         """Compute the batch of the last `gradients` once more without autocast, with the same draws; changes nothing.
 
         Returns:
             Whether loss and gradients are finite in all processes, and each objective's own value.
         """
         with self._in_float32():
-            loss, values = self.gradients(scans, scores_BK, subjects_B, days_BK)
+            loss, values = self.gradients(views, labels)
             present = [one.grad for one in self._model.parameters() if one.grad is not None]
             finite = math.isfinite(loss) and _are_finite(nn.utils.get_total_norm(present), present)
         self._put_back()
@@ -206,17 +167,17 @@ class Step:
 
     def _scale_can_fall(self) -> bool:
         """Whether this is float16 and its gradients may be infinite for being scaled: the scaler skips the step."""
-        return self._scaler.is_enabled() and self._scaler.get_scale() > 1
+        return self.scaler.is_enabled() and self.scaler.get_scale() > 1
 
     @contextmanager
     def _in_float32(self) -> Iterator[None]:
-        compute, scaler = self._compute, self._scaler
+        compute, scaler = self._compute, self.scaler
         self._compute = Compute(compute.device, torch.float32)
-        self._scaler = self._compute.scaler()
+        self.scaler = self._compute.scaler()
         try:
             yield
         finally:
-            self._compute, self._scaler = compute, scaler
+            self._compute, self.scaler = compute, scaler
 
     def _put_back(self) -> None:
         """Drop the gradients, and put back what computing them has changed."""
@@ -224,43 +185,38 @@ class Step:
         self._optimiser.zero_grad(set_to_none=True)
         self._before.put_back(self._model, self._compute.device)
 
-    def _cached(
-        self, scans: Scans | Visits, scores_BK: torch.Tensor, subjects_B: torch.Tensor, days_BK: torch.Tensor | None
-    ) -> tuple[torch.Tensor, dict[str, Value]]:
+    def _cached(self, views: Views, labels: Labels) -> tuple[torch.Tensor, dict[str, Value]]:
         chunks = [
-            slice(start, min(start + self._cache_chunk, len(scans)))
-            for start in range(0, len(scans), self._cache_chunk)
+            slice(start, min(start + self._cache_chunk, len(views)))
+            for start in range(0, len(views), self._cache_chunk)
         ]
         with torch.no_grad():
-            embeddings_NE = torch.cat([self._embed(scans.views(chunk)) for chunk in chunks])
-        embeddings_NE.requires_grad_()
-        loss, values = self._loss(embeddings_NE, scores_BK, subjects_B, days_BK, scans.present_BM)
-        torch.autograd.backward(self._scaler.scale(loss))
-        cached_NE = embeddings_NE.grad
-        assert cached_NE is not None
+            parts, presents = zip(*[self._embed(views, chunk) for chunk in chunks], strict=True)
+        embedded = torch.cat(parts).requires_grad_()
+        loss, values = self._loss(embedded, labels, torch.cat(presents))
+        torch.autograd.backward(self.scaler.scale(loss))
+        cached = embedded.grad
+        assert cached is not None
         for chunk in chunks:
-            torch.autograd.backward(self._embed(scans.views(chunk)), cached_NE[chunk])
+            torch.autograd.backward(self._embed(views, chunk)[0], cached[chunk])
         return loss, values
 
-    def _embed(self, views: torch.Tensor | tuple[dict[str, torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    def _embed(self, views: Views, part: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the encoder makes of some neighbouring visits, and which of them has which modality."""
+        inputs, present_PM = views.inputs(part)
         # Entered anew for each chunk: autocast keeps the weights it has cast, also those cast without a graph.
         with self._compute.autocast():
-            embeddings_NE: torch.Tensor = self._model.encoder(*(views if isinstance(views, tuple) else (views,)))
-        return embeddings_NE
+            return self._model.encoder.embed_visits(inputs, present_PM), present_PM
 
     def _loss(
-        self,
-        embeddings_NE: torch.Tensor,
-        scores_BK: torch.Tensor,
-        subjects_B: torch.Tensor,
-        days_BK: torch.Tensor | None,
-        present_BM: torch.Tensor | None,
+        self, embedded: torch.Tensor, labels: Labels, present_NM: torch.Tensor
     ) -> tuple[torch.Tensor, dict[str, Value]]:
-        scans_of_subject = scores_BK.shape[1]
-        num_rows = [scans_of_subject * share for share in self._group.shares(len(subjects_B))]
-        gathered_NE = self._group.gather(embeddings_NE, num_rows)
+        num_subjects, scans_of_subject = labels.scores_BK.shape
+        num_rows = [scans_of_subject * share for share in self._group.shares(num_subjects)]
+        gathered = self._group.gather(embedded, num_rows)
         with self._compute.autocast():
-            output = self._model.judge(gathered_NE, scores_BK, subjects_B, days_BK, present_BM)
+            # Several processes share batches of one modality only, which every visit of them all has.
+            output = self._model.judge(gathered, labels, present_NM)
         return total(self.objectives, output)
 
 

@@ -4,19 +4,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
-import torch
+import numpy as np
 
 from preprocess.store import Store
 from trainer.data.cache import DiskCache
-from trainer.data.cohort import Flags, Rows
+from trainer.data.cohort import Cohort, Flags, Rows
 from trainer.data.device_rows import DeviceCohort, DeviceRows
 from trainer.data.memory import default_budget_bytes
 from trainer.data.reader import VolumeReader
-from trainer.data.resident import Stream, open_stream
+from trainer.data.stream import StreamOptions
 from trainer.data.visits import VisitStream
-from trainer.fit.embedding import BATCH
-from trainer.recipe import DataRecipe
+from trainer.encoders import Embedder
+from trainer.fit.embedding import BATCH, embed_cohort
+from trainer.fit.precision import Compute
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +46,18 @@ class SupplyOptions:
 class Supply:
     """Streams of one run.
 
+        with Supply(store, ("T1w",), num_volumes=len(cohort), options=SupplyOptions(), compute=compute) as supply:
+            with supply.stream([rows_BK], [present_NM]) as batches: ...
+
     Args:
         store: where the volumes are.
-        data: modality or modalities, requests in flight, how many samples may be left out, where volumes stay.
-        num_volumes: how many different volumes, or visits, the run reads.
+        modalities: of a visit; one for scans.
+        num_volumes: how many different visits the run reads.
+        in_flight: most requests for volumes at once.
+        max_left_out: samples that may be left out of an epoch, where there is one modality.
+        resident: where volumes stay; as `data.resident` of the recipe.
         options: of the machine.
-        pin_memory: allocate batches in pinned memory.
-        device: that trains.
+        compute: the device that trains.
 
     Attributes:
         readers: one for each modality.
@@ -59,27 +66,34 @@ class Supply:
     def __init__(
         self,
         store: Store,
-        data: DataRecipe,
+        modalities: Sequence[str],
         *,
         num_volumes: int,
+        in_flight: int = 64,
+        max_left_out: int = 0,
+        resident: Literal["auto", "host", "none"] = "auto",
         options: SupplyOptions,
-        pin_memory: bool,
-        device: torch.device = torch.device("cpu"),  # noqa: B008 - immutable
+        compute: Compute,
     ) -> None:
         self._store = store
-        self._data = data
-        self._pin_memory = pin_memory
-        self._budget = default_budget_bytes() if options.budget_bytes is None else options.budget_bytes
-        modalities = data.modalities or (data.modality,)
+        self._modalities = tuple(modalities)
+        budget = default_budget_bytes() if options.budget_bytes is None else options.budget_bytes
+        self._reading = StreamOptions(
+            in_flight=in_flight,
+            pin_memory=compute.pin_memory,
+            budget_bytes=budget,
+            reuse=True,
+            max_left_out=max_left_out,
+        )
         needed = {name: num_volumes * store.layout(name).num_bytes for name in modalities}
         # A part of a cohort in memory would not spare the stream: the rest still has to come in time.
-        keeps = options.keep_resident and data.resident != "none"
-        fits = keeps and sum(needed.values()) <= self._budget
-        is_known = device.type == "cuda" or options.device_bytes is not None
+        keeps = options.keep_resident and resident != "none"
+        fits = keeps and sum(needed.values()) <= budget
+        is_known = compute.device.type == "cuda" or options.device_bytes is not None
         on_device = None
-        if keeps and data.resident == "auto" and is_known and data.max_left_out == 0:
+        if keeps and resident == "auto" and is_known and max_left_out == 0:
             on_device = DeviceCohort(
-                device,
+                compute.device,
                 {name: DeviceRows(store.layout(name), num_volumes) for name in modalities},
                 budget_bytes=options.device_bytes,
                 least_batch=BATCH,
@@ -91,7 +105,7 @@ class Supply:
             name: VolumeReader(
                 store,
                 name,
-                in_flight=max(1, data.in_flight // len(modalities)),
+                in_flight=max(1, in_flight // len(modalities)),
                 cache=cache,
                 resident_bytes=needed[name] if fits else 0,
                 on_device=on_device,
@@ -108,42 +122,22 @@ class Supply:
         for reader in self.readers.values():
             reader.close()
 
-    @property
-    def reader(self) -> VolumeReader:
-        """That of the modality; of the first where there are several."""
-        return next(iter(self.readers.values()))
-
     def _stop_keeping(self) -> None:
         """Nothing is kept twice."""
         for reader in self.readers.values():
             reader.stop_keeping()
 
-    def stream(self, batches: Sequence[Rows]) -> Stream:
-        """The batches of an epoch of training; each is valid until the next one is asked for."""
-        return open_stream(
-            self._store,
-            self._data.modality,
-            batches,
-            in_flight=self._data.in_flight,
-            pin_memory=self._pin_memory,
-            reader=self.reader,
-            budget_bytes=self._budget,
-            reuse=True,
-            max_left_out=self._data.max_left_out,
-            is_training=True,
+    def stream(self, rows: Sequence[Rows], present: Sequence[Flags]) -> VisitStream:
+        """The batches of an epoch of training; each is valid until the next one is asked for.
+
+        Args:
+            rows: of each batch, shape (B, K) or (B,).
+            present: of each batch which visit has which modality, shape (N, M), N = B * K.
+        """
+        return VisitStream(
+            self._store, self._modalities, rows, present, self._reading, readers=self.readers, is_training=True
         )
 
-    def visits(self, rows: Sequence[Rows], present: Sequence[Flags]) -> VisitStream:
-        """The same of visits: rows (B,) and which modalities are there (B, M), batch by batch."""
-        return VisitStream(
-            self._store,
-            self._data.modalities,
-            rows,
-            present,
-            in_flight=self._data.in_flight,
-            pin_memory=self._pin_memory,
-            readers=self.readers,
-            budget_bytes=self._budget,
-            reuse=True,
-            is_training=True,
-        )
+    def embed(self, encoder: Embedder, cohort: Cohort, compute: Compute) -> np.ndarray:
+        """Embeddings (N, E) of a cohort's visits, read by this run's readers; see `embed_cohort`."""
+        return embed_cohort(encoder, self._store, self._modalities, cohort, compute, readers=self.readers)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 
 from preprocess.console import LOG
 from preprocess.errors import UsageError
@@ -25,6 +24,7 @@ from trainer.data.splits import Split
 from trainer.data.standards import fit_standard
 from trainer.encoders.visits import VisitEncoder
 from trainer.fit.background import Background
+from trainer.fit.batches import TrainingBatches
 from trainer.fit.checkpoint import Checkpoints, dump_state, load_state
 from trainer.fit.context import (
     build_objectives,
@@ -34,16 +34,18 @@ from trainer.fit.context import (
     two_classes,
 )
 from trainer.fit.distributed import Group, joined
-from trainer.fit.embedding import embed_cohort, embed_visits
+from trainer.fit.embedding import embed_visits
 from trainer.fit.fusion import FittedFusion, FusionExamples, fit_fusion, judge_fusion
 from trainer.fit.head import FittedHead, fit_head
 from trainer.fit.loop import Loop
 from trainer.fit.model import TrainingModel, new_model
+from trainer.fit.optim import Optimisation
 from trainer.fit.phases import Phase
 from trainer.fit.precision import Compute, choose_compute
 from trainer.fit.run import Run, git_revision
 from trainer.fit.run_files import Outcome, RunResult
 from trainer.fit.run_plan import RunPlan
+from trainer.fit.saving import Saving
 from trainer.fit.stop import StopRequest, listening
 from trainer.fit.supply import Supply, SupplyOptions
 from trainer.fit.tracking import Tracking
@@ -143,17 +145,19 @@ class _Parts:
             compute,
             recipe.precision,
             model,
-            () if recipe.data.modalities else store.layout(recipe.data.modality).shape,
+            {name: store.layout(name).shape for name in recipe.data.arrays},
             num_scans=scans_at_once(recipe.data, cache_chunk=recipe.optim.cache_chunk),
             group=group,
         )
         supply = Supply(
             store,
-            recipe.data,
+            recipe.data.arrays,
             num_volumes=len(plan.training) + len(plan.validation),
+            in_flight=recipe.data.in_flight,
+            max_left_out=recipe.data.max_left_out,
+            resident=recipe.data.resident,
             options=options,
-            pin_memory=compute.pin_memory,
-            device=compute.device,
+            compute=compute,
         )
         return cls(
             plan=plan,
@@ -238,7 +242,7 @@ def _follow(parts: _Parts, location: Location, stop: StopRequest, progress: Call
 
 
 def _build_loop(parts: _Parts, checkpoints: Checkpoints) -> Loop:
-    recipe, store, compute = parts.plan.recipe, parts.store, parts.compute
+    recipe, compute = parts.plan.recipe, parts.compute
     training, validation = parts.plan.training, parts.plan.validation
     phases = [
         Phase(
@@ -265,26 +269,30 @@ def _build_loop(parts: _Parts, checkpoints: Checkpoints) -> Loop:
         found = same_subject_retrieval(embeddings_NE, validation.subject_ids, validation.days_N)
         return {"retrieval_at_1": found.value, "retrieval_chance": found.chance}
 
-    def no_figures(_: nn.Module) -> dict[str, float]:
+    def no_figures(_: TrainingModel) -> dict[str, float]:
         """Visits of a cross-section cannot be found again; embedding them would take a good part of an epoch."""
         return {}
 
+    augment = Augment(**recipe.augment.model_dump(), axes=parts.model.encoder.input_axes[1:])
+    batches = TrainingBatches(
+        parts.plan.sampler,
+        parts.supply,
+        # Visits with several modalities are never augmented.
+        augment={} if recipe.data.modalities else {recipe.data.modality: augment},
+        num_views=recipe.data.views,
+        compute=compute,
+        group=parts.group,
+    )
     return Loop(
         parts.model,
         phases,
-        store,
-        parts.plan.sampler,
-        data=recipe.data,
-        supply=parts.supply,
-        optim=recipe.optim,
-        augment=Augment(**recipe.augment.model_dump(), axes=parts.model.encoder.input_axes[1:]),
+        batches,
+        optimisation=Optimisation(**recipe.optim.model_dump(exclude={"epochs"})),
         compute=compute,
-        checkpoints=checkpoints,
-        every_epochs=recipe.checkpoint.every_epochs,
+        saving=Saving(checkpoints, recipe.checkpoint.every_epochs, recipe.checkpoint.best),
         validate=no_figures
         if recipe.data.modalities and not can_retrieve
-        else validation_figures(store, recipe.data.modality, validation, compute, score, reader=parts.supply.readers),
-        best=recipe.checkpoint.best,
+        else validation_figures(parts.supply, validation, compute, score),
         group=parts.group,
     )
 
@@ -295,9 +303,7 @@ def _fit_progression(parts: _Parts) -> FittedHead | None:
     exact = Compute(parts.compute.device, torch.float32)
     pairs = []
     for cohort in (parts.plan.training, parts.plan.validation):
-        embeddings_NE = embed_cohort(
-            parts.model.encoder, parts.store, recipe.data.modality, cohort, exact, reader=parts.supply.readers
-        )
+        embeddings_NE = parts.supply.embed(parts.model.encoder, cohort, exact)
         visits = visit_pairs(cohort, recipe.outcome, which=recipe.head.pairs).labelled()
         repeats = rescan_pairs(cohort, recipe.outcome).labelled()
         earlier = np.concatenate([visits.earlier_P, repeats.earlier_P])
@@ -310,11 +316,10 @@ def _fit_progression(parts: _Parts) -> FittedHead | None:
 
 def _begin_visits(parts: _Parts, encoder: VisitEncoder) -> None:
     """Standardise arrays by the training subjects' rows, and begin the run's random numbers, which dropout draws."""
-    present_NM = parts.plan.training.present_NM
-    assert present_NM is not None
+    presence_NM = parts.plan.training.presence_NM
     for column, name in enumerate(encoder.modalities):
         if name in encoder.standardised:
-            rows_P = parts.plan.training.rows_N[present_NM[:, column]]
+            rows_P = parts.plan.training.rows_N[presence_NM[:, column]]
             encoder.set_standard(name, fit_standard(parts.store, name, rows_P, reader=parts.supply.readers[name]))
     torch.manual_seed(parts.plan.recipe.seed)
 

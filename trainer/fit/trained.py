@@ -8,10 +8,10 @@ from torch import nn
 
 from preprocess.errors import RunError
 from preprocess.store import Store
-from trainer.encoders import Encoder, ProgressionHead, ScoreHead
+from trainer.encoders import Embedder, ProgressionHead, ScoreHead
 from trainer.encoders.visits import VisitEncoder
 from trainer.fit.embedding import VisitEmbeddings
-from trainer.fit.model import encoder_for, width_of
+from trainer.fit.model import encoder_for
 from trainer.fit.run import Run
 from trainer.fit.run_files import RunResult
 
@@ -25,7 +25,7 @@ class PairModel(nn.Module):
         temperature: what logits are divided by before the softmax.
     """
 
-    def __init__(self, encoder: Encoder, head: ProgressionHead, temperature: float) -> None:
+    def __init__(self, encoder: Embedder, head: ProgressionHead, temperature: float) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
@@ -72,7 +72,7 @@ class Trained:
 
     run: Run
     result: RunResult
-    encoder: Encoder | VisitEncoder
+    encoder: Embedder
     score_head: ScoreHead | None
     head: ProgressionHead | None
     has_fusion: bool = False
@@ -137,8 +137,8 @@ def load_trained(run: Run, store: Store) -> Trained:
     recipe = run.recipe
     encoder = encoder_for(recipe.encoder, recipe.data, store)
     encoder.load_state_dict(state["encoder"])
-    width = width_of(encoder)
-    has_fusion = isinstance(encoder, VisitEncoder) and state["fusion_head"] is not None
+    width = encoder.width_joined()
+    has_fusion = state.get("fusion_head") is not None
     if isinstance(encoder, VisitEncoder) and has_fusion:
         encoder.network.fusion.load_state_dict(state["fusion_head"])
     score_head = None

@@ -13,7 +13,7 @@ sums smaller); (1 + 2 sqrt(k)) u is six times that.
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +22,6 @@ from torch import nn
 from preprocess.console import LOG
 from preprocess.errors import UsageError
 from trainer.encoders.heads import PreciseLinear
-from trainer.encoders.visits import VisitEncoder
 from trainer.fit.distributed import ALONE, Group
 from trainer.fit.heap import nan_in_new_memory
 from trainer.fit.model import TrainingModel
@@ -56,7 +55,7 @@ def settle(
     compute: Compute,
     precision: Precision,
     model: TrainingModel,
-    row_shape: Sequence[int],
+    row_shapes: Mapping[str, Sequence[int]],
     *,
     num_scans: int,
     group: Group = ALONE,
@@ -67,7 +66,7 @@ def settle(
         compute: from `choose_compute`.
         precision: of the recipe.
         model: what will be trained; left as it is.
-        row_shape: of a stored scan; of visits the encoder knows them.
+        row_shapes: of a stored row, by modality.
         num_scans: that are computed at a time, at most.
         group: the processes that train together; all get the same answer.
 
@@ -81,7 +80,7 @@ def settle(
     elif compute.dtype is torch.float32 or compute.device.type != "cpu":
         return compute
     else:
-        fault = fault_in(model, row_shape, (1, min(num_scans, _MOST_SCANS)), compute)
+        fault = fault_in(model, row_shapes, (1, min(num_scans, _MOST_SCANS)), compute)
         if not group.any(bool(fault)):
             return compute
         fault = fault or f"the machine of another process computes {own} wrong"
@@ -101,19 +100,21 @@ def scans_at_once(data: DataRecipe, *, cache_chunk: int) -> int:
     return min(whole, cache_chunk) if cache_chunk else whole
 
 
-def fault_in(model: TrainingModel, row_shape: Sequence[int], sizes: Sequence[int], compute: Compute) -> str:
+def fault_in(
+    model: TrainingModel, row_shapes: Mapping[str, Sequence[int]], sizes: Sequence[int], compute: Compute
+) -> str:
     """What this machine computes wrong in reduced precision, in words; empty where it computes all of it right.
 
     Args:
         model: networks, on any device; left as it is.
-        row_shape: of a stored scan; of visits the encoder knows them.
+        row_shapes: of a stored row, by modality.
         sizes: numbers of scans to try.
         compute: the CPU, and the number format in question.
     """
     twin = copy.deepcopy(model).eval()
     twin.to("cpu", memory_format=model.encoder.memory_format)  # type: ignore[call-overload]
     tried: set[tuple[object, ...]] = set()
-    for met in _layers_met(twin, row_shape, sizes, compute):
+    for met in _layers_met(twin, row_shapes, sizes, compute):
         key = (repr(met.layer), met.shape, met.layout)
         if key in tried:
             continue
@@ -125,7 +126,9 @@ def fault_in(model: TrainingModel, row_shape: Sequence[int], sizes: Sequence[int
     return ""
 
 
-def _layers_met(model: TrainingModel, row_shape: Sequence[int], sizes: Sequence[int], compute: Compute) -> list[_Met]:
+def _layers_met(
+    model: TrainingModel, row_shapes: Mapping[str, Sequence[int]], sizes: Sequence[int], compute: Compute
+) -> list[_Met]:
     """Every layer that autocast makes compute in reduced precision, with each input that it meets."""
     met: list[_Met] = []
     names = {layer: name for name, layer in model.named_modules()}
@@ -142,23 +145,18 @@ def _layers_met(model: TrainingModel, row_shape: Sequence[int], sizes: Sequence[
     ]
     with torch.no_grad(), compute.autocast():
         for size in sizes:
-            _run(model, row_shape, size)
+            _run(model, row_shapes, size)
     for hook in hooks:
         hook.remove()
     return met
 
 
-def _run(model: TrainingModel, row_shape: Sequence[int], size: int) -> None:
-    """Embed and project empty scans, or visits with every modality."""
-    encoder = model.encoder
-    if isinstance(encoder, VisitEncoder):
-        shapes = {name: spec.shape for name, spec in encoder.network.modalities.items()}
-        present_BM = torch.ones(size, len(shapes), dtype=torch.bool)
-        inputs = {name: torch.zeros(size, *shape) for name, shape in shapes.items()}
-        embeddings_BE = encoder.join(encoder(inputs, present_BM), present_BM)
-    else:
-        embeddings_BE = encoder(torch.zeros(size, *row_shape))
-    model.projector(embeddings_BE)
+def _run(model: TrainingModel, row_shapes: Mapping[str, Sequence[int]], size: int) -> None:
+    """Embed and project empty visits with every modality."""
+    present_NM = torch.ones(size, len(row_shapes), dtype=torch.bool)
+    inputs = {name: torch.zeros(size, *shape) for name, shape in row_shapes.items()}
+    embedded = model.encoder.embed_visits(inputs, present_NM)
+    model.projector(model.encoder.join(embedded, present_NM))
 
 
 def _fault(met: _Met, compute: Compute) -> str:

@@ -155,7 +155,7 @@ def _precision(recipe: TrainRecipe, store: Store, gpu: str, device: Device) -> s
         choose_compute("cpu", recipe.precision),
         recipe.precision,
         new_model(recipe, store),
-        store.layout(recipe.data.modality).shape,
+        {name: store.layout(name).shape for name in recipe.data.arrays},
         num_scans=scans_at_once(recipe.data, cache_chunk=recipe.optim.cache_chunk),
     )
     return name_of(compute.dtype)

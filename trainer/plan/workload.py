@@ -10,8 +10,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from preprocess.errors import UsageError
 from trainer.data.cohort import Cohort, Rows
+from trainer.data.labels import Labels
 from trainer.encoders.registry import input_channels
-from trainer.fit.model import TrainingModel
+from trainer.fit.model import scan_model
 from trainer.fit.run_plan import RunPlan
 from trainer.recipe import EncoderRecipe, TrainRecipe
 
@@ -126,11 +127,12 @@ def measure_step(encoder: EncoderRecipe, shape_CDHW: tuple[int, ...], precision:
 
     # bfloat16 stands for float16: both are 2 bytes, and autocast on the CPU knows both.
     with FakeTensorMode(), FlopCounterMode(display=False) as counter:
-        model = TrainingModel(encoder, in_channels=input_channels(encoder.name, shape_CDHW))
+        model = scan_model(encoder, in_channels=input_channels(encoder.name, shape_CDHW))
         volumes = torch.empty(num_volumes, *shape_CDHW)
         hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
         with hooks, torch.autocast("cpu", torch.bfloat16, enabled=precision != "float32"):
-            output = model(volumes, torch.empty(1, num_volumes), torch.empty(1))
+            labels = Labels(torch.empty(1, num_volumes), torch.empty(1), torch.empty(1, num_volumes))
+            output = model(volumes, labels)
         loss = output.embeddings_BKE.sum() + output.projections_BKP.sum() + output.predicted_BK.sum()
         torch.autograd.backward(loss)
         num_parameters = sum(parameter.numel() for parameter in model.parameters())

@@ -17,7 +17,7 @@ from tests.support.cohorts import MODALITY, TinyScan, volume_of, write_store
 from tests.support.slow_bucket.asking import DATA, ask, media
 from tests.support.slow_bucket.client import SlowBucket
 from tests.support.slow_bucket.faults import Fault
-from trainer.data.stream import VolumeStream
+from trainer.data.stream import StreamOptions, VolumeStream
 
 SCANS = [TinyScan(f"sub-{number}", "ses-01", 0.0, float(number)) for number in range(9)]
 
@@ -48,7 +48,7 @@ def test_a_store_is_written_verified_and_streamed_with_one_request_a_volume(
     store = write_store(location, SCANS)
     assert list(verify_rows(store)) == [None] * len(SCANS)
     batches = [np.array([8, 1, 3]), np.array([0, 2, 4]), np.array([7, 6, 5]), np.array([8, 0, 1])]
-    with VolumeStream(store, MODALITY, batches, in_flight=6) as stream:
+    with VolumeStream(store, MODALITY, batches, StreamOptions(in_flight=6)) as stream:
         slow.reset()
         received = [voxels.numpy().copy() for voxels in stream]
     for rows, voxels in zip(batches, received, strict=True):

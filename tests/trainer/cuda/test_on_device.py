@@ -18,7 +18,7 @@ from preprocess.transforms import unit_scale
 from tests.support.cohorts import MODALITY, default_scans, tiny_recipe, without_timing, write_store
 from tests.support.loops import build_loop
 from trainer.data.cohort import read_cohort
-from trainer.data.stream import VolumeStream
+from trainer.data.stream import StreamOptions, VolumeStream
 from trainer.evaluate.run import evaluate_run
 from trainer.export.artefact import export_run
 from trainer.fit.embedding import embed_cohort
@@ -139,7 +139,9 @@ def test_batches_that_are_copied_beside_computation_arrive_whole(store: Store, d
     batches = [np.array([row, (row + 5) % 30]) for row in range(30)]
     busy = torch.randn(512, 512, device=device)
     arrived = []
-    with VolumeStream(store, MODALITY, batches, pin_memory=pinned, reuse=True, budget_bytes=6 * 2 * 16**3) as stream:
+    with VolumeStream(
+        store, MODALITY, batches, StreamOptions(pin_memory=pinned, reuse=True, budget_bytes=6 * 2 * 16**3)
+    ) as stream:
         for batch in stream:
             assert batch.is_pinned() is pinned
             busy = busy @ busy / 512  # the copy waits its turn while the next batches are read
@@ -160,7 +162,7 @@ def test_what_was_trained_on_the_device_is_exported_and_agrees_on_the_cpu(
     cohort = read_cohort(store, MODALITY, "mmse")
     trained = load_trained(run, store)
     found = {
-        where.type: embed_cohort(trained.encoder.to(where), store, MODALITY, cohort, Compute(where, torch.float32))
+        where.type: embed_cohort(trained.encoder.to(where), store, (MODALITY,), cohort, Compute(where, torch.float32))
         for where in (torch.device("cpu"), device)
     }
     np.testing.assert_allclose(found[device.type], found["cpu"], atol=TF32)
@@ -175,11 +177,17 @@ def test_the_supply_of_a_device_keeps_there_what_fits(store: Store, device: torc
     options = SupplyOptions(device_bytes=DEVICE_BYTES)
     batches = [np.array([[0, 1], [3, 4]]), np.array([[6, 7]]), np.array([[9, 10]])]
     with Supply(
-        store, recipe.data, num_volumes=20, options=options, pin_memory=device.type == "cuda", device=device
+        store,
+        recipe.data.arrays,
+        num_volumes=20,
+        in_flight=recipe.data.in_flight,
+        options=options,
+        compute=Compute(device, torch.float32),
     ) as supply:
         for epoch in range(2):
-            with supply.stream(batches) as stream:
-                for rows, batch in zip(batches, stream, strict=True):
+            with supply.stream(batches, [np.ones((rows.size, 1), dtype=np.bool_) for rows in batches]) as stream:
+                for rows, read in zip(batches, stream, strict=True):
+                    batch = read.stored[MODALITY].unflatten(0, rows.shape)
                     assert batch.device.type == device.type
                     wanted = [[store.read(row, MODALITY) for row in sample] for sample in rows.tolist()]
                     np.testing.assert_array_equal(batch.cpu().numpy(), np.stack(wanted))

@@ -13,7 +13,7 @@ from tests.support.cohorts import MODALITY, default_scans, write_store
 from trainer.data.device_rows import DeviceCohort, DeviceRows
 from trainer.data.reader import VolumeReader
 from trainer.data.resident import DeviceStream, open_stream
-from trainer.data.stream import VolumeStream
+from trainer.data.stream import StreamOptions, VolumeStream
 
 NUM_ROWS = 12
 PAIRS = [np.array([[0, 1], [3, 4]]), np.array([[6, 7], [9, 10]]), np.array([[2, 5]])]
@@ -42,7 +42,9 @@ def keeping(store: Store) -> Iterator[VolumeReader]:
 
 def epoch(store: Store, reader: VolumeReader, batches: list[np.ndarray], *, is_training: bool = True) -> dict[str, int]:
     """Read an epoch, hold every batch against the store, and say what was asked and found."""
-    with open_stream(store, MODALITY, batches, reader=reader, reuse=True, is_training=is_training) as stream:
+    with open_stream(
+        store, MODALITY, batches, StreamOptions(reuse=True), reader=reader, is_training=is_training
+    ) as stream:
         for rows, batch in zip(batches, stream, strict=True):
             wanted = [[store.read(row, MODALITY) for row in sample] for sample in rows.tolist()]
             np.testing.assert_array_equal(batch.numpy(), np.stack(wanted))
@@ -107,7 +109,7 @@ def test_an_epoch_of_empty_batches_and_one_without_batches_hand_over_nothing(
 
 
 def test_a_stream_that_is_left_early_leaves_what_came_on_the_device(store: Store, keeping: VolumeReader) -> None:
-    with open_stream(store, MODALITY, PAIRS, reader=keeping, reuse=True, is_training=True) as stream:
+    with open_stream(store, MODALITY, PAIRS, StreamOptions(reuse=True), reader=keeping, is_training=True) as stream:
         assert isinstance(stream, DeviceStream)
         for number, _ in enumerate(stream):
             if number == 1:

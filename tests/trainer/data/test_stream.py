@@ -23,7 +23,7 @@ from tests.support.cohorts import MODALITY, Dtype, TinyScan, volume_of, write_st
 from tests.support.slow_bucket.client import SlowBucket
 from trainer.data.cache import DiskCache
 from trainer.data.reader import RetryPolicy, VolumeReader
-from trainer.data.stream import VolumeStream
+from trainer.data.stream import StreamOptions, VolumeStream
 
 SCANS = [TinyScan(f"sub-{number}", "ses-01", 0.0, float(number)) for number in range(14)]
 VOLUME_BYTES = 16**3
@@ -55,7 +55,7 @@ def wanted_of(rows: np.ndarray, dtype: Dtype = "uint8") -> np.ndarray:
 
 def test_batches_are_the_rows_of_the_plan_in_its_order(store: Store) -> None:
     batches = batches_of([[3, 1, 7], [0, 2, 5], [13, 12], [3, 3, 4]])
-    with VolumeStream(store, MODALITY, batches, in_flight=6) as stream:
+    with VolumeStream(store, MODALITY, batches, StreamOptions(in_flight=6)) as stream:
         received = [voxels.clone() for voxels in stream]
     assert len(received) == len(batches)
     for rows, voxels in zip(batches, received, strict=True):
@@ -100,8 +100,8 @@ def test_the_order_is_the_plans_for_any_concurrency_cache_memory_and_faults(
     )
     try:
         for _ in range(2):
-            options: dict[str, Any] = {"reuse": data.draw(st.booleans()), "budget_bytes": 20 * 2 * VOLUME_BYTES}
-            with VolumeStream(slow, MODALITY, batches, reader=reader, **options) as stream:
+            options = StreamOptions(reuse=data.draw(st.booleans()), budget_bytes=20 * 2 * VOLUME_BYTES)
+            with VolumeStream(slow, MODALITY, batches, options, reader=reader) as stream:
                 received = [voxels.numpy().copy() for voxels in stream]
             assert len(received) == len(batches)
             for rows, voxels in zip(batches, received, strict=True):
@@ -137,7 +137,7 @@ def test_never_more_are_in_flight_than_allowed_nor_asked_for_than_read_ahead(tmp
     batches = batches_of([[number % 14, (number + 1) % 14] for number in range(30)])
     budget = 6 * 2 * 2 * VOLUME_BYTES  # the consumer's batch, and five ahead
     ahead = 2 * min(5, max(2, in_flight))
-    with VolumeStream(slow, MODALITY, batches, in_flight=in_flight, budget_bytes=budget) as stream:
+    with VolumeStream(slow, MODALITY, batches, StreamOptions(in_flight=in_flight, budget_bytes=budget)) as stream:
         received = iter(stream)
         handed_over = len(next(received))
         settle(0.05)
@@ -171,7 +171,7 @@ def test_what_is_held_stays_within_the_budget_while_the_consumer_is_slow(tmp_pat
     slow, _ = behind_loop(write_store(tmp_path, SCANS))
     batches = batches_of([[number % 14, (number + 1) % 14, 0] for number in range(40)])
     budget = 4 * 3 * 2 * VOLUME_BYTES
-    with VolumeStream(slow, MODALITY, batches, in_flight=64, budget_bytes=budget, reuse=reuse) as stream:
+    with VolumeStream(slow, MODALITY, batches, StreamOptions(in_flight=64, budget_bytes=budget, reuse=reuse)) as stream:
         for number, _ in enumerate(stream):
             settle(0.01 if number < 5 else 0.0)
     assert 4 * 3 * VOLUME_BYTES <= stream.counts.reads.peak_bytes <= 1.1 * budget
@@ -180,7 +180,7 @@ def test_what_is_held_stays_within_the_budget_while_the_consumer_is_slow(tmp_pat
 def test_a_budget_that_holds_no_two_batches_is_refused_and_leaves_no_threads(tmp_path: Path) -> None:
     store = write_store(tmp_path, SCANS)
     with pytest.raises(UsageError, match=r"two batches of 3 volumes .* lower data.batch_size or raise --budget-gb"):
-        VolumeStream(store, MODALITY, batches_of([[1, 2, 3]]), budget_bytes=2 * 3 * 2 * VOLUME_BYTES - 1)
+        VolumeStream(store, MODALITY, batches_of([[1, 2, 3]]), StreamOptions(budget_bytes=2 * 3 * 2 * VOLUME_BYTES - 1))
     assert own_threads() == []
 
 
@@ -188,7 +188,9 @@ def test_memory_that_is_handed_out_again_is_not_written_while_the_consumer_has_i
     slow, _ = behind_loop(write_store(tmp_path, SCANS))
     batches = batches_of([[number % 14, (3 * number) % 14] for number in range(40)])
     places = set()
-    with VolumeStream(slow, MODALITY, batches, reuse=True, budget_bytes=4 * 2 * 2 * VOLUME_BYTES) as stream:
+    with VolumeStream(
+        slow, MODALITY, batches, StreamOptions(reuse=True, budget_bytes=4 * 2 * 2 * VOLUME_BYTES)
+    ) as stream:
         for rows, voxels in zip(batches, stream, strict=True):
             settle(0.002)  # all that is asked for arrives while the consumer holds its batch
             np.testing.assert_array_equal(voxels.numpy(), wanted_of(rows))
@@ -224,8 +226,8 @@ def test_pinned_memory_is_refilled_only_after_its_copies_are_done(
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch, "empty", empty)
     batches = batches_of([[0], [1], [2], [3], [4]])
-    options: dict[str, Any] = {"reuse": True, "pin_memory": True, "budget_bytes": 3 * 2 * VOLUME_BYTES}
-    with VolumeStream(write_store(tmp_path, SCANS), MODALITY, batches, **options) as stream:
+    options = StreamOptions(reuse=True, pin_memory=True, budget_bytes=3 * 2 * VOLUME_BYTES)
+    with VolumeStream(write_store(tmp_path, SCANS), MODALITY, batches, options) as stream:
         assert len(list(stream)) == 5
     assert said == [
         "pinned",
@@ -269,7 +271,7 @@ def test_what_may_be_left_out_is_left_out_and_the_rest_is_right(store: Store, ca
     for row, how in ((6, "missing"), (3, "flipped"), (4, "cut"), (5, "missing")):
         damage(store, row, how)
     batches = [np.array([[0, 1], [6, 2], [7, 8]]), np.array([[3, 4], [5, 9]]), np.array([[10, 11]])]
-    with VolumeStream(store, MODALITY, batches, max_left_out=3) as stream:
+    with VolumeStream(store, MODALITY, batches, StreamOptions(max_left_out=3)) as stream:
         received = [(voxels.numpy().copy(), None if stream.kept is None else stream.kept.tolist()) for voxels in stream]
     assert [kept for _, kept in received] == [[0, 2], [], None], "the second batch is lost as a whole"
     np.testing.assert_array_equal(received[0][0], wanted_of(batches[0][[0, 2]]))
@@ -286,7 +288,9 @@ def test_no_more_is_left_out_than_may_be(tmp_path: Path, max_left_out: int, num_
     received: list[int] = []
     with (
         pytest.raises(StoreError, match=f"row {1 + 2 * max_left_out} "),
-        VolumeStream(store, MODALITY, batches_of([[0, 1], [2, 3], [4, 5]]), max_left_out=max_left_out) as stream,
+        VolumeStream(
+            store, MODALITY, batches_of([[0, 1], [2, 3], [4, 5]]), StreamOptions(max_left_out=max_left_out)
+        ) as stream,
     ):
         received.extend(len(voxels) for voxels in stream)
     assert received == [1] * num_batches
@@ -299,7 +303,7 @@ def test_a_refusing_bucket_is_never_left_out_and_names_the_row(tmp_path: Path) -
     slow, fs = behind_loop(write_store(tmp_path, SCANS), script=refuse)
     with (
         pytest.raises(StorageError, match=r"row [23] of T1w: access refused"),
-        VolumeStream(slow, MODALITY, batches_of([[2, 3]]), max_left_out=10) as stream,
+        VolumeStream(slow, MODALITY, batches_of([[2, 3]]), StreamOptions(max_left_out=10)) as stream,
     ):
         next(iter(stream))
     assert max(fs.asked.values()) == 1
@@ -391,7 +395,7 @@ def test_memory_does_not_grow_over_twenty_thousand_volumes(tmp_path: Path) -> No
 
     slow, _ = behind_loop(write_store(Location(f"memory://grow-{uuid.uuid4().hex}"), SCANS))
     batches = [np.arange(10)] * 2400
-    with VolumeStream(slow, MODALITY, batches, in_flight=32, reuse=True) as stream:
+    with VolumeStream(slow, MODALITY, batches, StreamOptions(in_flight=32, reuse=True)) as stream:
         before = 0
         for number, _ in enumerate(stream):
             if number == 400:

@@ -1,6 +1,7 @@
 """What made a step not finite is found from the same batch in float32, and the setting that mends it is named."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,9 +13,10 @@ from torch import nn
 from preprocess.errors import RunError
 from preprocess.storage import Location
 from preprocess.store import Store
-from tests.support.cohorts import default_scans, tiny_recipe, write_store
+from tests.support.cohorts import MODALITY, default_scans, tiny_recipe, write_store
 from tests.support.loops import build_loop
 from tests.support.processes import in_processes
+from trainer.data.visits import VisitBatch
 from trainer.fit.checkpoint import Checkpoints
 from trainer.fit.diagnosis import require_finite_weights
 from trainer.fit.distributed import Group
@@ -88,14 +90,15 @@ def test_what_is_finite_in_float32_is_blamed_on_the_precision(
 def test_voxels_that_are_no_numbers_are_blamed_on_the_data_with_the_subject(tmp_path: Path, precision: str) -> None:
     store = write_store(tmp_path / "store", default_scans(num_subjects=8, odd=False), dtype="float32")
     loop = build(store, Location(tmp_path / "run"), precision=precision, data={"batch_size": 8})
-    views, chosen = loop._views_of, []
+    views, chosen = loop._batches.views, []
 
-    def spoiled(places_BK: np.ndarray, voxels: torch.Tensor) -> Any:
+    def spoiled(places_BK: np.ndarray, read: VisitBatch, **position: int) -> Any:
+        voxels = read.stored[MODALITY].unflatten(0, places_BK.shape)
         voxels[1, 1, :, 2, 3, 4] = torch.nan
         chosen.append(loop._training.subject_ids[places_BK[1, 1]])
-        return views(places_BK, voxels)
+        return views(places_BK, read, **position)
 
-    loop._views_of = spoiled  # type: ignore[method-assign]
+    loop._batches.views = spoiled  # type: ignore[method-assign]
     message = train(loop)
     assert "it is not finite either: data.modality: the scan of " in message
     assert (
@@ -167,12 +170,13 @@ def fail_in_one(group: Group, store_uri: str) -> list[str]:
         if group.rank == 1 and what == "precision":
             loop.model.encoder.features = HalfBreaks(loop.model.encoder.features, backward_only=True)
         if group.rank == 1 and what == "data":
-            views = loop._views_of
+            views = loop._batches.views
 
-            def spoiled(places_BK: np.ndarray, voxels: torch.Tensor, views: Any = views) -> Any:
-                return views(places_BK, torch.full(voxels.shape, torch.nan))
+            def spoiled(places_BK: np.ndarray, read: VisitBatch, views: Any = views, **position: int) -> Any:
+                voxels = torch.full(read.stored[MODALITY].shape, torch.nan)
+                return views(places_BK, replace(read, stored={MODALITY: voxels}), **position)
 
-            loop._views_of = spoiled  # type: ignore[method-assign]
+            loop._batches.views = spoiled  # type: ignore[method-assign]
         with pytest.raises(RunError) as raised:
             loop.run(StopRequest(), None, lambda done, total: None)
         messages.append(str(raised.value))

@@ -24,7 +24,7 @@ def test_embeddings_are_those_of_single_volumes_in_evaluation_mode(tmp_path: Pat
     encoder = build_encoder("reference", in_channels=1, embedding_width=8)
     encoder(torch.rand(8, 1, 16, 16, 16))
     statistics = {name: value.clone() for name, value in encoder.named_buffers()}
-    found = embed_cohort(encoder, store, MODALITY, cohort, EXACT)
+    found = embed_cohort(encoder, store, (MODALITY,), cohort, EXACT)
     assert encoder.training
     assert all(torch.equal(value, statistics[name]) for name, value in encoder.named_buffers())
     assert (found.shape, found.dtype) == ((len(cohort), 8), np.float32)
@@ -39,6 +39,13 @@ def test_embeddings_are_those_of_single_volumes_in_evaluation_mode(tmp_path: Pat
 def test_an_encoder_in_evaluation_mode_stays_there(tmp_path: Path) -> None:
     store = write_store(tmp_path)
     encoder = build_encoder("reference", in_channels=1, embedding_width=8).eval()
-    embed_cohort(encoder, store, MODALITY, read_cohort(store, MODALITY, "mmse"), EXACT)
+    embed_cohort(encoder, store, (MODALITY,), read_cohort(store, MODALITY, "mmse"), EXACT)
     assert not encoder.training
     assert not any(module.training for module in encoder.modules())
+
+
+def test_a_cohort_of_scans_is_refused_where_visits_are_embedded(tmp_path: Path) -> None:
+    store = write_store(tmp_path)
+    encoder = build_encoder("reference", in_channels=1, embedding_width=8)
+    with pytest.raises(ValueError, match="does not say who has SC, FC; read it with read_visits"):
+        embed_cohort(encoder, store, ("SC", "FC"), read_cohort(store, MODALITY, "mmse"), EXACT)

@@ -18,9 +18,12 @@ from tests.support.cohorts import MODALITY, Dtype, default_scans, tiny_recipe, w
 from tests.support.loops import EXACT, build_loop
 from trainer.data.augment import Augment
 from trainer.data.cohort import Cohort
+from trainer.data.labels import Labels
+from trainer.data.visits import VisitBatch
 from trainer.fit.checkpoint import Best, Checkpoints
 from trainer.fit.context import build_objectives, score_statistics
 from trainer.fit.loop import Loop
+from trainer.fit.model import TrainingModel
 from trainer.fit.optim import build_optimiser, build_schedule
 from trainer.fit.precision import Compute, choose_compute
 from trainer.fit.stop import StopRequest
@@ -41,7 +44,7 @@ def build(
     run: Location,
     *,
     compute: Compute = EXACT,
-    validate: Callable[[torch.nn.Module], dict[str, float]] = lambda model: {},
+    validate: Callable[[TrainingModel], dict[str, float]] = lambda model: {},
     augment: Augment | None = None,
     best: str = "",
     **changes: Any,
@@ -77,7 +80,7 @@ def test_the_weights_are_those_of_a_plain_loop_over_the_same_batches(store: Stor
             volumes = torch.from_numpy(stored.astype(np.float32) * np.float32(unit_scale("uint8")))
             scores = torch.tensor(cohort.scores_N[places], dtype=torch.float32)
             subjects = torch.tensor(cohort.subject_codes_N[places[:, 0]])
-            loss, _ = total(objectives, plain(volumes, scores, subjects))
+            loss, _ = total(objectives, plain(volumes, Labels(scores, subjects, torch.full_like(scores, torch.nan))))
             optimiser.zero_grad()
             torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
@@ -299,12 +302,13 @@ def test_samples_that_are_left_out_are_left_out_of_scores_and_subjects_too(store
     seen: list[tuple[int, int]] = []
     train_on = loop._train_on
 
-    def watched(places_BK: np.ndarray, voxels_BKCDHW: torch.Tensor) -> None:
+    def watched(places_BK: np.ndarray, read: VisitBatch) -> None:
+        voxels_BKCDHW = read.stored[MODALITY].unflatten(0, (-1, 2))
         seen.append((len(places_BK), len(voxels_BKCDHW)))
         rows_BK = cohort.rows_N[places_BK]
         wanted = np.stack([[store.read(row, MODALITY) for row in rows] for rows in rows_BK.tolist()])
         np.testing.assert_array_equal(voxels_BKCDHW.numpy(), wanted)
-        train_on(places_BK, voxels_BKCDHW)
+        train_on(places_BK, read)
 
     loop._train_on = watched  # type: ignore[method-assign]
     train(loop, Location(tmp_path / "run"))

@@ -7,8 +7,9 @@ import torch
 
 from preprocess.errors import UsageError
 from tests.support.visits import ARRAYS, default_visits, write_visits
+from trainer.data.labels import Labels
 from trainer.encoders.visits import VisitEncoder
-from trainer.fit.model import TrainingModel, encoder_for
+from trainer.fit.model import TrainingModel, encoder_for, scan_model
 from trainer.recipe import DataRecipe, EncoderRecipe
 
 RECIPE = EncoderRecipe(name="reference", embedding_width=8, projection_width=4)
@@ -16,10 +17,10 @@ RECIPE = EncoderRecipe(name="reference", embedding_width=8, projection_width=4)
 
 def test_scans_side_by_side_become_the_scans_of_one_subject() -> None:
     torch.manual_seed(0)
-    model = TrainingModel(RECIPE, in_channels=1).eval()
+    model = scan_model(RECIPE, in_channels=1).eval()
     volumes = torch.rand(6, 1, 16, 16, 16)
     scores, subjects = torch.rand(3, 2), torch.tensor([5, 6, 7])
-    output = model(volumes, scores, subjects)
+    output = model(volumes, Labels(scores, subjects, torch.zeros(3, 2)))
     embeddings = model.encoder(volumes)
     for subject in range(3):
         for scan in range(2):
@@ -34,8 +35,8 @@ def test_scans_side_by_side_become_the_scans_of_one_subject() -> None:
 
 
 def test_every_network_gets_a_gradient() -> None:
-    model = TrainingModel(RECIPE, in_channels=1)
-    output = model(torch.rand(4, 1, 16, 16, 16), torch.rand(2, 2), torch.arange(2))
+    model = scan_model(RECIPE, in_channels=1)
+    output = model(torch.rand(4, 1, 16, 16, 16), Labels(torch.rand(2, 2), torch.arange(2), torch.zeros(2, 2)))
     torch.autograd.backward(
         output.projections_BKP[..., 0].sum() + output.predicted_BK.square().sum() + output.embeddings_BKE.sum()
     )
@@ -49,10 +50,10 @@ def test_the_embedding_of_a_visit_is_the_join_of_its_modalities_and_heads_take_i
     store = write_visits(tmp_path)
     encoder = encoder_for(MULTIMODAL, DataRecipe(modalities=tuple(ARRAYS)), store)
     assert isinstance(encoder, VisitEncoder)
-    model = TrainingModel(MULTIMODAL, encoder=encoder)
+    model = TrainingModel(encoder, projection_width=4)
     present = torch.rand(5, 4, generator=torch.Generator().manual_seed(0)) < 0.7
     modalities = encoder({name: torch.rand(5, *shape) for name, shape in ARRAYS.items()}, present)
-    output = model.judge(modalities, torch.rand(5, 1), torch.arange(5), present_BM=present)
+    output = model.judge(modalities, Labels(torch.rand(5, 1), torch.arange(5), torch.zeros(5, 1)), present)
     assert output.modalities_BME is modalities
     assert output.present_BM is present
     joined = encoder.join(modalities, present)
@@ -67,4 +68,4 @@ def test_an_encoder_for_rows_it_cannot_take_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="encoder 'fast' takes rows"):
         encoder_for(RECIPE.model_copy(update={"name": "fast"}), DataRecipe(modality="SC"), store)
     with pytest.raises(ValueError, match="depends on the store's modalities"):
-        TrainingModel(MULTIMODAL)
+        scan_model(MULTIMODAL, in_channels=1)

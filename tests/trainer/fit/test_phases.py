@@ -85,7 +85,7 @@ def test_the_anchor_is_the_mean_of_normal_training_scans_under_the_weights_of_th
     other, _ = build_loop(recipe_of(), store, Location(tmp_path / "other"), seed=1)
     other.model.encoder.load_state_dict(before)
     normal = cohort.at(np.flatnonzero(cohort.scores_N == 20.0).tolist())
-    embeddings = embed_cohort(other.model.encoder, store, MODALITY, normal, EXACT)
+    embeddings = embed_cohort(other.model.encoder, store, (MODALITY,), normal, EXACT)
     distances = [
         float((loop.model.anchor_E - torch.from_numpy(embeddings[[i, j]].mean(axis=0))).abs().max())
         for i in range(len(normal))

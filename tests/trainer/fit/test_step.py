@@ -9,13 +9,15 @@ import torch
 from torch import nn
 
 from preprocess.errors import UsageError
-from tests.support.cohorts import tiny_recipe
+from tests.support.cohorts import MODALITY, tiny_recipe
 from trainer.data.augment import Augment
+from trainer.data.labels import Labels
+from trainer.data.visits import VisitBatch
 from trainer.fit.context import ScoreStatistics, build_objectives
-from trainer.fit.model import TrainingModel
+from trainer.fit.model import TrainingModel, scan_model
 from trainer.fit.optim import build_optimiser, build_schedule
 from trainer.fit.precision import Compute, choose_compute
-from trainer.fit.step import Scans, Step
+from trainer.fit.step import Step, Views
 from trainer.recipe import EncoderRecipe
 
 PAIRS = 6
@@ -25,7 +27,7 @@ STATISTICS = ScoreStatistics(24.0, 3.0, 12.0)
 def a_model(name: str = "reference", norm: str = "group") -> TrainingModel:
     torch.manual_seed(3)
     recipe = EncoderRecipe(name=name, embedding_width=8, projection_width=4, norm=norm)
-    return TrainingModel(recipe, in_channels=1)
+    return scan_model(recipe, in_channels=1)
 
 
 def a_step(model: TrainingModel, compute: Compute, *, chunk: int, clip_norm: float = 0.0) -> Step:
@@ -36,7 +38,6 @@ def a_step(model: TrainingModel, compute: Compute, *, chunk: int, clip_norm: flo
         build_objectives(recipe.objective, STATISTICS, outcome=recipe.outcome),
         optimiser=optimiser,
         schedule=build_schedule(optimiser, phases=[(4, 1.0)], warmup_fraction=0.0),
-        scaler=compute.scaler(),
         compute=compute,
         clip_norm=clip_norm,
         cache_chunk=chunk,
@@ -48,9 +49,12 @@ def a_batch(compute: Compute, edge: int = 16, *, pairs: int = PAIRS, seed: int =
     voxels = torch.randint(256, (2 * pairs, 1, *[edge] * 3), generator=generator, dtype=torch.uint8)
     scores = 20 + 10 * torch.rand(pairs, 2, generator=generator)
     scores[1, 0] = float("nan")
+    unknown = torch.full_like(scores, torch.nan)
     augment = Augment(flip=0.5, shift_voxels=2, gain=0.2, noise=0.05)
     draws = augment.draw(2 * pairs, edge**3, seed=seed, epoch=1, batch=2)
-    return Scans(voxels, draws, 0, 1 / 255, compute), scores, torch.arange(pairs)
+    return Views(VisitBatch.of_scans(MODALITY, voxels, 1 / 255), compute, {MODALITY: draws}), Labels(
+        scores, torch.arange(pairs), unknown
+    )
 
 
 def gradients_of(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -233,7 +237,7 @@ def test_the_batch_computed_once_more_is_that_of_a_float32_run_and_changes_nothi
     step = a_step(model, compute, chunk=0)
     step.gradients(*a_batch(compute))
     step._put_back()
-    before, scale = state_of(model), step._scaler.state_dict()
+    before, scale = state_of(model), step.scaler.state_dict()
     finite, values = step.is_finite_in_float32(*a_batch(compute))
     assert finite
     _, wanted = a_step(twin, exact, chunk=0).gradients(*a_batch(exact))
@@ -241,5 +245,5 @@ def test_the_batch_computed_once_more_is_that_of_a_float32_run_and_changes_nothi
         assert float(value.loss.detach()) == float(wanted[name].loss.detach())
     for name, value in state_of(model).items():
         assert torch.equal(value, before[name])
-    assert step._scaler.state_dict() == scale
+    assert step.scaler.state_dict() == scale
     assert step.gradients(*a_batch(compute))[0] != float(sum(one.loss.detach() for one in wanted.values()))

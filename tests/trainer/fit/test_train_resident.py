@@ -11,7 +11,7 @@ from preprocess.errors import Interrupted, UsageError
 from preprocess.storage import Location
 from preprocess.store import Store
 from tests.support.cohorts import default_scans, tiny_recipe, write_store
-from tests.support.loops import build_loop
+from tests.support.loops import EXACT, build_loop
 from tests.support.processes import in_processes
 from tests.support.visits import visit_recipe, write_visits
 from tests.trainer.fit.test_train import assert_same_end, stop_after
@@ -150,7 +150,14 @@ def train_in(group: Group, store_uri: str, run: str, device_bytes: int | None) -
     recipe = tiny_recipe(optim={"epochs": 3}, data={"batch_size": 5})
     store = Store.open(store_uri)
     options = SupplyOptions(keep_resident=device_bytes is not None, device_bytes=device_bytes)
-    supply = Supply(store, recipe.data, num_volumes=store.manifest.num_rows, options=options, pin_memory=False)
+    supply = Supply(
+        store,
+        recipe.data.arrays,
+        num_volumes=store.manifest.num_rows,
+        in_flight=recipe.data.in_flight,
+        options=options,
+        compute=EXACT,
+    )
     with supply:
         loop, _ = build_loop(recipe, store, Location(run), seed=7, group=group, supply=supply, every_epochs=99)
         loop._checkpoints.save_async = lambda *_, **__: None  # type: ignore[method-assign]

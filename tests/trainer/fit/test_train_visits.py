@@ -112,7 +112,7 @@ def test_embeddings_of_visits_are_those_of_the_encoder_visit_by_visit(store: Sto
     cohort = visits_of(store, joint, "train")
     found = embed_visits(encoder, store, cohort, EXACT)
     np.testing.assert_array_equal(found.present_NM, cohort.present_NM)
-    np.testing.assert_array_equal(embed_cohort(encoder, store, "any", cohort, EXACT), found.embeddings_NE)
+    np.testing.assert_array_equal(embed_cohort(encoder, store, tuple(ARRAYS), cohort, EXACT), found.embeddings_NE)
     assert found.embeddings_NE.shape == (len(cohort), 16)
     with torch.no_grad():
         for place, row in enumerate(cohort.rows_N):

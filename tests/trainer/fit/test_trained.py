@@ -87,7 +87,7 @@ def test_without_scores_there_is_no_score_head_and_asking_for_pairs_is_refused(t
     trained = load_trained(Run.open(Location(tmp_path / "run")), store)
     assert trained.head is None
     cohort = read_cohort(store, MODALITY, "mmse")
-    embeddings = embed_cohort(trained.encoder, store, MODALITY, cohort, Compute(torch.device("cpu"), torch.float32))
+    embeddings = embed_cohort(trained.encoder, store, (MODALITY,), cohort, Compute(torch.device("cpu"), torch.float32))
     assert trained.predicted_scores(embeddings) is None
     with pytest.raises(RunError, match=r"no progression head: .* fewer than two kinds of change in mmse"):
         trained.pair_model()

@@ -21,7 +21,7 @@ from trainer.encoders.multimodal import ModalitySpec
 from trainer.encoders.visits import VisitEncoder
 from trainer.fit.distributed import Group
 from trainer.fit.heap import nan_in_new_memory
-from trainer.fit.model import TrainingModel
+from trainer.fit.model import TrainingModel, scan_model
 from trainer.fit.precision import Compute, name_of
 from trainer.fit.run import Run
 from trainer.fit.tracking import read_history
@@ -40,7 +40,7 @@ SMALLEST: dict[str, tuple[int, ...]] = {
     "resnet18": (1, 16, 16),
     "resnet50": (1, 16, 16),
 }
-ROW = SMALLEST["fast"]
+ROWS = {"T1w": SMALLEST["fast"]}
 
 
 class ReadsWhatNobodyWrote(nn.Linear):
@@ -71,7 +71,7 @@ class WrongGradient(nn.Linear):
 
 def a_model(name: str = "fast") -> TrainingModel:
     torch.manual_seed(0)
-    return TrainingModel(EncoderRecipe(name=name, embedding_width=8, projection_width=4), in_channels=1)
+    return scan_model(EncoderRecipe(name=name, embedding_width=8, projection_width=4), in_channels=1)
 
 
 def faulty(kind: type[nn.Linear]) -> TrainingModel:
@@ -88,25 +88,24 @@ def warnings(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 
 @pytest.mark.parametrize("name", SMALLEST)
 def test_no_encoder_has_a_fault_at_its_smallest_grid(name: str) -> None:
-    assert fault_in(a_model(name), SMALLEST[name], (1, 3), HALF) == ""
+    assert fault_in(a_model(name), {"any": SMALLEST[name]}, (1, 3), HALF) == ""
 
 
 def test_the_multimodal_encoder_has_none_either() -> None:
     torch.manual_seed(0)
     specs = {"T1w": ModalitySpec("volume", (1, 32, 32, 32)), "clinical": ModalitySpec("vector", (3,))}
-    recipe = EncoderRecipe(name="multimodal", embedding_width=4, projection_width=4)
-    model = TrainingModel(recipe, encoder=VisitEncoder(specs, embedding_width=4))
-    assert fault_in(model, (), (1,), HALF) == ""
+    model = TrainingModel(VisitEncoder(specs, embedding_width=4), projection_width=4)
+    assert fault_in(model, {name: spec.shape for name, spec in specs.items()}, (1,), HALF) == ""
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_a_layer_that_reads_memory_nobody_wrote_is_found_by_its_name(dtype: torch.dtype) -> None:
-    fault = fault_in(faulty(ReadsWhatNobodyWrote), ROW, (1, 5), Compute(torch.device("cpu"), dtype))
+    fault = fault_in(faulty(ReadsWhatNobodyWrote), ROWS, (1, 5), Compute(torch.device("cpu"), dtype))
     assert "values that are not finite in projector.layers.2 (ReadsWhatNobodyWrote of an input" in fault
 
 
 def test_a_gradient_that_is_finite_and_wrong_is_found_too() -> None:
-    fault = fault_in(faulty(WrongGradient), ROW, (2,), HALF)
+    fault = fault_in(faulty(WrongGradient), ROWS, (2,), HALF)
     assert fault.startswith("the gradient of the input is off by 1")
     assert "where rounding explains 1.5%" in fault  # of sums over two scans: (1 + 2 sqrt(2)) / 256
 
@@ -114,7 +113,7 @@ def test_a_gradient_that_is_finite_and_wrong_is_found_too() -> None:
 def test_a_trial_leaves_the_model_and_the_random_numbers_as_they_were() -> None:
     model = a_model("tsm-resnet18")
     before, numbers = copy.deepcopy(model.state_dict()), torch.get_rng_state()
-    assert fault_in(model, SMALLEST["tsm-resnet18"], (1,), HALF) == ""
+    assert fault_in(model, {"US": SMALLEST["tsm-resnet18"]}, (1,), HALF) == ""
     assert model.training
     assert torch.equal(torch.get_rng_state(), numbers)
     for name, value in model.state_dict().items():
@@ -122,14 +121,14 @@ def test_a_trial_leaves_the_model_and_the_random_numbers_as_they_were() -> None:
 
 
 def test_where_all_is_right_the_precision_stays(warnings: pytest.LogCaptureFixture) -> None:
-    assert settle(HALF, "auto", a_model(), ROW, num_scans=4) == HALF
-    assert settle(HALF, "bfloat16", a_model(), ROW, num_scans=4) == HALF
-    assert settle(EXACT, "auto", faulty(ReadsWhatNobodyWrote), ROW, num_scans=4) == EXACT
+    assert settle(HALF, "auto", a_model(), ROWS, num_scans=4) == HALF
+    assert settle(HALF, "bfloat16", a_model(), ROWS, num_scans=4) == HALF
+    assert settle(EXACT, "auto", faulty(ReadsWhatNobodyWrote), ROWS, num_scans=4) == EXACT
     assert warnings.messages == []
 
 
 def test_auto_computes_in_float32_with_one_line_that_says_why(warnings: pytest.LogCaptureFixture) -> None:
-    assert settle(HALF, "auto", faulty(ReadsWhatNobodyWrote), ROW, num_scans=4) == EXACT
+    assert settle(HALF, "auto", faulty(ReadsWhatNobodyWrote), ROWS, num_scans=4) == EXACT
     (line,) = warnings.messages
     assert line.startswith("precision is auto: computing in float32, not bfloat16: the output holds ")
     assert "projector.layers.2" in line
@@ -139,7 +138,7 @@ def test_auto_computes_in_float32_with_one_line_that_says_why(warnings: pytest.L
 def test_a_precision_that_was_asked_for_is_refused_with_the_remedy() -> None:
     wanted = r"precision is 'bfloat16' and this machine computes it wrong: .*set precision = 'auto' or 'float32'"
     with pytest.raises(UsageError, match=wanted):
-        settle(HALF, "bfloat16", faulty(ReadsWhatNobodyWrote), ROW, num_scans=4)
+        settle(HALF, "bfloat16", faulty(ReadsWhatNobodyWrote), ROWS, num_scans=4)
 
 
 def settle_apart(group: Group) -> list[str]:
@@ -147,7 +146,7 @@ def settle_apart(group: Group) -> list[str]:
     own = HALF if group.is_first else EXACT
     erring = faulty(ReadsWhatNobodyWrote) if group.rank == 1 else a_model()
     cases = [(own, a_model()), (HALF, erring), (HALF, a_model())]
-    return [name_of(settle(it, "auto", model, ROW, num_scans=2, group=group).dtype) for it, model in cases]
+    return [name_of(settle(it, "auto", model, ROWS, num_scans=2, group=group).dtype) for it, model in cases]
 
 
 def test_all_processes_settle_on_the_same(tmp_path: Path) -> None:

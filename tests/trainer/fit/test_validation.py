@@ -10,6 +10,7 @@ from tests.support.cohorts import MODALITY, default_scans, tiny_recipe, write_st
 from tests.support.loops import EXACT, build_loop
 from trainer.data.cohort import read_cohort
 from trainer.fit.stop import StopRequest
+from trainer.fit.supply import Supply, SupplyOptions
 from trainer.fit.validation import validation_figures
 
 
@@ -22,9 +23,10 @@ def test_validation_sees_embeddings_in_the_cohorts_order_and_adds_its_figures(tm
         seen.append(embeddings_NE)
         return {"count": float(len(embeddings_NE))}
 
-    figures = validation_figures(store, MODALITY, cohort, EXACT, score)
-    loop, _ = build_loop(tiny_recipe(), store, Location(tmp_path / "run"), seed=0, validate=figures)
-    loop.run(StopRequest(), None, lambda done, total: None)
+    with Supply(store, (MODALITY,), num_volumes=len(cohort), options=SupplyOptions(), compute=EXACT) as supply:
+        figures = validation_figures(supply, cohort, EXACT, score)
+        loop, _ = build_loop(tiny_recipe(), store, Location(tmp_path / "run"), seed=0, validate=figures)
+        loop.run(StopRequest(), None, lambda done, total: None)
     assert [entry["count"] for entry in loop.position.history] == [float(len(cohort))] * 2
     loop.model.eval()
     row = int(cohort.rows_N[5])

@@ -12,7 +12,8 @@ from preprocess.storage import Location
 from tests.support.cohorts import MODALITY, default_scans, tiny_recipe, write_store
 from tests.trainer.plan.conftest import SlowStore
 from trainer.data.cohort import read_cohort
-from trainer.fit.model import TrainingModel
+from trainer.data.labels import Labels
+from trainer.fit.model import scan_model
 from trainer.fit.supply import SupplyOptions
 from trainer.fit.train import train_run
 from trainer.plan.workload import count_workload, measure_step
@@ -62,7 +63,7 @@ def test_a_cohort_too_small_is_refused_as_training_would(tmp_path: Path) -> None
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_bytes_saved_are_those_that_real_tensors_save(name: str, precision: str) -> None:
     recipe = EncoderRecipe(name=name, embedding_width=32, projection_width=8)
-    model = TrainingModel(recipe, in_channels=1)
+    model = scan_model(recipe, in_channels=1)
     kept: dict[int, torch.Tensor] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -71,7 +72,7 @@ def test_the_bytes_saved_are_those_that_real_tensors_save(name: str, precision: 
 
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
     with hooks, torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-        output = model(torch.rand(2, 1, 32, 32, 32), torch.zeros(1, 2), torch.zeros(1))
+        output = model(torch.rand(2, 1, 32, 32, 32), Labels(torch.zeros(1, 2), torch.zeros(1), torch.zeros(1, 2)))
         assert output.embeddings_BKE.requires_grad
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     real = sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in weights)
