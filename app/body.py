@@ -48,7 +48,8 @@ async def open_body(
         parts: the uploads that must be there.
         fields: model of the text fields beside them.
         by_uri: model of the JSON object.
-        max_bytes: of one upload on average; `read_upload` holds each to it.
+        max_bytes: most bytes of one upload; the body may hold that many for each part, and `read_upload` holds
+            each upload to it.
 
     Raises:
         ProblemError: 400 broken multipart, 413 too large, 415 another content type, 422 wrong fields, 503 no room for

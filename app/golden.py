@@ -20,8 +20,8 @@ def check_golden(
 
     Args:
         engine: with the loaded program.
-        manifest: of the artefact.
-        data: of golden.npz.
+        manifest: the artefact's manifest, whose tolerance decides.
+        data: the bytes of golden.npz.
         name: how messages call it.
         severity: references of an artefact of kind severity, whose anchor must give the program's distances too.
 

@@ -24,7 +24,7 @@ class PreparedScan:
 
     Attributes:
         voxels_CDHW: in the recipe's stored dtype.
-        sha256: of the file as received.
+        sha256: SHA-256 of the file as received, in hex.
         findings: remarks that do not leave the scan out.
     """
 
@@ -38,7 +38,7 @@ def prepare(data: bytes, recipe: VolumeRecipe, *, name: str, max_voxels: int = M
 
     Args:
         data: the whole file.
-        recipe: of the model.
+        recipe: the volume recipe that the model was trained with.
         name: what messages call the scan; never its file name.
         max_voxels: largest image taken.
 

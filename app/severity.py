@@ -52,7 +52,7 @@ def parse_severity(arrays: Mapping[str, npt.NDArray[np.generic]], *, name: str, 
     """Check the arrays of `SEVERITY_REFERENCE_ARRAYS`, and the anchor against the scans it is said to be the mean of.
 
     Args:
-        arrays: of references.npz, already held against `REFERENCE_ARRAYS`.
+        arrays: the arrays of references.npz by name, already held against `REFERENCE_ARRAYS`.
         name: how messages call the file.
         tolerance: largest difference accepted, relative to the anchor's length.
 

@@ -69,7 +69,7 @@ def find_script(part: str, root: Path | None = None) -> Path:
 
     Args:
         part: `stream`, `train` or `methods`.
-        root: of the checkout; the folder above this package when not given.
+        root: the checkout's folder; the folder above this package when not given.
 
     Raises:
         UsageError: this is not a checkout.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from trainer.fit.run_files import RunResult
 
 _SPACING_MM = 2.0
-"""Of the demo's scans; `interscan synth` writes 1 mm by default. The store's grid is 2 mm either way."""
+"""Voxel edge of the demo's scans; `interscan synth` writes 1 mm by default. The store's grid is 2 mm either way."""
 _READY_SECONDS = 60.0
 _END_SECONDS = 1.0
 """The service has nothing to finish: each of its requests was answered."""
@@ -54,7 +54,7 @@ def demo(
         out: folder for everything that is written.
         store: where the store goes, for example gs://bucket/demo; OUT/store when not given.
         subjects: number of people in the cohort, three visits each.
-        seed: of cohort and training.
+        seed: seed of the cohort and of training.
         json: print the result as one JSON object on stdout.
     """
     from preprocess.index import subject_of

@@ -149,7 +149,7 @@ def to_array(values: np.ndarray, *, name: str, columns: tuple[str, ...] = ()) ->
     """A vector or matrix as it will be stored.
 
     Args:
-        values: of any plain type.
+        values: the numbers as read, of any plain type.
         name: what messages call the scan.
         columns: headings, to name a bad value by.
 

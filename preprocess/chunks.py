@@ -30,8 +30,8 @@ class RowLayout:
     Attributes:
         modality: name of the array.
         num_rows: length of the first axis.
-        shape: of one decoded row, for example (1, 96, 96, 96) for a volume, (32, 1, 96, 96) for a clip.
-        dtype: of one decoded row.
+        shape: shape of one decoded row, for example (1, 96, 96, 96) for a volume, (32, 1, 96, 96) for a clip.
+        dtype: type of one decoded row.
         has_checksum: whether a CRC-32C closes every object.
     """
 

@@ -207,7 +207,7 @@ def write_tasks(
 
     Args:
         plan: from `plan_run`.
-        numbers: of the tasks.
+        numbers: indices of the tasks in `plan.tasks`.
         listing: the source's scans.
         store: where the store is.
         recipe: how a scan becomes a row.

@@ -31,7 +31,7 @@ def equal_scans(records: Iterable[IndexRecord], shapes: Shapes) -> Groups:
 
     Args:
         records: the index.
-        shapes: of the arrays; rows of fewer than `MIN_VALUES` numbers are passed over.
+        shapes: shape of each modality's array; rows of fewer than `MIN_VALUES` numbers are passed over.
 
     Returns:
         Groups of two or more, each in the order of rows, ordered by their first scan.
@@ -62,7 +62,7 @@ def with_findings(records: Sequence[IndexRecord], shapes: Shapes) -> list[IndexR
 
     Args:
         records: the whole index, so that scans appended today show at those stored before.
-        shapes: of the arrays.
+        shapes: shape of each modality's array; as in `equal_scans`.
     """
     plain = {_place(record): _without_warning(record) for record in records}
     name = naming(records)

@@ -97,7 +97,7 @@ def has_ending(name: str, kind: Kind, *, is_named: bool = False) -> bool:
 
     Args:
         name: the file's.
-        kind: of the modality.
+        kind: the kind of the modality, for example `volume`.
         is_named: whether more than the ending says that it is a scan, such as a BIDS suffix; `.txt` and `.tsv` then
             count as tables.
     """
@@ -118,7 +118,7 @@ def unread_reason(name: str) -> str | None:
     """Why a file that a listing passed over, and that looks like a scan, was not read.
 
     Args:
-        name: of a file that no modality asked for; only the name is looked at.
+        name: name of a file that no modality asked for; only the name is looked at.
 
     Returns:
         One clause with the remedy, for example `FreeSurfer volume, which is not read; convert it with ...`; None for a
@@ -160,7 +160,7 @@ def require_type(data: bytes, uri: str, kind: Kind, *, modality: str, name: str)
     Args:
         data: the whole file.
         uri: its name, for tables only.
-        kind: of the modality.
+        kind: the kind of the modality, for example `volume`.
         modality: as the recipe's `kinds` would name it.
         name: what messages call the scan.
 

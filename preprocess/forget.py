@@ -23,7 +23,7 @@ class Deleted:
 
     Attributes:
         num_rows: scans, in all modalities, that the index had.
-        num_objects: of them, those with an object.
+        num_objects: how many of those scans had an object.
         content_sha256: digests of their voxels, by which caches name their copies.
     """
 

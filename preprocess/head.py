@@ -26,13 +26,13 @@ COARSE_MM = 4.0
 _MEAN_HALF_AXES_MM = np.array([80.2, 105.2, 91.0])
 """Right, anterior, superior: the mean of five heads (IXI and MNI152); see benchmarks/head_box.py --learn."""
 _SIZE_SD = 0.08
-"""Of the logarithm of a head's size, children included."""
+"""Standard deviation of the logarithm of a head's size, children included."""
 _RATIO_SD = 0.03
-"""Of the logarithm of one half axis against the others."""
+"""Standard deviation of the logarithm of one half axis against the others."""
 _ANGLES_SD = np.radians([25.0, 15.0, 15.0])
 """Nodding, tilting and turning; wider than people lie, since the next two settings keep the fit in place."""
 _PRIOR_WEIGHT = 12.8
-"""Of the prior against an outline seen by one line per cm2: neighbouring points err together, so each counts little."""
+"""Weight of the prior against an outline of one line per cm2: neighbours err together, so each counts little."""
 _POINT_SD_MM = 3.0
 _SCALES_MM = (20.0, 4.0)
 _FADING_STEPS, _MAX_STEPS, _CONVERGED_MM = 12, 60, 1e-3
@@ -59,13 +59,13 @@ _LOWEST, _HIGHEST, _BROW = -0.3, 0.8, 0.25
 brows in front, up to 53 degrees above it. Above that a scan often ends."""
 _SOFT_EDGE = 0.15
 _LEAST_SEEN, _LEAST_AGREEMENT = 0.75, 0.5
-"""Of the cases in benchmarks/head_box.py: where less was seen the box lay up to 6 mm off, where as much was seen up to
+"""Limits from benchmarks/head_box.py: where less was seen the box lay up to 6 mm off, where as much was seen up to
 2 on real heads and 4 on synthetic ones; real outlines agree to 0.68 and more."""
 _SHADING_MM, _FAR = 25.0, 0.02
 """Half of a head away a coil may see a third; with this a slope of one to seven over the head moves the box by 0.8 mm
 at most, 11 mm without."""
 _EMPTY_EDGE = 0.3
-"""Of the middle plane's foreground: an outermost plane with more of it is a cut and not the tip of something round."""
+"""Share of the middle plane's foreground: an end plane with more of it is a cut, not the tip of something round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Head:
 
     Attributes:
         centre_mm: middle of the skull's vault, in the scan's RAS+ mm.
-        half_axes_mm: of the ellipsoid: right, anterior, superior.
+        half_axes_mm: half axes of the ellipsoid in mm: right, anterior, superior.
         seen: share of the band that lies within the field of view.
         agreement: share of the outline in the band that lies on the model, 0 to 1.
     """

@@ -47,7 +47,7 @@ def read_geometry(header: Any, shape: tuple[int, ...], *, name: str, believed: B
 
     Args:
         header: nibabel's, as read.
-        shape: of the image.
+        shape: shape of the image in voxels.
         name: what messages call the scan.
         believed: which of two placements to take.
 

@@ -15,7 +15,7 @@ class Holder:
     Attributes:
         host: name of the machine, for people.
         machine: what tells whether a pid means a process of ours: host, boot and pid namespace.
-        pid: of the process.
+        pid: the process's id.
         process_start: start of that process in clock ticks since boot, since pids are used again; -1 unknown.
         token: random, unlike any other holder's.
         since: seconds since 1970 when it took the place.

@@ -69,7 +69,7 @@ class Inputs(Part):
     """What the model takes: float32 in [0, 1], a batch of rows as the store has them.
 
     Attributes:
-        axes: of one row: `RAS` of volumes, (channels, *grid) with axes RAS+; `CHW` of images; `TCHW` of clips.
+        axes: axes of one row: `RAS` for volumes, (channels, *grid) with axes RAS+; `CHW` for images; `TCHW` for clips.
     """
 
     modality: str
@@ -109,7 +109,7 @@ class Anchor(Part):
     Attributes:
         normal: score of a normal scan.
         num_scans: how many normal training scans the anchor is the mean of.
-        num_subjects: of how many subjects.
+        num_subjects: how many subjects these scans are of.
     """
 
     normal: float
@@ -135,8 +135,8 @@ class Manifest(Part):
 
     Attributes:
         kind: what the artefact answers; manifests without it are of progression.
-        calibration: of kind progression; None for severity, which is a distance and no probability.
-        anchor: of kind severity; None for progression.
+        calibration: how probabilities are calibrated, for kind progression; None for severity, which is a distance.
+        anchor: what severity is measured from, for kind severity; None for progression.
         files: SHA-256 of every other file of the artefact, by name.
         tolerance: largest absolute difference accepted between eager, model.ts and pt2 outputs.
         guarantees: properties that hold by construction or were checked at export.

@@ -26,7 +26,7 @@ class Source:
         uri: for messages.
         cohort: its name, empty where it has none.
         is_claimed: whether the user said that its subjects are those of that name.
-        names: of all its files.
+        names: names of all its files.
     """
 
     uri: str

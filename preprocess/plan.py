@@ -59,7 +59,7 @@ class Plan:
         kept: records of earlier runs; their voxels stay, their labels follow the source's tables.
         tasks: groups of claims, each done by one worker and recorded by one object.
         digest: names the plan; a run that finds records of the same digest goes on from them.
-        forms: of the array modalities in `tasks`, found by reading; see `preprocess.forms`.
+        forms: forms of the array modalities in `tasks`, found by reading; see `preprocess.forms`.
         gone: stored scans of this cohort whose file the source no longer has; they stay in the store.
         notes: one line for each remark about the source as a whole.
     """
@@ -81,7 +81,7 @@ def make_plan(
     Args:
         scans: each scan with its name relative to the source and its size in bytes.
         stored: the store's index, empty for a new store.
-        fingerprint: of the recipe.
+        fingerprint: fingerprint of the recipe.
         reread: which stored scans changed at their source, and which of those left out could be kept now.
 
     Raises:

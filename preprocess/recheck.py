@@ -33,8 +33,8 @@ def reread(scans: Sequence[Found], stored: Sequence[IndexRecord], read: Read, ju
     Args:
         scans: what the source lists.
         stored: the store's index.
-        read: of a scan's file.
-        judged: of a file's content.
+        read: gives the whole file of a scan; see `Read`.
+        judged: says what is wrong with a file's content today; see `Judge`.
 
     Raises:
         StorageError: the source refuses.

@@ -76,7 +76,7 @@ class Forgotten(BaseModel):
 
     Attributes:
         person_sha256: digest of the person's name in the store (`index.person_digest`); the name itself is gone.
-        index_sha256: of the index that still held the person.
+        index_sha256: digest of the index that still held the person.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -90,7 +90,7 @@ class StoreManifest(BaseModel):
 
     Attributes:
         schema_version: 1 for a store without names of cohorts, which stays readable.
-        fingerprint: of the recipe that decided the voxels.
+        fingerprint: fingerprint of the recipe that decided the voxels.
         num_rows: length of every array's first axis.
         arrays: shape of each modality's array; one of vectors or matrices of which no file was readable has none.
         index_sha256: digest of index.parquet.

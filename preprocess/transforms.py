@@ -22,7 +22,8 @@ from preprocess.recipe import VolumeRecipe
 from preprocess.types import Affine, Finding, FloatArray, Image, Volume
 
 _INNER_RADIUS = 0.6
-"""Of the box's half edges. A cube of half the edges would reach the scalp with its corners."""
+"""Radius of the foreground's ball, in half edges of the box. A cube of half the edges would reach the scalp with its
+corners."""
 _FWHM_TO_SIGMA = 1.0 / 2.3548
 _INTEGER_RANGE = {"uint8": 255, "uint16": 65535}
 

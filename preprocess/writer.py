@@ -58,7 +58,7 @@ def prepare_arrays(
         recipe: decides the shape and type of all rows but those of arrays.
         modalities: those with rows.
         num_rows: length of the first axis.
-        forms: of the array modalities that are to be written; one that has neither a form nor an array yet gets none.
+        forms: forms of the array modalities to be written; one that has neither a form nor an array yet gets none.
 
     Raises:
         StoreError: an array is there that another recipe made.

@@ -160,8 +160,8 @@ def export(
     Args:
         run: the run's folder, path or URL.
         artefact: new folder for the artefact, path or URL.
-        name: of the model; the recipe's name when not given.
-        version: of the model.
+        name: the model's name; the recipe's name when not given.
+        version: the model's version.
         store: where the store is now, if it was moved since training.
         json: print the manifest as one JSON object on stdout.
     """

@@ -21,9 +21,9 @@ class SplitRecipe(Recipe):
     """Fractions of subjects; the rest trains.
 
     Attributes:
-        validation: of all subjects.
-        test: of all subjects.
-        train: of the rest, used; less than 1 asks how much a method needs.
+        validation: fraction of all subjects that validates.
+        test: fraction of all subjects that is held out for the test.
+        train: fraction of the other subjects that trains; less than 1 shows how many a method needs.
     """
 
     train: float = Field(default=1.0, gt=0, le=1)
@@ -221,7 +221,7 @@ class TrainRecipe(Recipe):
 
     @property
     def epochs(self) -> int:
-        """Of all phases."""
+        """Number of epochs of all phases together."""
         return sum(phase.epochs for phase in self.phases)
 
     @property
@@ -231,7 +231,7 @@ class TrainRecipe(Recipe):
 
 
 def higher_is_better(figure: str) -> bool:
-    """Of a figure that checkpoint.best names: losses are better low."""
+    """Whether a higher value of a figure that checkpoint.best names is better; losses are better low."""
     return figure == "retrieval_at_1"
 
 

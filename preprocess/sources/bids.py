@@ -36,7 +36,7 @@ def list_bids(
         source: the folder.
         files: what lies in it.
         modalities: BIDS suffixes to keep.
-        kinds: of the modalities that are no volumes; their files have other endings.
+        kinds: kinds of the modalities that are no volumes; their files have other endings.
         choice: what the user says about codes for missing scores.
     """
     listing = Listing(source)

@@ -35,7 +35,7 @@ def list_scans(
     Args:
         source_uri: BIDS folder, plain folder of files, or CSV/TSV table; path or URL.
         modalities: BIDS suffixes to keep.
-        kinds: of the modalities that are no volumes; in folders, files are told by the endings of their kind.
+        kinds: kinds of the modalities that are no volumes; in folders, files are told by the endings of their kind.
         cohort: name within which subjects are unique; the data set's own name when None.
         choice: what the user says about codes for missing scores.
 

@@ -29,7 +29,7 @@ def list_folder(source: Location, files: Files, modalities: Sequence[str], kinds
         source: the folder.
         files: what lies in it.
         modalities: the first one names scans that do not say their own.
-        kinds: of the modalities that are no volumes; files with another kind's endings are passed over.
+        kinds: kinds of the modalities that are no volumes; files with another kind's endings are passed over.
 
     Raises:
         UsageError: the names do not say which part is the person.

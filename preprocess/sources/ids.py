@@ -34,7 +34,7 @@ def match_rows(
     """Find the id that each row is about.
 
     Args:
-        rows: of one table.
+        rows: the rows of one table.
         ids: with their prefix.
         column: that holds the id.
         prefix: `sub-` or `ses-`; cells may lack it.

@@ -27,7 +27,7 @@ def refuse_misplaced(uri: str, names: Iterable[str]) -> None:
 
     Args:
         uri: the folder.
-        names: of its files that look like scans; none lies in a folder `sub-*` at the top.
+        names: names of its files that look like scans; none lies in a folder `sub-*` at the top.
 
     Raises:
         UsageError: with the folder to give instead.
@@ -60,8 +60,8 @@ def refuse_unclear(uri: str, names: Sequence[str], kind: Kind, modalities: Seque
 
     Args:
         uri: the folder.
-        names: of its files that are taken for scans.
-        kind: of their modality; only volumes have names of sequences.
+        names: names of its files that are taken for scans.
+        kind: kind of their modality; only volumes have names of sequences.
         modalities: that are asked for; a BIDS name that ends in one says whose it is and is never unclear.
 
     Raises:

@@ -83,7 +83,7 @@ class BidsName:
     Attributes:
         subject_id: with `sub-`, as the folder spells it.
         session_id: with `ses-`; empty where there are no sessions.
-        folder_session: of the session's folder; empty without one.
+        folder_session: the session's folder, with `ses-`; empty without one.
         run: every other entity, joined by underscores.
         suffix: what stands behind the last underscore.
         subjects: all subjects named in the path, the folder's first.

@@ -35,7 +35,7 @@ def list_table(
         table_uri: the table.
         modalities: to keep; the first one is that of lines without a modality.
         choice: what the user says about codes for missing scores.
-        kinds: of the modalities that are no volumes; tells which files beside the table look like scans.
+        kinds: kinds of the modalities that are no volumes; tells which files beside the table look like scans.
 
     Raises:
         UsageError: no such table, or one without the columns path and subject_id, or no line names a scan of its own.

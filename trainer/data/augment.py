@@ -14,8 +14,8 @@ class Augment:
         shift_voxels: largest whole-voxel shift along each axis; what moves in from outside is black.
         gain: largest relative change of all intensities.
         noise: largest standard deviation of added Gaussian noise.
-        axes: of a scan: `CDHW` (left and right is D), `TCHW` (clips, frames stay in order) or `CHW` (left and right is
-            W).
+        axes: a scan's axes: `CDHW` (left and right is D), `TCHW` (clips, frames stay in order) or `CHW` (left and right
+            is W).
     """
 
     flip: float
@@ -31,7 +31,7 @@ class Augment:
             voxels_NCDHW: stored voxels on the training device; moving them before they become float moves a quarter
                 of the bytes.
             scale: what a stored value is multiplied by to lie in [0, 1].
-            seed: of the run.
+            seed: the run's seed; the same seed, epoch and batch give the same views.
             epoch: counted from 0.
             batch: place of the batch in its epoch.
         """
@@ -44,7 +44,7 @@ class Augment:
         Args:
             num_scans: scans of the whole batch.
             num_voxels: voxels of a scan, all channels.
-            seed: of the run.
+            seed: the run's seed; the same seed, epoch and batch give the same views.
             epoch: counted from 0.
             batch: place of the batch in its epoch.
         """

@@ -21,7 +21,7 @@ class DeviceRows:
     """Rows of one modality on the device.
 
     Args:
-        layout: of the modality.
+        layout: how the modality's rows are stored.
         num_rows: most rows that are kept.
 
     Attributes:
@@ -66,7 +66,7 @@ class DeviceRows:
         self._held.clear()
 
     def missing(self, batches: Sequence[Rows]) -> list[Rows]:
-        """Of each batch the rows that are neither here nor brought by an earlier batch, in order; shape (P,)."""
+        """The rows of each batch that are neither here nor brought by an earlier batch, in order; shape (P,)."""
         seen = set(self._places)
         missing = []
         for rows in batches:
@@ -160,7 +160,7 @@ class DeviceCohort:
 
         Args:
             modality: whose stream tells; that of the first one counts, so that a step of several is one.
-            num_scans: of the step's batch.
+            num_scans: number of scans in the step's batch.
             largest: scans of the largest batch.
         """
         self._teller = self._teller or modality

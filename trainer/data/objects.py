@@ -44,7 +44,7 @@ class RefusedError(OSError):
     """An answer that says to come back.
 
     Args:
-        status: of the answer.
+        status: the answer's HTTP status.
         retry_after_s: not before so many seconds.
     """
 

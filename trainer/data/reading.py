@@ -20,12 +20,12 @@ class ReadCounts:
     Attributes:
         volumes: volumes delivered.
         requests: objects asked of the bucket, repeats included.
-        bytes_fetched: of objects that arrived.
+        bytes_fetched: size of the objects that arrived, as stored.
         failures: requests that failed and were repeated.
         cache_hits: volumes from the disk cache.
         resident_hits: volumes from memory.
         device_hits: volumes from the training device's memory.
-        held_bytes: of batches that were asked for or handed over, and of objects that wait to be decoded.
+        held_bytes: size of batches that are being read or were handed over, and of objects that wait to be decoded.
         peak_bytes: most that was held at once.
     """
 

@@ -23,7 +23,7 @@ class DeviceStream(Stream):
         cohort: what is kept, or will be.
         modality: which array.
         batches: rows of each batch, of any shape; the plan, in order.
-        asked: of each batch the rows that have to be read; all of them, in the batch's shape, as long as nothing is
+        asked: the rows of each batch that have to be read; all of them, in the batch's shape, as long as nothing is
             kept.
         arriving: reads those, without batches that need none; None where nothing has to be read.
         is_training: whether a training step follows each batch.

@@ -67,7 +67,7 @@ def plan_epoch(
             than there are batches waits with the rest, drawn anew each epoch: its scans may not meet each other.
         batch_size: subjects a batch, at most; one or a few more where a scan would be left alone.
         subjects_per_epoch: fraction of the subjects drawn each epoch, in (0, 1].
-        seed: of the run.
+        seed: the run's seed; the same seed and epoch give the same batches.
         epoch: counted from 0.
         num_visits: K of `visits`; subjects with fewer days are left out.
 

@@ -43,7 +43,7 @@ def fit_standard(store: Store, modality: str, rows_N: Rows, *, reader: VolumeRea
     Args:
         store: where the rows are.
         modality: with rows of shape (F,) or (R, F).
-        rows_N: of the training subjects, all present, at least one.
+        rows_N: store rows of the training subjects, all present, at least one.
         reader: whose cache and resident rows serve.
 
     Raises:

@@ -37,7 +37,7 @@ class StreamCounts:
         volumes: handed over.
         wait_seconds: that the consumer waited for batches.
         left_out: samples that were left out for a missing or damaged volume.
-        reads: of its reader, since this stream began.
+        reads: what its reader has counted since this stream began.
     """
 
     volumes: int = 0

@@ -138,8 +138,8 @@ class VisitStream:
     Args:
         store: where the rows are.
         modalities: in the order of the axis M.
-        rows: of each batch, shape (B,) or (B, K), the same for all modalities.
-        present: of each batch which visit has which modality, shape (N, M), N = B * K.
+        rows: store rows of each batch, shape (B,) or (B, K), the same for all modalities.
+        present: which visit of each batch has which modality, shape (N, M), N = B * K.
         options: how it reads ahead; requests in flight and bytes are those of all modalities together, the bytes
             shared by the size of their rows, with at least one request each. Samples may be left out where there is
             one modality.

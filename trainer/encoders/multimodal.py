@@ -173,8 +173,8 @@ class MultimodalEncoder(nn.Module):
     Args:
         modalities: what each modality looks like, by name; their order is that of the axis M.
         embedding_width: width E of each modality's embedding.
-        norm: of the volume encoders.
-        residual: of the matrix encoders.
+        norm: normalisation of the volume encoders, `batch` or `group`.
+        residual: whether the matrix encoders add their input to what attention gives.
 
     Attributes:
         modalities: as given.

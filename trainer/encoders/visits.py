@@ -38,8 +38,8 @@ class VisitEncoder(Embedder):
     Args:
         modalities: what each looks like; their order is that of the axis M.
         embedding_width: E of each modality.
-        norm: of the volume encoders.
-        residual: of the matrix encoders.
+        norm: normalisation of the volume encoders, `batch` or `group`.
+        residual: whether the matrix encoders add their input to what attention gives.
 
     Attributes:
         joined_width: M * E.

@@ -75,7 +75,7 @@ class Comparison:
     """A control's macro-F1 and the model's lead over it, both with intervals over the same subjects.
 
     Attributes:
-        name: of the control.
+        name: the control's name.
         score: macro-F1 of the control.
         lead: macro-F1 of the model minus that of the control, paired; above 0 the model is better.
     """
@@ -115,7 +115,7 @@ def fit_controls(train: PairTable, test: PairTable, seed: int) -> list[Control]:
     Args:
         train: training pairs.
         test: held-out pairs of other subjects.
-        seed: of the tree, which breaks ties between equal splits.
+        seed: the tree's seed, which breaks ties between equal splits.
 
     Returns:
         Controls `gap_days`, `scanner` and `majority`, in that order.
@@ -154,8 +154,8 @@ def compare_with_controls(
         controls: from `fit_controls`.
         test: the held-out pairs they were scored on.
         predicted: (P,) the model's classes for the same pairs.
-        seed: of the bootstrap.
-        num_resamples: of the bootstrap.
+        seed: the bootstrap's seed; the same seed draws the same subjects.
+        num_resamples: number of bootstrap resamples.
 
     Raises:
         ValueError: predictions that do not fit the pairs.
@@ -185,7 +185,7 @@ def permute_labels(
     Args:
         labels: (P,) true classes.
         predicted: (P,) predicted classes.
-        seed: of the shuffles.
+        seed: decides the shuffles; the same seed gives the same ones.
         num_shuffles: how many.
 
     Raises:

@@ -54,7 +54,7 @@ class FoldMetrics(pydantic.BaseModel):
     Attributes:
         repeat: which repeat it belongs to, from 0.
         fold: which fold of the repeat, from 0.
-        split_sha256: of the fold's split.
+        split_sha256: digest of the fold's split.
         num_train: subjects with the outcome that trained or validated.
         num_test: subjects that were tested; all have the outcome.
         metrics: by name, without intervals, which few subjects of one fold could not carry.
@@ -77,10 +77,10 @@ class CrossValidation:
     Attributes:
         recipe: its name.
         outcome: the score.
-        fingerprint: of the store.
-        index_sha256: of the store's index.
-        num_folds: of a repeat.
-        num_repeats: of all folds.
+        fingerprint: fingerprint of the store's recipe.
+        index_sha256: digest of the store's index.
+        num_folds: number of folds in each repeat.
+        num_repeats: how many times the subjects were divided into folds anew.
         num_subjects: with the outcome, each tested once a repeat.
         num_unscored: without the outcome, who only train.
         num_train: training subjects of a fold with the outcome, on average; those that validate count.
@@ -146,7 +146,7 @@ def cross_validate(
             fraction of a fold's training subjects that validates.
         store: what to train on.
         location: folder of the cross-validation; the same again goes on, also with more repeats.
-        num_folds: of a repeat.
+        num_folds: number of folds in each repeat.
         num_repeats: how many divisions into folds.
         progress: called with folds done and folds in all.
         supply: memory and disk cache of this machine.
@@ -218,7 +218,7 @@ def summarise(found: Sequence[FoldMetrics]) -> tuple[dict[str, RepeatedMetric], 
     Chance is the mean over folds, where all have one.
 
     Args:
-        found: of every fold, at least two.
+        found: the metrics of each fold, at least two folds.
     """
     sizes = [FoldSize(one.repeat, one.num_train, one.num_test) for one in found]
     metrics: dict[str, RepeatedMetric] = {}

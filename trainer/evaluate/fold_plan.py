@@ -31,7 +31,7 @@ class PlannedFold:
     Attributes:
         repeat: which repeat it belongs to, from 0.
         number: which fold of the repeat, from 0.
-        seed: of the run; each fold has its own, so that first weights and batches vary with the division.
+        seed: seed of the fold's run; each fold has its own, so that first weights and batches vary with the division.
         split: who trains, validates and is tested.
         size: subjects with a score; those that validate count as training, since the model is chosen on them.
     """
@@ -44,7 +44,7 @@ class PlannedFold:
 
     @property
     def name(self) -> str:
-        """Of its files and folders."""
+        """Name of the fold's files and folders."""
         return f"repeat-{self.repeat:02d}-fold-{self.number:02d}"
 
     @property
@@ -72,11 +72,11 @@ def plan_folds(
     Args:
         cohort: what the recipe reads of the store.
         outcome: name of the score, for messages.
-        target: of the recipe.
-        num_folds: of a repeat, at least 2.
+        target: the recipe's target; it decides which values folds are made alike in.
+        num_folds: number of folds in each repeat, at least 2.
         num_repeats: at least 1; more of them leave the first ones as they were.
         validation: fraction of a fold's training subjects that validates.
-        seed: of the folds and everything after.
+        seed: decides the folds, the parts within each and the runs' seeds.
         train: fraction of the rest that trains.
 
     Returns:

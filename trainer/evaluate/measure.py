@@ -59,7 +59,7 @@ class Measured:
     Attributes:
         trained: the networks.
         held_out: the subjects' embedded scans.
-        probabilities_P3: of the labelled pairs' changes; None where the recipe does not ask for them or cannot tell.
+        probabilities_P3: the labelled pairs' changes as predicted; None where the recipe asks for none or cannot tell.
         metrics: by name.
     """
 
@@ -76,7 +76,7 @@ def measure_run(run: Run, store: Store, cohort: Cohort, *, num_resamples: int = 
         run: a finished run.
         store: what it was trained on.
         cohort: what its recipe reads of that store.
-        num_resamples: of the bootstrap; 0 gives metrics without intervals, in a fraction of the time.
+        num_resamples: number of bootstrap resamples; 0 gives metrics without intervals, in a fraction of the time.
 
     Raises:
         RunError: the run is not finished, or its weights were deleted.

@@ -65,7 +65,7 @@ def mlp_probe(
     Args:
         train: training subjects.
         validation: subjects that choose epoch and threshold.
-        seed: of weights, dropout and order of batches.
+        seed: decides weights, dropout and the order of batches; the same seed gives the same probe.
         num_epochs: passes over the training rows.
         hidden: units of the hidden layer.
         dropout: probability behind the hidden layer.

@@ -116,7 +116,7 @@ def best_threshold(positive_N: npt.ArrayLike, score_N: npt.ArrayLike) -> float:
         score_N: (N,) scores; rows at or above the threshold are called positive.
 
     Returns:
-        Of equally good thresholds the one nearest 0.5; 0.5 where none does better than a constant answer.
+        The one nearest 0.5 of equally good thresholds; 0.5 where none does better than a constant answer.
     """
     false_T, true_T, threshold_T = roc_curve(positive_N, score_N, drop_intermediate=False)
     gain_T = (true_T - false_T)[1:-1]

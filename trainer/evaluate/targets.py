@@ -63,8 +63,8 @@ def target_metrics(
         validation: subjects that choose strength and epoch.
         held_out: subjects that are scored.
         normal: grade of a normal scan, whose training embeddings make the anchor of severity.
-        seed: of probes and bootstrap.
-        num_resamples: of the bootstrap; 0 gives metrics without intervals.
+        seed: decides the draws of the probe and of the bootstrap.
+        num_resamples: number of bootstrap resamples; 0 gives metrics without intervals.
 
     Raises:
         UsageError: the scores of the training subjects cannot be learned from, for example one class only.

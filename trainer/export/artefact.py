@@ -85,8 +85,8 @@ def export_run(
     Args:
         run: finished and evaluated.
         artefact: folder to write; must not hold an artefact yet.
-        name: of the model; the recipe's when not given.
-        version: of the model.
+        name: the model's name; the recipe's name when not given.
+        version: the model's version.
         store_uri: where the run's store is now, if it was moved.
 
     Raises:

@@ -78,7 +78,7 @@ def export_programs(model: PairModel | SeverityModel, row_shape: tuple[int, ...]
 
     Args:
         model: in evaluation mode, on the CPU, float32.
-        row_shape: of one input: (C, D, H, W) of a volume, (T, C, H, W) of a clip, (C, H, W) of an image.
+        row_shape: shape of one input: (C, D, H, W) for a volume, (T, C, H, W) for a clip, (C, H, W) for an image.
 
     Raises:
         ArtefactError: an exported program differs from the model by more than `TOLERANCE`.

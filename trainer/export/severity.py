@@ -76,7 +76,7 @@ def severity_golden(model: SeverityModel, shape: tuple[int, ...], dtype: str) ->
 
     Args:
         model: in evaluation mode.
-        shape: of one row of the store.
+        shape: shape of one row of the store.
         dtype: its stored type.
     """
     draws = np.random.default_rng(0)
@@ -104,7 +104,7 @@ def severity_references(
     Args:
         model: whose anchor is kept.
         training: training scans.
-        places_K: of the normal ones among them.
+        places_K: (K,) indices of the normal scans among the training scans.
         training_NE: embeddings of the training scans.
         validation: validation scans.
         validation_NE: their embeddings.

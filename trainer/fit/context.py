@@ -101,8 +101,8 @@ def build_objectives(
     """The recipe's terms as functions of a batch.
 
     Args:
-        terms: of a phase.
-        statistics: of the training subjects' scores.
+        terms: the objectives of one phase, as the recipe has them.
+        statistics: mean, sd and range of the training subjects' scores; None without two different scores.
         outcome: score, direction and threshold.
         classes: the two values of the training subjects' scores, the positive one last; None where there are others.
 

@@ -31,8 +31,8 @@ def diagnose(
         step: whose `update` has refused this batch.
         model: networks.
         batch: arguments of `Step.gradients`.
-        subjects: of the visits of the batch in this process.
-        precision: of the run.
+        subjects: the subject of each of this process's visits in the batch.
+        precision: the run's number format, for example `bfloat16`.
         steps_done: before this one.
         group: the processes that train together.
     """

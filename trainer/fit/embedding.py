@@ -24,8 +24,8 @@ class VisitEmbeddings:
     """Embeddings of a cohort's visits, in its order, and those of their modalities.
 
     Attributes:
-        embeddings_NE: of the visits, unit rows of width M * E.
-        modalities_NME: of each modality, as the encoder made them; absent ones zero.
+        embeddings_NE: one row a visit, scaled to length 1, width M * E.
+        modalities_NME: one embedding a modality, as the encoder made it; absent ones are zero.
         present_NM: which visit has which modality.
     """
 
@@ -48,7 +48,7 @@ def embed_cohort(
         embeddings_NE = embed_cohort(encoder, store, ("T1w",), cohort, compute)
 
     Args:
-        encoder: of these modalities; its mode is put back afterwards.
+        encoder: the encoder of these modalities; its own mode is put back afterwards.
         store: where the rows are; absent ones are never asked for.
         modalities: what the cohort was read with, and the encoder was made for.
         cohort: which visits.

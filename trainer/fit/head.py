@@ -65,7 +65,7 @@ def fit_head(
         validation_labels_P: their labels.
         hidden: hidden units of the head.
         strengths: L2 strengths to try.
-        seed: of the hidden units.
+        seed: decides the first weights of the hidden units.
 
     Returns:
         The head, or None when the training pairs show fewer than two classes or do not differ at all.

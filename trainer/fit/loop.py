@@ -141,7 +141,7 @@ class Loop:
         """The inverse of `state`.
 
         Args:
-            state: of this run.
+            state: what `state` returned, in this run.
             lost_steps: that the run had done beyond it and are computed again; told in the history.
         """
         self.model.load_state_dict(state["model"])

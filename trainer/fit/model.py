@@ -48,7 +48,7 @@ class TrainingModel(nn.Module):
         output = model(scans_N, labels)
 
     Args:
-        encoder: of scans of one modality, or of visits with several.
+        encoder: embeds scans of one modality, or visits with several.
         projection_width: width of the projection.
 
     Attributes:
@@ -70,7 +70,7 @@ class TrainingModel(nn.Module):
 
         Args:
             scans_N: float in [0, 1], N = B * K, the scans of a subject side by side; further axes as the encoder's.
-            labels: of the batch.
+            labels: scores, subjects and days of the batch's scans.
         """
         there_N1 = torch.ones(len(scans_N), 1, dtype=torch.bool, device=scans_N.device)
         return self.judge(self.encoder(scans_N), labels, there_N1)
@@ -80,7 +80,7 @@ class TrainingModel(nn.Module):
 
         Args:
             embedded: what the encoder's `embed_visits` returns, of N = B * K visits.
-            labels: of the batch.
+            labels: scores, subjects and days of the batch's scans.
             present_NM: which visit has which modality.
         """
         shape = labels.scores_BK.shape

@@ -18,7 +18,7 @@ class Optimisation:
         Optimisation(learning_rate=1e-3, weight_decay=1e-4, clip_norm=1.0)
 
     Attributes:
-        learning_rate: of the encoder at its highest.
+        learning_rate: the encoder's highest learning rate, reached at the end of warm-up.
         weight_decay: on weights; never on biases and normalisation.
         name: `adamw`, or `sgd` with momentum 0.9.
         head_factor: learning rate of the heads over that of the encoder.
@@ -48,8 +48,8 @@ def build_optimiser(
 
     Args:
         model: with its networks as children; all but `encoder` are heads.
-        learning_rate: of the encoder.
-        weight_decay: of weights.
+        learning_rate: the encoder's highest learning rate.
+        weight_decay: weight decay of parameters with two axes or more.
         name: `adamw`, or `sgd` with momentum 0.9.
         head_factor: learning rate of the heads over that of the encoder.
     """

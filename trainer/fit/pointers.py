@@ -38,8 +38,8 @@ class Entry(TypedDict):
     """What a pointer says of a state.
 
     Attributes:
-        name: of its file, below the run.
-        sha256: of its bytes.
+        name: the state's file, relative to the run's folder.
+        sha256: SHA-256 of the file's bytes.
         step: steps done.
     """
 

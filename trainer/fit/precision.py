@@ -15,7 +15,7 @@ class Compute:
 
     Attributes:
         device: `cpu` or a CUDA device.
-        dtype: of autocast; float32 means none.
+        dtype: the number format of autocast; float32 turns autocast off.
     """
 
     device: torch.device

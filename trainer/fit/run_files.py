@@ -31,10 +31,10 @@ class RunRecord(_Part):
     Attributes:
         recipe: every setting, as a later version may no longer know it.
         store_uri: where the store was.
-        fingerprint: of the store's recipe.
+        fingerprint: fingerprint of the store's recipe.
         index_sha256: digest of the store's index.
         split: who trains, validates and is held out.
-        git_revision: of the program.
+        git_revision: commit of the program that started the run; `unknown` where it cannot be told.
     """
 
     recipe: dict[str, Any]
@@ -88,11 +88,11 @@ class Outcome(_Part):
         finished: UTC time.
         steps: optimisation steps.
         precision: number format of the last step; None in runs of earlier versions.
-        volumes_per_s: of all epochs together.
+        volumes_per_s: volumes trained on per second, over all epochs together.
         last_epoch: metrics of the last epoch by name.
-        score_statistics: of the training subjects; None without two different scores.
+        score_statistics: statistics of the training subjects' scores; None without two different scores.
         progression_head: None when the training pairs showed fewer than two kinds of change.
-        fusion_head: of runs with several modalities.
+        fusion_head: the fusion head of a run with several modalities; None for one modality.
     """
 
     finished: str

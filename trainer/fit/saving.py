@@ -35,7 +35,7 @@ class Saving:
 
         Args:
             history: one entry an epoch, the newest of which is being saved.
-            num_epochs: of the whole run.
+            num_epochs: number of epochs of the whole run.
 
         Raises:
             RunError: the newest epoch has no such figure.

@@ -64,7 +64,7 @@ class Step:
         model: networks, on the device.
         objectives: parts of the loss.
         optimiser: updates the weights.
-        schedule: of the learning rate.
+        schedule: sets the learning rate, and is advanced once a step.
         compute: device and number format.
         clip_norm: largest norm of the gradient; 0 for none.
         cache_chunk: scans whose activations are alive at a time; 0 for all.
@@ -72,7 +72,7 @@ class Step:
 
     Attributes:
         objectives: may be replaced between two steps, as a new phase does.
-        scaler: of the loss, part of every checkpoint.
+        scaler: scales the loss for float16, and is part of every checkpoint.
 
     Raises:
         UsageError: chunks, and a normalisation over the batch.
@@ -111,8 +111,8 @@ class Step:
         """Set every parameter's gradient to that of the loss of the whole batch.
 
         Args:
-            views: of this process's visits, those of a subject side by side.
-            labels: of the whole batch.
+            views: the views of this process's visits, those of a subject side by side.
+            labels: the labels of the whole batch, of all processes.
 
         Returns:
             The loss, and each objective's own value by name; the same in all processes.
@@ -225,7 +225,7 @@ class _Before:
     """What a step changes while it computes gradients: running statistics, and the random numbers of dropout.
 
     Attributes:
-        buffers: of the model, copied.
+        buffers: copies of the model's buffers, such as running statistics.
         cpu_rng: state of torch's generator.
         cuda_rng: that of the device, where it is CUDA.
     """

@@ -51,12 +51,12 @@ class Supply:
 
     Args:
         store: where the volumes are.
-        modalities: of a visit; one for scans.
+        modalities: names of a visit's modalities; one name for scans.
         num_volumes: how many different visits the run reads.
         in_flight: most requests for volumes at once.
         max_left_out: samples that may be left out of an epoch, where there is one modality.
         resident: where volumes stay; as `data.resident` of the recipe.
-        options: of the machine.
+        options: memory and disk cache that this machine offers.
         compute: the device that trains.
 
     Attributes:
@@ -131,8 +131,8 @@ class Supply:
         """The batches of an epoch of training; each is valid until the next one is asked for.
 
         Args:
-            rows: of each batch, shape (B, K) or (B,).
-            present: of each batch which visit has which modality, shape (N, M), N = B * K.
+            rows: store rows of each batch, shape (B, K) or (B,).
+            present: which visit of each batch has which modality, shape (N, M), N = B * K.
         """
         return VisitStream(
             self._store, self._modalities, rows, present, self._reading, readers=self.readers, is_training=True

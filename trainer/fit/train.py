@@ -78,7 +78,7 @@ def train_run(
         progress: called with steps done and steps in all.
         supply: memory and disk cache of this machine.
         split: who trains, validates and is held out; drawn as the recipe's split says when not given.
-        stop: of a caller who listens to signals; when not given this does.
+        stop: says when to stop, from a caller who listens to signals; this function listens when not given.
 
     Returns:
         The run's result: last epoch's figures, head, speed; the same in all processes.

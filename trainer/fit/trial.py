@@ -41,7 +41,7 @@ class _Met:
     Attributes:
         name: in the model.
         layer: itself.
-        shape: of its input.
+        shape: shape of its input.
         layout: strides of its input, in order of size, which tell channels-last from contiguous.
     """
 
@@ -64,9 +64,9 @@ def settle(
 
     Args:
         compute: from `choose_compute`.
-        precision: of the recipe.
+        precision: the recipe's precision; it says whether float32 may be taken instead.
         model: what will be trained; left as it is.
-        row_shapes: of a stored row, by modality.
+        row_shapes: shape of a stored row, by modality.
         num_scans: that are computed at a time, at most.
         group: the processes that train together; all get the same answer.
 
@@ -107,7 +107,7 @@ def fault_in(
 
     Args:
         model: networks, on any device; left as it is.
-        row_shapes: of a stored row, by modality.
+        row_shapes: shape of a stored row, by modality.
         sizes: numbers of scans to try.
         compute: the CPU, and the number format in question.
     """

@@ -16,7 +16,7 @@ def validation_figures(
     """A function that embeds the validation subjects and hands the embeddings to `score`.
 
     Args:
-        supply: of the run, whose cache and resident volumes serve.
+        supply: the run's supply, whose cache and resident volumes serve.
         cohort: the validation subjects' scans.
         compute: device and number format.
         score: figures of embeddings_NE by name.

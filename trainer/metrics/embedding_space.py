@@ -178,7 +178,7 @@ def between_distances(embeddings_NE: npt.ArrayLike, subject_ids: Names, *, num: 
         embeddings_NE: (N, E).
         subject_ids: (N,) who.
         num: how many pairs.
-        seed: of the draw.
+        seed: decides which pairs are drawn.
 
     Raises:
         ValueError: one subject only.

@@ -65,7 +65,7 @@ class ControlResult(_Frozen):
         name: `gap_days`, `scanner`, `majority` or `shuffled_labels`.
         scores: its scores by metric name, at least `macro_f1`.
         lead: macro-F1 of the model minus that of the control, paired over subjects; None for shuffled labels.
-        p_value: of shuffled labels only.
+        p_value: p-value of the permutation test; None for all controls but shuffled labels.
     """
 
     name: str
@@ -89,15 +89,15 @@ class Evaluation(_Frozen):
     """All that was found about one run on its held-out subjects; written as metrics.json.
 
     Attributes:
-        schema_version: of this layout.
+        schema_version: version of this layout.
         run_uri: where the run lies.
         recipe: its name.
-        fingerprint: of the preprocessing that run and store share.
+        fingerprint: the fingerprint of the preprocessing, which run and store share.
         split: which split was scored.
         splits: subjects, scans and pairs by split.
         metrics: by name; names known to the report are in `trainer.report.page.METRICS`.
         controls: baselines on the same pairs.
-        history: of the training.
+        history: the run's training history, summed up.
         notes: what was done, in sentences.
         caveats: what to be careful about, in sentences; the report adds those that follow from the numbers.
     """

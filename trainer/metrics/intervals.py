@@ -51,7 +51,7 @@ def cluster_bootstrap(
     Args:
         statistic: from (K,) row indices, repeats allowed, to a number; None or NaN where it is undefined.
         subject_ids: (N,) the subject of each row.
-        seed: of the resampling.
+        seed: decides which subjects are drawn; the same seed gives the same interval.
         num_resamples: how many; 2000 keeps the ends within about 2 % of the interval's width, 0 gives the value alone.
         level: coverage asked for.
 

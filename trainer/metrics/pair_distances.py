@@ -104,7 +104,7 @@ def stranger_pairs(
         embeddings_NE: (N, E).
         scores_N: (N,) scores, NaN where unknown; such a scan is in no pair.
         subject_ids_N: (N,) who.
-        seed: of the draw.
+        seed: decides which pairs are drawn.
         max_pairs: drawn from all pairs of scans where there are more; those of one subject then fall out.
 
     Raises:
@@ -134,8 +134,8 @@ def distance_correlation(pairs: ScoredPairs, subject_ids_N: Names, *, seed: int,
     Args:
         pairs: from `stranger_pairs`.
         subject_ids_N: (N,) the subjects of the scans that the pairs point to.
-        seed: of the bootstrap.
-        num_resamples: of the bootstrap.
+        seed: the bootstrap's seed; the same seed gives the same interval.
+        num_resamples: number of bootstrap resamples.
     """
     if len(pairs) == 0:
         return Metric(value=None, chance=0.0, num=0, note="no pairs")

@@ -64,7 +64,7 @@ def summed_up(
 
     Args:
         by_fold_R: (R,) the score of each fold.
-        sizes: of the folds, in the same order.
+        sizes: repeat and numbers of subjects of each fold, in the same order.
         chance: level of guessing, if any.
         level: coverage of the interval.
 

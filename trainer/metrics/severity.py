@@ -63,8 +63,8 @@ def severity_metrics(
         anchor_distance_N: (N,) from `preprocess.distances.distances_from_mean`.
         subject_ids_N: (N,) who.
         num_grades: how many grades there are.
-        seed: of the bootstrap.
-        num_resamples: of the bootstrap.
+        seed: the bootstrap's seed; the same seed gives the same intervals.
+        num_resamples: number of bootstrap resamples.
 
     Raises:
         ValueError: nothing to score, unequal lengths, or a grade outside the range.
@@ -95,7 +95,7 @@ def normal_places(scores_N: npt.ArrayLike, normal: float) -> Integers:
     """Places (K,) of the normal scans among training scans.
 
     Args:
-        scores_N: of the training scans, NaN where unknown.
+        scores_N: (N,) scores of the training scans, NaN where unknown.
         normal: score of a normal scan.
 
     Raises:

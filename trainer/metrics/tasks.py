@@ -65,8 +65,8 @@ def change_accuracy(
         labels_P: (P,) 0 improved, 1 stable, 2 declined.
         predicted_P: (P,) likewise.
         subject_ids_P: (P,) whose pair.
-        seed: of the bootstrap.
-        num_resamples: of the bootstrap.
+        seed: the bootstrap's seed; the same seed gives the same intervals.
+        num_resamples: number of bootstrap resamples.
 
     Raises:
         ValueError: nothing to score, unequal lengths, or a class outside 0 to 2.
@@ -93,8 +93,8 @@ def binary_metrics(
         probability_N: (N,) of the positive class.
         predicted_N: (N,) likewise 0 or 1, decided by a threshold from training subjects.
         subject_ids_N: (N,) who.
-        seed: of the bootstrap.
-        num_resamples: of the bootstrap.
+        seed: the bootstrap's seed; the same seed gives the same intervals.
+        num_resamples: number of bootstrap resamples.
 
     Raises:
         ValueError: nothing to score, unequal lengths, labels other than 0 and 1, or one class only.
@@ -134,11 +134,11 @@ def regression_metrics(
         predicted_N: (N,) predicted, same unit.
         subject_ids_N: (N,) who.
         train_scores_T: (T,) scores of the training scans.
-        bin_width: of the bins in which training scans are counted, same unit; bin k is [k, k + 1) * bin_width.
-        seed: of the bootstrap.
+        bin_width: width of the bins that training scans are counted in, same unit; bin k is [k, k + 1) * bin_width.
+        seed: the bootstrap's seed; the same seed gives the same intervals.
         many_above: a bin with more training scans has many.
         few_below: a bin with fewer has few.
-        num_resamples: of the bootstrap.
+        num_resamples: number of bootstrap resamples.
 
     Raises:
         ValueError: nothing to score, unequal lengths, values that are not finite, or no width.
@@ -228,8 +228,8 @@ def interval_maker(
     Args:
         subject_ids: (num,) whose each row is.
         num: rows.
-        seed: of the bootstrap.
-        num_resamples: of the bootstrap.
+        seed: the bootstrap's seed; the same seed gives the same intervals.
+        num_resamples: number of bootstrap resamples.
 
     Raises:
         ValueError: another number of subjects than of rows.

@@ -22,7 +22,7 @@ class MarginContrast(Term):
     Chance is what an embedding gives that maps all scans to one point: margin x the share of pairs that are not alike.
 
     Attributes:
-        margin: of the cosine distance, which goes to 2.
+        margin: cosine distance, 0 to 2, beyond which unlike pairs no longer push.
         normal: score of a normal scan; all others are abnormal.
     """
 
@@ -77,10 +77,10 @@ class Preference(Term):
 
 
 class FittedPreference(Preference):
-    """Of two abnormal scans the worse lies farther from the normal anchor; chance is ln 2.
+    """Preference between two abnormal scans: the worse lies farther from the normal anchor; chance is ln 2.
 
     Attributes:
-        higher_is_better: of the score.
+        higher_is_better: whether a higher score is the healthier one.
     """
 
     higher_is_better: bool

@@ -13,8 +13,8 @@ class Learner(Term):
 
     Attributes:
         variant: `mse`, `contrastive`, `weighted` or `regressed`.
-        contrast_weight: of the contrastive part within the term.
-        margin: of the contrastive part.
+        contrast_weight: weight of the contrastive part within the term.
+        margin: margin of the contrastive part.
         threshold: largest score difference that counts as alike; the outcome's threshold when not given.
     """
 
@@ -47,7 +47,7 @@ class FittedLearner(Learner):
 
     Attributes:
         threshold: largest score difference that counts as alike.
-        score_mean: of the training subjects' raw scores.
+        score_mean: mean of the training subjects' raw scores.
         score_sd: standard deviation likewise.
         score_range: largest minus smallest likewise.
     """

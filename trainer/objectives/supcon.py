@@ -23,7 +23,7 @@ class SupCon(Term):
     """`sup_con` on the projections of all views; scans of one label attract, with `normal` all abnormal ones do.
 
     Attributes:
-        temperature: of the similarities.
+        temperature: what similarities are divided by.
         bin_width: scores in one bin of this width share a label; 0 where only equal scores do.
         normal: score of a normal scan; given, there are two labels, normal and not.
     """

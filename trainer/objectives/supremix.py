@@ -13,7 +13,7 @@ class SupReMix(Term):
     """`supremix` on the embeddings of two views of each scan.
 
     Attributes:
-        temperature: of the similarities.
+        temperature: what similarities are divided by.
         window: largest score difference over which two scans are mixed into a positive.
         bin_width: scores are rounded to multiples of it, since equal labels make positives; 0 leaves them as they are.
         mix_positives: whether positives are mixed.

@@ -81,8 +81,8 @@ class Objective(Protocol):
         """Training scans whose mean embedding is the model's anchor, made anew at the start of each epoch.
 
         Args:
-            scores_N: of the training scans, NaN where unknown.
-            seed: of the run.
+            scores_N: (N,) scores of the training scans, NaN where unknown.
+            seed: the run's seed, for objectives that draw their scans.
 
         Returns:
             Their indices; None for an objective without an anchor.

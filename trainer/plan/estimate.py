@@ -28,7 +28,7 @@ from trainer.plan.workload import Precision, StepWork, Workload
 READ_AHEAD = 2
 """The stream holds batches for so many times the requests in flight."""
 ADAMW_BYTES = 16
-"""Of one float32 parameter: the weight, its gradient and two moments."""
+"""Bytes that one float32 parameter takes: the weight, its gradient and two moments."""
 CONFIDENCE = 0.95
 _CLOCK_S = 1e-6
 """A read that took less processor time than the clock can tell."""
@@ -60,8 +60,8 @@ class Supply:
     Attributes:
         latency: in flight over latency.
         bandwidth: bytes/s over bytes; infinite for local files.
-        client: of the event loop that fetches, and of the cores that it shares with decoding.
-        decode: of all decoding threads.
+        client: what the event loop can fetch, on cores that it shares with decoding.
+        decode: what all decoding threads together can unpack.
     """
 
     latency: float
@@ -71,7 +71,7 @@ class Supply:
 
     @property
     def slowest(self) -> float:
-        """Of the slowest station."""
+        """Volumes/s of the slowest station."""
         return min(self.latency, self.bandwidth, self.client, self.decode)
 
 

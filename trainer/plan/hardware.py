@@ -43,7 +43,7 @@ class Network(Recipe):
 
     Attributes:
         bandwidth_mb_s: between the store and the machine that trains, 1e6 bytes a second.
-        latency_ms: of one read on the machine that trains; the probe's own when not given.
+        latency_ms: mean latency of one read on the machine that trains; the probe's own when not given.
     """
 
     bandwidth_mb_s: float = Field(gt=0)
@@ -88,7 +88,7 @@ class Device(Recipe):
     Attributes:
         name: in words.
         basis: whether its speed was measured, or derived from the published figures below.
-        source: of those figures.
+        source: where its figures come from.
         half: what precision = `auto` means on it.
         memory_gb: 1e9 bytes; this machine's own memory when not given.
         tensor_tflops: published dense peak in bfloat16 (float16 where there is none).

@@ -20,18 +20,18 @@ class Prediction:
         gpu: the device's name in the table.
         device: its entry.
         storage: prices of the store's kind of bucket; None for local files and where the table has none.
-        precision: of the training step.
-        in_flight: of the recipe.
+        precision: number format of the training step.
+        in_flight: most requests at once, as the recipe has it.
         workload: volumes read, exactly.
         probe: what reading a few rows showed.
         latency_s: mean of one read.
-        speed: of a training step.
-        reach: of the stream.
+        speed: seconds that a training step takes per volume, and whether that was measured.
+        reach: volumes/s that the stream can deliver, station by station.
         limit: the station that sets the pace.
         au: the accelerator's utilisation, 0 to 1.
         volumes_per_s: while training.
         hours: from the command to the finished run.
-        memory: of the device and in front of it.
+        memory: bytes that the run holds on the device, and read ahead in the machine's memory.
         memory_limit_bytes: the device's memory.
         cohort_bytes: training and validation volumes as stored, which may stay on the device (`data.resident`).
         may_stay: whether the recipe lets them, and the device has memory of its own.

@@ -17,12 +17,12 @@ class Probe:
     """What reading a few rows showed.
 
     Attributes:
-        latency_s: of each read, from the request to its last byte.
+        latency_s: seconds that each read took, from the request to its last byte.
         fetch_cpu_s: processor time of this process in each read, decoding not included.
         num_bytes: stored size of each.
         decode_s: checking and unpacking each, on one thread.
         is_async: whether the file system takes many requests at once, rather than one a thread.
-        protocol: of the store's URL, for example `gs`; `file` for local paths.
+        protocol: protocol of the store's URL, for example `gs`; `file` for local paths.
     """
 
     latency_s: tuple[float, ...]

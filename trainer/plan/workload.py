@@ -101,9 +101,9 @@ def measure_step(encoder: EncoderRecipe, shape_CDHW: tuple[int, ...], precision:
     """Count a training step's work by running it on tensors without memory.
 
     Args:
-        encoder: of the recipe.
-        shape_CDHW: of one volume.
-        precision: of autocast; `float32` for none.
+        encoder: the recipe's settings of the encoder.
+        shape_CDHW: shape of one volume.
+        precision: number format of autocast; `float32` turns autocast off.
 
     Returns:
         The work of one volume; objectives and views are not in it.

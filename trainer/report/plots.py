@@ -52,7 +52,7 @@ def training_curves(
         epoch_T: (T,) epochs.
         losses: curves of (T,) by name, for example `training` and `validation`; NaN leaves a hole.
         retrieval_T: (T,) same-subject retrieval@1.
-        loss_label: of the axis.
+        loss_label: label of the axis of losses.
         loss_chance: level of a model that knows nothing; None draws no line.
         retrieval_chance: likewise for retrieval.
     """
@@ -119,7 +119,7 @@ def project(embeddings_NE: npt.ArrayLike, *, seed: int, start_N2: Floats | None 
 
     Args:
         embeddings_NE: (N, E), at least one row.
-        seed: of UMAP; the same seed gives the same picture.
+        seed: the seed of UMAP; the same seed gives the same picture.
         start_N2: where UMAP begins, of which it uses the shape and not the size; the first two axes of PCA when not
             given.
 
@@ -181,7 +181,7 @@ def trajectories(
         earlier_P: (P,) row of the earlier scan of each pair of consecutive visits.
         later_P: (P,) row of the later.
         label_P: (P,) 0, 1, 2, or -1 where progression is not known.
-        seed: of UMAP.
+        seed: the seed of UMAP; the same seed gives the same picture.
     """
     place_N2, method = project(embeddings_NE, seed=seed)
     first, second, label = (np.asarray(values, dtype=np.int64) for values in (earlier_P, later_P, label_P))

@@ -43,7 +43,7 @@ def epoch_trajectories(
         embeddings: (N, E) by epoch, at least one epoch; the panels are in order of epoch.
         subject_ids_N: (N,) who.
         day_N: (N,) acquisition day, NaN when unknown: such a scan is a dot without a line.
-        seed: of UMAP.
+        seed: the seed of UMAP; the same seed gives the same picture.
         num_coloured: people with a colour, 18 at most.
 
     Raises:
@@ -95,8 +95,8 @@ def lay_out(embeddings: Sequence[npt.ArrayLike], *, seed: int) -> tuple[list[Flo
     """Lay the same scans out in the plane for each of several encoders, alike enough to compare panels.
 
     Args:
-        embeddings: of each encoder (N, E), E may differ.
-        seed: of UMAP.
+        embeddings: (N, E) by each encoder, of the same scans; E may differ.
+        seed: the seed of UMAP; the same seed gives the same picture.
 
     Returns:
         (N, 2) positions and the method, `UMAP` or `PCA`, for each encoder.
