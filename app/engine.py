@@ -27,6 +27,10 @@ class Program(Protocol):
 class Engine:
     """Runs one program, one call at a time.
 
+        engine = Engine(load_program(data))
+        embeddings_BE = engine.embed(volumes_BCDHW)
+        probabilities_B3 = engine.compare(earlier_BCDHW, later_BCDHW)
+
     Args:
         program: the TorchScript module, on the CPU, in eval mode.
     """

@@ -106,6 +106,10 @@ def load_artefact(uri: str) -> LoadedModel:
 class Registry:
     """The models of one server, in the order they were named.
 
+        registry = Registry(["gs://bucket/models/demo/1"])
+        registry.load()
+        model = registry.choose(name=None, version=None)  # the default
+
     Args:
         uris: artefact folders; the first is the default model.
         first_pause_s: before an artefact that failed is tried again; doubled each time, up to a minute.

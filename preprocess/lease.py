@@ -58,6 +58,10 @@ COHORT = Place("cohort", "another folder for the cohort", StorageError)
 class Lease:
     """The right to write to one place.
 
+        with Lease(Location("gs://bucket/run"), RUN) as lease:
+            lease.require()  # before each change
+            lease.beat()  # every `beat_s` seconds; `held` does both by itself
+
     Args:
         folder: the place's folder.
         place: what it is.
@@ -110,6 +114,8 @@ class Lease:
         for _ in range(_ATTEMPTS):
             asked = time.monotonic()
             if self._folder.create(LEASE_NAME, self._record()):
+                # Read back: an earlier holder or taker that was frozen between its look and its change may have
+                # overwritten or removed what we put a moment ago.
                 found = self._read()
                 if found is not None and found.token == self._me.token:
                     self._confirmed = asked
@@ -148,6 +154,7 @@ class Lease:
                 raise self._place.error(self._lost)
             asked = time.monotonic()
             try:
+                # Looked at before it is written: a heartbeat over another's lease would take the place back.
                 self._confirm(asked)
                 try:
                     self._folder.write(LEASE_NAME, self._record())

@@ -108,6 +108,9 @@ class ArrayRecipe(Recipe):
 class VolumeRecipe(Recipe):
     """How a scan becomes a volume, or a clip, an image or an array where `kinds` says so.
 
+        recipe = VolumeRecipe(modalities=("T1w",), spacing_mm=2.0)
+        recipe.fingerprint()  # another one for every setting that changes a stored voxel
+
     Attributes:
         modalities: BIDS suffixes to keep, one array each.
         grid: voxels along right, anterior, superior.

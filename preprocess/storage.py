@@ -28,6 +28,10 @@ Options = dict[str, Any]
 class Location:
     """A folder on some file system, named by a URL.
 
+        folder = Location("gs://bucket/store")
+        folder.write("notes/first.txt", b"text")
+        text = folder.read("notes/first.txt")
+
     Args:
         uri: local path or URL, with or without a trailing slash.
         options: arguments of the fsspec file system, for example `{"endpoint_url": ...}`.

@@ -26,6 +26,10 @@ _VERIFY_THREADS = 16
 class Store:
     """A store at a URL.
 
+        store = Store.open("gs://bucket/store")
+        record = next(record for record in store.records if record.present)
+        volume_CDHW = store.read(record.row, record.modality)
+
     Args:
         location: where it lies.
         manifest: its store.json.

@@ -158,6 +158,8 @@ def commit(
         forgotten=(*(before.forgotten if before is not None else ()), *forgotten),
     )
     text = _to_json(manifest)
+    # A reader that comes between index and store.json refuses, since their digests differ. The staged copy lets the
+    # next run finish what was cut off there, so it is put before both and dropped last.
     location.write(_STAGED_NAME, text)
     location.write(INDEX_NAME, table)
     location.write(STORE_NAME, text)
@@ -187,6 +189,7 @@ def roll_forward(location: Location) -> None:
         index_sha256 = hashlib.sha256(location.read(INDEX_NAME)).hexdigest()
     except FileNotFoundError:
         return
+    # Where the old index is still there, it fits the old store.json: nothing changed, and the next commit stages anew.
     if staged.index_sha256 == index_sha256:
         location.write(STORE_NAME, _to_json(staged))
         location.delete(WORK_FOLDER)

@@ -184,6 +184,9 @@ class PhaseRecipe(Recipe):
 class TrainRecipe(Recipe):
     """A whole run.
 
+        recipe = load_recipe("clinimcl", ("optim.epochs=5", "seed=1"))
+        result = train_run(recipe, store, location, progress=progress)
+
     Attributes:
         objective: parts of the loss, for a recipe of one phase.
         phase: the phases, where there are several; then `objective` is empty.

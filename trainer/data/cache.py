@@ -28,6 +28,10 @@ _PART = ".part"
 class DiskCache:
     """Least recently used objects in a folder.
 
+        cache = DiskCache(Path("cache"), limit_bytes=50 * 10**9)
+        cache.put(record.content_sha256, data)
+        data = cache.get(record.content_sha256)
+
     Args:
         folder: made when missing; may be shared with other processes.
         limit_bytes: most that it holds; in use it is 85 to 95 % full; 0 or less is refused.

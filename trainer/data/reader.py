@@ -44,6 +44,10 @@ def decode_threads(cores: int) -> int:
 class VolumeReader:
     """Reads volumes of one modality; kept for a whole run, so that what it holds serves every epoch.
 
+        reader = VolumeReader(store, "T1w", resident_bytes=10**9)
+        with VolumeStream(store, "T1w", batches, reader=reader) as stream: ...
+        reader.close()
+
     Args:
         store: where the volumes are.
         modality: which array.

@@ -170,6 +170,10 @@ class VolumeEncoder(nn.Module):
 class MultimodalEncoder(nn.Module):
     """An encoder for each modality, all of one width, and the linear layer that fuses them.
 
+        specs = {"clinical": ModalitySpec("vector", (12,)), "connectome": ModalitySpec("matrix", (90, 90))}
+        encoder = MultimodalEncoder(specs, embedding_width=8)
+        modalities_BME = encoder({"clinical": clinical_BF, "connectome": connectome_BRF}, present_BM)
+
     Args:
         modalities: what each modality looks like, by name; their order is that of the axis M.
         embedding_width: width E of each modality's embedding.

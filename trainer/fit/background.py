@@ -17,6 +17,10 @@ Job = Callable[[], None]
 class Background:
     """Runs jobs in the order they came.
 
+        with Background(lease.beat, pulse_s=lease.beat_s) as background:
+            background.submit(upload)
+            background.raise_failure()  # after every step
+
     Args:
         pulse: called every `pulse_s` while no job runs; it must be quick.
         pulse_s: seconds between two pulses.

@@ -99,6 +99,10 @@ def snapshot(value: Any) -> Any:
 class Checkpoints:
     """The checkpoints of one run.
 
+        checkpoints = Checkpoints(Location("gs://bucket/run"), keep=2)
+        checkpoints.save({"model": model.state_dict()}, step=12)
+        state = checkpoints.load_latest()
+
     Args:
         run: the run's folder.
         keep: how many of the latest stay; the best stays besides.
@@ -323,6 +327,8 @@ class Checkpoints:
             entry = Entry(name=name, sha256=digest, step=step)
             if self._overtaken.is_set() and not last:
                 return entry
+            # Pointers come after the state that they name, and the best before the latest: a run that is cut off
+            # between the two does not go on past a best that no pointer names.
             if best is not None:
                 told = {**entry, "figure": best.figure, "value": best.value}
                 self._run.write(BEST, json.dumps(told).encode())
@@ -349,7 +355,7 @@ class Checkpoints:
             return  # what it named may be any of them
         named = {entry["name"] for entry in (*entries_of(latest), *entries_of(best))}
         if self._overtaken.is_set():
-            return
+            return  # `save_last` may have put a state that the pointers read above do not name
         for name in self._run.names(FOLDER):
             if name.endswith(".pt") and name not in named:
                 self._run.delete(name)

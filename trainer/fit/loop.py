@@ -48,6 +48,10 @@ class Position:
 class Loop:
     """Trains one model on one cohort.
 
+        loop = Loop(model, phases, batches, optimisation=optimisation, compute=compute, saving=saving, validate=score)
+        loop.restore(state)  # only where a run goes on from a checkpoint
+        loop.run(stop, tracking, progress)
+
     Args:
         model: networks; moved to the device.
         phases: objectives, epoch by epoch.

@@ -40,6 +40,10 @@ _FINISH_AGAIN = (
 class Run:
     """An opened run.
 
+        run = Run.open(Location("gs://bucket/run"))
+        store = run.open_store()
+        state, result = run.load_model()
+
     Args:
         location: its folder.
         record: run.json.
@@ -141,6 +145,7 @@ class Run:
     def finish(self, model: State, outcome: Outcome) -> RunResult:
         """Write the model, then the result that points to it."""
         data = dump_state(model)
+        # The result says that the run is finished and what the model's digest is, so the model has to be there first.
         self.location.write(_MODEL_NAME, data)
         result = RunResult(**outcome.to_dict(), model_sha256=hashlib.sha256(data).hexdigest())
         self.location.write(_RESULT_NAME, result.to_json())

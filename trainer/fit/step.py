@@ -60,6 +60,10 @@ class Views:
 class Step:
     """Gradients of batches, and updates by them.
 
+        step = Step(model, objectives, optimiser=optimiser, schedule=schedule, compute=compute)
+        loss, values = step.gradients(Views(batch, compute), labels)
+        was_finite = step.update()
+
     Args:
         model: networks, on the device.
         objectives: parts of the loss.
