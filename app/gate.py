@@ -12,6 +12,10 @@ _RETRY_AFTER_S = 5
 class Gate:
     """Lets requests in.
 
+        gate = Gate(max_running=2, max_waiting=8, max_wait_s=30.0)
+        with gate.turn():
+            answer(request)
+
     Args:
         max_running: worked on at once.
         max_waiting: waiting behind them.

@@ -50,6 +50,7 @@ def run_task(work: Work, claims: Iterable[Claim], number: int) -> int:
     # Opened when the first row is there: a modality without any readable file may have no array.
     rows_of = cache(partial(open_rows, store))
     records = [_store_scan(claim, source, work.recipe, rows_of, work.store_uri) for claim in claims]
+    # The record last: a run that goes on takes it as proof that all rows of the task are written.
     text = json.dumps([record.to_dict() for record in records]).encode()
     store.write(record_name(work.records_folder, number), text)
     return number

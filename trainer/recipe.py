@@ -118,7 +118,7 @@ class OptimRecipe(Recipe):
         learning_rate: at its highest.
         head_factor: learning rate of projector and score head over that of the encoder.
         weight_decay: on weights; never on biases and normalisation.
-        warmup_fraction: part of all steps with rising learning rate.
+        warmup_fraction: part of each phase with rising learning rate.
         clip_norm: largest norm of the gradient; 0 for none.
         cache_chunk: scans whose activations are alive at a time (gradient caching); 0 for the whole batch.
     """

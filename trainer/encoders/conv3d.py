@@ -78,6 +78,9 @@ class BlockStem(nn.Module):
 class FastEncoder(Encoder):
     """A 4^3 stem, then 3x3x3 convolutions of stride 2, each with BatchNorm and ReLU, global average pool, Linear.
 
+        encoder = FastEncoder(embedding_width=256)
+        embeddings_BE = encoder(volumes_BCDHW.float() / 255)
+
     1,230,016 parameters at the default widths. The stem leaves out the last edge mod 4 voxels; the strided convolutions
     round up and lose nothing.
 

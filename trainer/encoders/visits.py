@@ -35,6 +35,10 @@ def modality_spec(name: str, kind: Kind, row_shape: tuple[int, ...]) -> Modality
 class VisitEncoder(Embedder):
     """Standardisation of arrays, the multimodal encoder, and the join of its embeddings.
 
+        encoder = VisitEncoder({"clinical": ModalitySpec("vector", (12,))}, embedding_width=8)
+        encoder.set_standard("clinical", fit_standard(store, "clinical", rows_N))
+        modalities_BME = encoder({"clinical": clinical_BF}, present_BM)
+
     Args:
         modalities: what each looks like; their order is that of the axis M.
         embedding_width: E of each modality.

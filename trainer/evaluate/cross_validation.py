@@ -258,6 +258,7 @@ def _follow_fold(
         num_test=fold.size.num_test,
         metrics=measure_run(run, store, cohort, num_resamples=0).metrics,
     )
+    # Before the weights go: without its metrics a fold would be trained again.
     location.write(_metrics_name(fold), found.model_dump_json(indent=2).encode())
     if not keep_runs:
         run.drop_weights()

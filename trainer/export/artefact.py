@@ -116,6 +116,7 @@ def _export(run: Run, artefact: Location, name: str | None, version: str, store_
         REFERENCES_NAME: _npz(content.references),
     }
     manifest = _manifest(trained, store, evaluation, content, files, name=name or run.recipe.name, version=version)
+    # The manifest last: it has the digests of all others, and a folder without it is no artefact.
     for file_name, data in files.items():
         artefact.write(file_name, data)
     artefact.write(MANIFEST_NAME, manifest.model_dump_json(indent=2).encode())

@@ -19,6 +19,9 @@ from trainer.fit.run_files import RunResult
 class PairModel(nn.Module):
     """What is exported: embeddings of scans, and calibrated progression probabilities of pairs.
 
+        model = PairModel(encoder, head, temperature=1.3).eval()
+        probabilities_B3 = model.compare(earlier_BCDHW, later_BCDHW)
+
     Args:
         encoder: from volumes to embeddings.
         head: from differences to logits.
