@@ -224,7 +224,7 @@ def train_from(
         "volumes_per_s": sizes.rows * sizes.passes / seconds,
         "au": step_s / seconds,
         "wait_s": stream.counts.wait_seconds,
-        "requests": stream.counts.reads.requests,
+        "requests": stream.counts.requests,
         "device_hits": stream.counts.device_hits,
         "peak_gb": peak_gb(compute.device),
     }

@@ -113,16 +113,15 @@ class Lease:
         self._made_folder = self._folder.is_local and not Path(self._folder.path).exists()
         for _ in range(_ATTEMPTS):
             asked = time.monotonic()
-            if self._folder.create(LEASE_NAME, self._record()):
-                # Read back: an earlier holder or taker that was frozen between its look and its change may have
-                # overwritten or removed what we put a moment ago.
-                found = self._read()
-                if found is not None and found.token == self._me.token:
-                    self._confirmed = asked
-                    return
-                continue
+            is_created = self._folder.create(LEASE_NAME, self._record())
+            # Read back: an earlier holder or taker that was frozen between its look and its change may have overwritten
+            # or removed what we put a moment ago. And what was refused may be our own: a client that repeats a request
+            # whose answer was lost finds the name taken by the first.
             holder = self._read()
-            if holder is not None:
+            if holder is not None and holder.token == self._me.token:
+                self._confirmed = asked
+                return
+            if holder is not None and not is_created:
                 self._replace(holder)
         raise self._place.error(
             f"{self._folder.uri}: other processes took and left this {self._place.noun} {_ATTEMPTS} times while this "

@@ -254,7 +254,7 @@ def override(data: dict[str, Any], assignments: tuple[str, ...]) -> dict[str, An
     for assignment in assignments:
         path, equals, value = assignment.partition("=")
         if not equals:
-            raise UsageError(f"--set {assignment}: write key=value, for example --set optim.batch_size=16")
+            raise UsageError(f"--set {assignment}: write key=value, as in --set data.batch_size=16")
         *folders, name = path.strip().split(".")
         here: Any = data
         for folder in folders:

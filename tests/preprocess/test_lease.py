@@ -46,6 +46,24 @@ def test_the_lease_names_this_process_and_is_gone_afterwards(run: Location) -> N
     assert run.names() == []
 
 
+class Repeating(Location):
+    """A bucket whose first answers are lost: the client asks again and finds its own object in the way."""
+
+    def create(self, name: str, data: bytes) -> bool:
+        super().create(name, data)
+        return super().create(name, data)
+
+
+def test_a_lease_whose_first_answer_was_lost_is_known_as_ones_own(tmp_path: Path) -> None:
+    place = Repeating(tmp_path / "run")
+    with Lease(place) as lease:
+        lease.require()
+        assert record(place)["pid"] == os.getpid()
+        with pytest.raises(RunError, match="trains this run since"):
+            Lease(place).acquire()
+    assert place.names() == []
+
+
 def test_a_second_writer_hears_who_holds_the_run_since_when(run: Location) -> None:
     with Lease(run):
         change(run, since=0.0, heartbeat=time.time() - 20)

@@ -166,7 +166,8 @@ class Fetcher:
                 # One that failed says nothing about the other, which may still answer.
                 if pending and next(iter(finished)).exception() is not None:
                     finished, _ = await asyncio.wait(pending)
-            return next(iter(finished)).result()
+            # Both may have ended in the same turn, and one of them without an answer.
+            return min(finished, key=lambda racer: racer.exception() is not None).result()
         finally:
             for racer in racers:
                 racer.cancel()

@@ -28,7 +28,8 @@ from trainer.evaluate.fold_plan import PlannedFold, plan_folds
 from trainer.evaluate.measure import measure_run
 from trainer.fit.context import cohort_of
 from trainer.fit.distributed import world_of
-from trainer.fit.run import Run, differences, git_revision
+from trainer.fit.run import Run, differences, drop_weights, git_revision
+from trainer.fit.run_files import RunFile, parse_file
 from trainer.fit.stop import StopRequest, listening
 from trainer.fit.supply import SupplyOptions
 from trainer.fit.train import train_run
@@ -191,24 +192,27 @@ def cross_validate(
                         "again to go on"
                     )
                 measured = _follow_fold(recipe, store, cohort, leased, fold, supply, stop, keep_runs)
+            elif not keep_runs and _is_last_measured(leased, folds, done):
+                # A cut between its metrics and the end of its weights has left them.
+                drop_weights(_run_of(leased, fold))
             found.append(measured)
-    progress(len(folds), len(folds))
-    metrics, incomplete = summarise(found)
-    summary = CrossValidation(
-        recipe=recipe.name,
-        outcome=recipe.outcome.name,
-        fingerprint=store.manifest.fingerprint,
-        index_sha256=store.manifest.index_sha256,
-        num_folds=num_folds,
-        num_repeats=num_repeats,
-        num_subjects=len(cohort.scored().places_by_subject),
-        num_unscored=len(cohort.places_by_subject) - len(cohort.scored().places_by_subject),
-        num_train=float(np.mean([fold.size.num_train for fold in folds])),
-        num_test=float(np.mean([fold.size.num_test for fold in folds])),
-        metrics=metrics,
-        incomplete=incomplete,
-    )
-    location.write(SUMMARY_NAME, json.dumps(summary.to_dict(), indent=2, allow_nan=False).encode())
+        progress(len(folds), len(folds))
+        metrics, incomplete = summarise(found)
+        summary = CrossValidation(
+            recipe=recipe.name,
+            outcome=recipe.outcome.name,
+            fingerprint=store.manifest.fingerprint,
+            index_sha256=store.manifest.index_sha256,
+            num_folds=num_folds,
+            num_repeats=num_repeats,
+            num_subjects=len(cohort.scored().places_by_subject),
+            num_unscored=len(cohort.places_by_subject) - len(cohort.scored().places_by_subject),
+            num_train=float(np.mean([fold.size.num_train for fold in folds])),
+            num_test=float(np.mean([fold.size.num_test for fold in folds])),
+            metrics=metrics,
+            incomplete=incomplete,
+        )
+        leased.write(SUMMARY_NAME, json.dumps(summary.to_dict(), indent=2, allow_nan=False).encode())
     return summary
 
 
@@ -246,7 +250,7 @@ def _follow_fold(
     keep_runs: bool,
 ) -> FoldMetrics:
     """Train and measure one fold; its metrics are written before its weights go."""
-    place = location.child(f"runs/{fold.name}")
+    place = _run_of(location, fold)
     own = recipe.model_copy(update={"seed": fold.seed})
     train_run(own, store, place, progress=lambda *_: None, supply=supply, split=fold.split, stop=stop)
     run = Run.open(place)
@@ -261,7 +265,7 @@ def _follow_fold(
     # Before the weights go: without its metrics a fold would be trained again.
     location.write(_metrics_name(fold), found.model_dump_json(indent=2).encode())
     if not keep_runs:
-        run.drop_weights()
+        drop_weights(place)
     shown = found.metrics.get(HEADLINE[recipe.target])
     if shown is not None and shown.value is not None:
         LOG.info("%s: %s %.3f", fold.name, HEADLINE[recipe.target], shown.value)
@@ -286,38 +290,72 @@ def _read_metrics(location: Location, fold: PlannedFold) -> FoldMetrics | None:
     return found
 
 
+class Protocol(RunFile):
+    """protocol.json: what a cross-validation was begun with.
+
+    Attributes:
+        recipe: every setting, as a later version may no longer know it.
+        store_uri: where the store was.
+        fingerprint: fingerprint of the store's recipe.
+        index_sha256: digest of the store's index.
+        num_folds: folds of a repeat.
+        git_revision: commit of the program that began it.
+    """
+
+    recipe: dict[str, Any]
+    store_uri: str
+    fingerprint: str
+    index_sha256: str
+    num_folds: int
+    git_revision: str = "unknown"
+
+
 def _begin(location: Location, recipe: TrainRecipe, store: Store, num_folds: int) -> None:
     """Write down what is cross-validated, or hold it against what was begun there."""
-    record = {
-        "recipe": recipe.model_dump(mode="json"),
-        "store_uri": store.location.uri,
-        "fingerprint": store.manifest.fingerprint,
-        "index_sha256": store.manifest.index_sha256,
-        "num_folds": num_folds,
-        "git_revision": git_revision(),
-    }
-    if location.create(PROTOCOL_NAME, json.dumps(record, indent=2).encode()):
+    protocol = Protocol(
+        recipe=recipe.model_dump(mode="json"),
+        store_uri=store.location.uri,
+        fingerprint=store.manifest.fingerprint,
+        index_sha256=store.manifest.index_sha256,
+        num_folds=num_folds,
+        git_revision=git_revision(),
+    )
+    if location.create(PROTOCOL_NAME, protocol.to_json()):
         return
     where = f"{location.uri}: this cross-validation was begun with another"
-    begun = json.loads(location.read(PROTOCOL_NAME))
+    remedy = "put back a copy of it, or use another --out"
+    data = location.read(PROTOCOL_NAME)
+    begun = parse_file(Protocol, data, where=f"{location.uri}/{PROTOCOL_NAME}", remedy=remedy)
     try:
-        begun_with = TrainRecipe.model_validate(begun["recipe"])
+        begun_with = TrainRecipe.model_validate(begun.recipe)
     except pydantic.ValidationError as error:
         raise RunError(f"{where} version; go on with that version, or use another --out") from error
     changed = list(differences(begun_with.deciding, recipe.deciding))
     if changed:
         raise RunError(f"{where} recipe ({', '.join(changed)}); use that recipe to go on, or another --out")
-    for key in ("fingerprint", "index_sha256"):
-        if begun[key] != record[key]:
+    for key, before, now in (
+        ("fingerprint", begun.fingerprint, protocol.fingerprint),
+        ("index_sha256", begun.index_sha256, protocol.index_sha256),
+    ):
+        if before != now:
             raise RunError(
-                f"{where} store, whose {key} is {begun[key]}, {store.location.uri} has {record[key]}; use that store "
-                "to go on, or another --out"
+                f"{where} store, whose {key} is {before}, {store.location.uri} has {now}; use that store to go on, or "
+                "another --out"
             )
-    if begun["num_folds"] != num_folds:
+    if begun.num_folds != num_folds:
         raise RunError(
-            f"{where} number of folds: it was {begun['num_folds']} and is {num_folds}; use that number to go on, or "
+            f"{where} number of folds: it was {begun.num_folds} and is {num_folds}; use that number to go on, or "
             "another --out"
         )
+
+
+def _is_last_measured(location: Location, folds: Sequence[PlannedFold], done: int) -> bool:
+    """Whether no later fold has its metrics; they are followed in order."""
+    return done + 1 == len(folds) or not location.exists(_metrics_name(folds[done + 1]))
+
+
+def _run_of(location: Location, fold: PlannedFold) -> Location:
+    return location.child(f"runs/{fold.name}")
 
 
 def _metrics_name(fold: PlannedFold) -> str:

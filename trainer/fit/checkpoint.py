@@ -354,9 +354,11 @@ class Checkpoints:
         except DamagedError:
             return  # what it named may be any of them
         named = {entry["name"] for entry in (*entries_of(latest), *entries_of(best))}
+        names = self._run.names(FOLDER)
+        # Looked at after the list: a state that `save_last` puts later is not in it.
         if self._overtaken.is_set():
             return  # `save_last` may have put a state that the pointers read above do not name
-        for name in self._run.names(FOLDER):
+        for name in names:
             if name.endswith(".pt") and name not in named:
                 self._run.delete(name)
 

@@ -164,11 +164,6 @@ class Run:
         where = f"{self.location.uri}/{_RESULT_NAME}"
         return parse_file(RunResult, data, where=where, remedy=_FINISH_AGAIN)
 
-    def drop_weights(self) -> None:
-        """Delete checkpoints and model for good; recipe, split, history and result stay."""
-        self.location.delete(_MODEL_NAME)
-        self.location.delete(_CHECKPOINTS_NAME)
-
     def load_model(self) -> tuple[State, RunResult]:
         """The final model's state and the result.
 
@@ -192,6 +187,12 @@ class Run:
                 f"the model is damaged; {_FINISH_AGAIN}"
             )
         return load_state(data, where=f"{self.location.uri}/{_MODEL_NAME}"), result
+
+
+def drop_weights(location: Location) -> None:
+    """Delete the checkpoints and the model of a run for good; recipe, split, history and result stay."""
+    location.delete(_MODEL_NAME)
+    location.delete(_CHECKPOINTS_NAME)
 
 
 def differences(started: Any, wanted: Any, path: str = "") -> Iterator[str]:

@@ -13,7 +13,9 @@ from trainer.data.splits import Split
 from trainer.objectives.base import ScoreStatistics
 
 
-class _Part(BaseModel):
+class RunFile(BaseModel):
+    """Base of those files and their parts."""
+
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     def to_dict(self) -> dict[str, Any]:
@@ -25,7 +27,7 @@ class _Part(BaseModel):
         return json.dumps(self.to_dict(), indent=2).encode()
 
 
-class RunRecord(_Part):
+class RunRecord(RunFile):
     """run.json: what a run was started with.
 
     Attributes:
@@ -45,7 +47,7 @@ class RunRecord(_Part):
     git_revision: str = "unknown"
 
 
-class HeadSummary(_Part):
+class HeadSummary(RunFile):
     """A progression head without its weights.
 
     Attributes:
@@ -61,7 +63,7 @@ class HeadSummary(_Part):
     num_validation: int
 
 
-class FusionSummary(_Part):
+class FusionSummary(RunFile):
     """A fusion head without its weights.
 
     Attributes:
@@ -81,7 +83,7 @@ class FusionSummary(_Part):
     validation_auc: float | None
 
 
-class Outcome(_Part):
+class Outcome(RunFile):
     """What training ends with, before its model is written.
 
     Attributes:

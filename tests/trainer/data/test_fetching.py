@@ -181,6 +181,20 @@ def test_a_late_one_is_raced_by_a_second(second: str) -> None:
     assert (reading.faults, reading.counts.requests, bench.objects.num_active) == ({}, 2, 0)
 
 
+def test_of_two_that_end_in_the_same_turn_the_one_with_an_answer_counts() -> None:
+    both = {str(row): asyncio.Event() for row in range(1, 21)}
+
+    async def together(path: str, attempt: int) -> bytes:
+        if attempt == 1:
+            await both[path].wait()
+            return b"1"
+        both[path].set()
+        raise OSError("reset")
+
+    reading, _ = play(together, list(range(1, 21)), RetryPolicy(hedge_s=0.02, attempt_s=10.0))
+    assert (reading.faults, reading.counts.requests, reading.counts.failures) == ({}, 40, 0)
+
+
 def test_one_in_time_is_not_raced() -> None:
     reading, _ = play(at_once, [1, 2, 3], RetryPolicy(hedge_s=10.0))
     assert reading.counts.requests == 3

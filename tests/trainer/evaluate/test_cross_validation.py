@@ -267,6 +267,23 @@ def test_weights_go_after_measuring_unless_they_are_asked_for(store: Store, whol
     assert whole.exists("runs/repeat-00-fold-00/checkpoints/latest.json")
 
 
+def test_weights_that_a_cut_after_measuring_has_left_go_when_it_goes_on(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Location(tmp_path / "cv")
+
+    def cut(run: Location) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cross_validation, "drop_weights", cut)
+        with pytest.raises(KeyboardInterrupt):
+            follow(visit_recipe(), store, place, num_repeats=1)
+    assert place.exists("runs/repeat-00-fold-00/model.pt")
+    follow(visit_recipe(), store, place, num_repeats=1)
+    assert not [name for name in place.names("runs") if name.endswith(".pt")]
+
+
 @pytest.mark.parametrize(
     ("changes", "settings", "said"),
     [
@@ -305,6 +322,9 @@ def test_metrics_of_another_division_and_damaged_ones_are_refused(
         follow(visit_recipe(), store, place)
     place.write("folds/repeat-00-fold-00.json", b"{}")
     with pytest.raises(RunError, match="not what this version writes"):
+        follow(visit_recipe(), store, place)
+    place.write("protocol.json", b"{}")
+    with pytest.raises(RunError, match=r"protocol\.json: no recipe, .* it is damaged; put back a copy of it, or use"):
         follow(visit_recipe(), store, place)
 
 

@@ -12,7 +12,7 @@ from tests.trainer.conftest import Finished
 from trainer.evaluate.measure import measure_run
 from trainer.evaluate.run import METRICS_NAME
 from trainer.fit.context import cohort_of
-from trainer.fit.run import Run
+from trainer.fit.run import Run, drop_weights
 from trainer.fit.train import train_run
 from trainer.metrics.evaluation import Evaluation
 
@@ -48,6 +48,6 @@ def test_without_resampling_every_metric_stays_and_every_interval_goes(
 def test_weights_that_were_deleted_are_named(finished: Finished, tmp_path: Path) -> None:
     run = finished.copy_to(tmp_path / "run")
     cohort = cohort_of(finished.store, finished.recipe.data, finished.recipe.outcome.name)
-    run.drop_weights()
+    drop_weights(run.location)
     with pytest.raises(RunError, match=r"model\.pt: not there"):
         measure_run(run, finished.store, cohort)

@@ -257,6 +257,27 @@ def test_the_last_save_passes_an_upload_that_hangs_which_then_leaves_the_pointer
     assert Checkpoints(run, keep=2).load_latest() is not None
 
 
+def test_the_last_save_is_not_pruned_by_an_upload_that_lists_what_is_there_at_that_moment(tmp_path: Path) -> None:
+    class Listing(Location):
+        """Has the last save put its state while another thread is about to list the states."""
+
+        def names(self, folder: str = "") -> list[str]:
+            if threading.current_thread() is not threading.main_thread() and not listed.is_set():
+                listed.set()
+                assert saved.wait(30)
+            return super().names(folder)
+
+    listed, saved = threading.Event(), threading.Event()
+    run = Listing(tmp_path)
+    with Background() as background:
+        checkpoints = Checkpoints(run, keep=1, background=background)
+        checkpoints.save_async(state_of(1), step=1)
+        assert listed.wait(30)
+        checkpoints.save_last(state_of(2), step=2)
+        saved.set()
+    assert step_of(Checkpoints(run, keep=1).load_latest()) == {"step": 2}
+
+
 def test_states_carry_where_they_come_from_and_those_of_another_run_are_refused(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -13,7 +13,7 @@ from preprocess.storage import Location
 from preprocess.store import Store
 from tests.support.cohorts import default_scans, tiny_recipe, write_store
 from trainer.data.splits import Split
-from trainer.fit.run import Run, git_revision
+from trainer.fit.run import Run, drop_weights, git_revision
 from trainer.fit.run_files import Outcome
 from trainer.recipe import TrainRecipe
 
@@ -159,12 +159,12 @@ def test_dropped_weights_leave_everything_else_and_are_named_when_they_are_asked
     run.finish({"weights": torch.arange(3)}, OUTCOME)
     place.write("checkpoints/latest.json", b"{}")
     place.write("log.jsonl", b"")
-    run.drop_weights()
+    drop_weights(run.location)
     assert place.names() == ["log.jsonl", "result.json", "run.json"]
     assert run.result() is not None
     with pytest.raises(RunError, match=r"model\.pt: not there; cross-validation deletes .* --keep-runs"):
         Run.open(place).load_model()
-    run.drop_weights()
+    drop_weights(run.location)
 
 
 def test_the_revision_is_one_line_with_a_commit_or_unknown() -> None:

@@ -73,7 +73,7 @@ def assert_same_end(first: Location, second: Location) -> None:
     assert without_timing(read_history(first)) == without_timing(read_history(second))
     clock = {*TIMING_FIELDS, "finished"}
     plain, other_plain = (
-        {name: one for name, one in flat(ended).items() if name.rpartition(".")[2] not in clock}
+        {name: one for name, one in flat(ended.to_dict()).items() if name.rpartition(".")[2] not in clock}
         for ended in (result, other_result)
     )
     assert plain == other_plain
