@@ -215,8 +215,11 @@ def _train_leased(
         if state is not None:
             loop.restore(state, lost_steps=checkpoints.lost_steps)
             LOG.info("%s: going on after step %d of %d", run.location.uri, loop.position.step, loop.num_steps)
-        elif isinstance(parts.model.encoder, VisitEncoder):
-            _begin_visits(parts, parts.model.encoder)
+        else:
+            if isinstance(parts.model.encoder, VisitEncoder):
+                _standardise(parts, parts.model.encoder)
+            # What dropout and some objectives draw; from here on it is part of every checkpoint.
+            torch.manual_seed(parts.plan.recipe.seed)
         if parts.group.world_size > 1:
             LOG.info("%d processes share each batch", parts.group.world_size)
             parts.group.from_first(dump_state(loop.state()))
@@ -314,14 +317,13 @@ def _fit_progression(parts: _Parts) -> FittedHead | None:
     return fit_head(*pairs[0], *pairs[1], hidden=recipe.head.hidden, strengths=recipe.head.l2, seed=recipe.seed)
 
 
-def _begin_visits(parts: _Parts, encoder: VisitEncoder) -> None:
-    """Standardise arrays by the training subjects' rows, and begin the run's random numbers, which dropout draws."""
+def _standardise(parts: _Parts, encoder: VisitEncoder) -> None:
+    """Standardise arrays by the training subjects' rows."""
     presence_NM = parts.plan.training.presence_NM
     for column, name in enumerate(encoder.modalities):
         if name in encoder.standardised:
             rows_P = parts.plan.training.rows_N[presence_NM[:, column]]
             encoder.set_standard(name, fit_standard(parts.store, name, rows_P, reader=parts.supply.readers[name]))
-    torch.manual_seed(parts.plan.recipe.seed)
 
 
 def _fit_fusion(parts: _Parts) -> FittedFusion | None:
