@@ -8,6 +8,7 @@ watches a pipe whose other end closes with the parent, which holds on every syst
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -43,11 +44,10 @@ class WorkerPool(ProcessPoolExecutor):
     """
 
     def __init__(self, workers: int, *, where: str) -> None:
+        _start_tracker()
         super().__init__(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
         self._where = where
         self._others = {process.pid for process in multiprocessing.active_children()}
-        # It unblocks SIGINT when it starts its own process, which `submit` does not expect.
-        resource_tracker.ensure_running()
 
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
         """Hand a task over; `fn` must be a function of a module."""
@@ -74,6 +74,19 @@ class WorkerPool(ProcessPoolExecutor):
                 f"{self._where}: a worker process was killed (out of memory?); run the same command again with fewer "
                 "--workers"
             ) from error
+
+
+def _start_tracker() -> None:
+    """Start the process of `multiprocessing` that cleans up after a program that had to leave at once.
+
+    Not left to `submit`, which does not expect SIGINT unblocked afterwards. And it need not say that it cleaned up: the
+    last line that a user sees says what to do next.
+    """
+    sys.warnoptions.append("ignore::UserWarning:multiprocessing.resource_tracker")
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.pop()
 
 
 def end_with(descriptor: int) -> None:

@@ -126,9 +126,9 @@ import sys
 import fsspec, numpy as np
 from preprocess.storage import Location
 from preprocess.store import Store
-from trainer.data.stream import VolumeStream
+from trainer.data.stream import StreamOptions, VolumeStream
 store = Store.open(Location(sys.argv[1], {"token": "anon", "project": "test", "endpoint_url": sys.argv[2]}))
-stream = VolumeStream(store, "T1w", [np.array([n, n + 1]) for n in range(20)], in_flight=6)
+stream = VolumeStream(store, "T1w", [np.array([n, n + 1]) for n in range(20)], StreamOptions(in_flight=6))
 batches = iter(stream)
 print(len(next(batches)))
 if sys.argv[3] == "raises":

@@ -90,6 +90,28 @@ def test_workers_end_when_their_parent_dies_however_it_dies(tmp_path: Path, numb
     assert wait_until(lambda: not any(map(runs, pids)))
 
 
+LEAVING = """
+import os
+from preprocess.workers import WorkerPool
+from tests.preprocess.test_workers import square
+if __name__ == "__main__":
+    with WorkerPool(2, where="here") as pool:
+        print(list(pool.map(square, [2, 3])), flush=True)
+        os._exit(5)
+"""
+
+
+def test_a_program_that_leaves_at_once_leaves_no_word_of_what_was_cleaned_up_after_it(tmp_path: Path) -> None:
+    (tmp_path / "leaving.py").write_text(LEAVING)
+    root = str(Path(__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((root, os.environ.get("PYTHONPATH", "")))}
+    # The output ends when the last process that holds it has ended: the one that cleans up.
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "leaving.py")], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (5, "[4, 9]\n", "")
+
+
 def test_results_come_back_and_no_worker_is_left() -> None:
     with WorkerPool(2, where="here") as pool:
         assert list(pool.map(square, range(5))) == [0, 1, 4, 9, 16]

@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from trainer.evaluate.evaluation import Evaluation
 
 from interscan.cli import run as interscan
 from preprocess.manifest import Manifest
 from tests.support.cohorts import default_scans, recipe_toml, tiny_recipe, write_store
 from tests.trainer.conftest import Finished
+from trainer.metrics.evaluation import Evaluation
 
 
 def only_json(capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, object], str]:
