@@ -1,0 +1,373 @@
+"""What benchmarks/behaviour.py runs: the roads from raw scans to answers, tiny, as command lines and files only."""
+
+import csv
+import gzip
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command, run in the work folder.
+
+    Attributes:
+        name: unique within its road.
+        arguments: of `interscan`; paths are relative to the work folder.
+        prepare: writes or damages files before; what it does is no behaviour of the program.
+        interrupt_at: a file; when it is there, the program is asked to stop. How far it came is a matter of chance.
+        resumes: goes on from there, so that progress and the names of events are a matter of chance too.
+        is_measured: stdout holds measured numbers; its digits are masked.
+        serves: answers over HTTP until it has been asked everything.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    prepare: Callable[[Path], None] | None = None
+    interrupt_at: str = ""
+    resumes: bool = False
+    is_measured: bool = False
+    serves: bool = False
+
+
+@dataclass(frozen=True)
+class Road:
+    """Steps that belong together.
+
+    Attributes:
+        needs: names of roads that must have run before.
+    """
+
+    name: str
+    steps: tuple[Step, ...]
+    needs: tuple[str, ...] = ()
+
+
+def values(*assignments: str) -> tuple[str, ...]:
+    """`--set` before each."""
+    return tuple(part for one in assignments for part in ("--set", one))
+
+
+def step(name: str, command: str, *more: str, **how: object) -> Step:
+    """A step from a command in words; what holds spaces comes after it."""
+    return Step(name, (*command.split(), *more), **how)  # type: ignore[arg-type]
+
+
+HEADS = values("grid=[24,24,24]", "spacing_mm=8", "quality.max_spacing_mm=9")
+CLIPS = ("--modality", "LUS", *values("kinds.LUS=clip", "clip.frames=8", "clip.size=[32,32]"))
+PICTURES = ("--modality", "fundus", *values("kinds.fundus=image", "image.size=[32,32]", "image.channels=3"))
+MODALITIES = ("SC", "FC", "radiomics", "clinical")
+MATRICES = (
+    *(part for name in (*MODALITIES, "T2") for part in ("--modality", name)),
+    *values(*(f"kinds.{name}=array" for name in MODALITIES), "grid=[16,16,16]", "spacing_mm=12"),
+)
+PARTS = values("split.validation=0.2", "split.test=0.3")
+TINY = (*PARTS, *values("encoder.embedding_width=16", "optim.epochs=2"))
+TWO_PHASES = (*PARTS, *values("encoder.embedding_width=16", "phase.0.epochs=1", "phase.1.epochs=1"))
+FOUR = (*PARTS, *values(f"data.modalities={json.dumps(MODALITIES)}", "optim.epochs=2"))
+FIRST, SECOND = (f"raw/brain/sub-001/ses-0{n}/anat/sub-001_ses-0{n}_T1w.nii.gz" for n in (1, 2))
+
+
+# Raw scans with faults, and files of other layouts -------------------------------------------------------------------
+
+
+def _copy(source: str, target: str, work: Path) -> None:
+    shutil.copytree(work / source, work / target)
+
+
+def _heads(work: Path, number: int) -> list[Path]:
+    return sorted((work / "raw/brain").rglob("*_T1w.nii.gz"))[:number]
+
+
+def _write_broken(work: Path) -> None:
+    """A BIDS folder in which one scan is cut short, one is text, one empty, one constant, one too coarse, one absent."""
+    _copy("raw/ageing", "raw/broken", work)
+    scans = sorted((work / "raw/broken").rglob("*_T1w.nii.gz"))
+    scans[0].write_bytes(scans[0].read_bytes()[:2000])
+    scans[1].write_text("not a scan")
+    image = nib.load(scans[2])
+    nib.save(nib.Nifti1Image(np.zeros(image.shape, np.int16), image.affine), scans[2])
+    image = nib.load(scans[3])
+    nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj)[::3], image.affine @ np.diag([3.0, 1, 1, 1])), scans[3])
+    scans[4].unlink()
+    (work / "raw/broken/sub-77/anat").mkdir(parents=True)
+    (work / "raw/broken/sub-77/anat/sub-77_T1w.nii.gz").write_bytes(b"")
+    (work / "raw/broken/notes.txt").write_text("to be read by a person")
+    with (work / "raw/broken/participants.tsv").open("a") as table:
+        table.write("sub-99" + "\tn/a" * 3 + "\n")
+
+
+def _write_folder(work: Path) -> None:
+    """A plain folder, SUBJECT/SESSION.nii.gz, with a mask, a picture and an uncompressed scan."""
+    for number, scan in enumerate(_heads(work, 4)):
+        target = work / f"raw/folder/P{number // 2 + 1}/2020-0{number % 2 + 1}-03.nii.gz"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(scan, target)
+    (work / "raw/folder/P3").mkdir()
+    (work / "raw/folder/P3/2021-01-01.nii").write_bytes(gzip.decompress(_heads(work, 5)[4].read_bytes()))
+    shutil.copy(_heads(work, 1)[0], work / "raw/folder/P3/2021-01-01_mask.nii.gz")
+    (work / "raw/folder/P3/photo.png").write_bytes(b"\x89PNG")
+
+
+def _write_table(work: Path) -> None:
+    """A table with codes for missing scores, a row without a scan, a row twice and a column of words."""
+    rows = [["path", "subject_id", "session_id", "day", "mmse", "site", "remark"]]
+    for number, scan in enumerate(_heads(work, 6)):
+        path = scan.relative_to(work / "raw").as_posix()
+        rows.append([path, f"P{number // 2}", f"v{number % 2}", str(200 * (number % 2)), str(28 - number), "A", "fine"])
+    rows += [["brain/none.nii.gz", "P9", "v0", "0", "-4", "B", "lost"], rows[1]]
+    with (work / "raw/table.csv").open("w", newline="") as out:
+        csv.writer(out).writerows(rows)
+
+
+def _write_recipes(work: Path) -> None:
+    (work / "volumes.toml").write_text(
+        'grid = [20, 20, 20]\nspacing_mm = 9.0\ndtype = "uint16"\n[quality]\nmax_spacing_mm = 9.0\n'
+    )
+    (work / "wrong.toml").write_text("grid = [20, 20\n")
+    (work / "own.toml").write_text(
+        'name = "own"\n[data]\nsampling = "scans"\nbatch_size = 4\n[encoder]\nname = "fast"\nembedding_width = 8\n'
+        '[[objective]]\nname = "learner"\nvariant = "contrastive"\n[optim]\nepochs = 1\n'
+    )
+
+
+def _damage_store(work: Path) -> None:
+    _copy("stores/brain", "stores/damaged", work)
+    chunks = sorted(path for path in (work / "stores/damaged/volumes.zarr/T1w/c").rglob("*") if path.is_file())
+    data = bytearray(chunks[0].read_bytes())
+    data[len(data) // 2] ^= 1
+    chunks[0].write_bytes(data)
+    chunks[3].unlink()
+
+
+def _damage_runs(work: Path) -> None:
+    for name in ("record", "model", "checkpoint"):
+        _copy("runs/demo", f"runs/damaged-{name}", work)
+    (work / "runs/damaged-record/run.json").write_text('{"recipe": {}}')
+    (work / "runs/damaged-model/model.pt").write_bytes(b"nothing")
+    (work / "runs/damaged-checkpoint/result.json").unlink()
+    pointer = json.loads((work / "runs/damaged-checkpoint/checkpoints/latest.json").read_text())
+    (work / "runs/damaged-checkpoint" / pointer["name"]).write_bytes(b"nothing")
+
+
+def _damage_artefacts(work: Path) -> None:
+    for name in ("model", "manifest"):
+        _copy("artefacts/demo", f"artefacts/damaged-{name}", work)
+    with (work / "artefacts/damaged-model/model.ts").open("ab") as file:
+        file.write(b"!")
+    (work / "artefacts/damaged-manifest/manifest.json").write_text("{}")
+
+
+# The roads -----------------------------------------------------------------------------------------------------------
+
+VERBS = (
+    *("synth", "preprocess", "verify", "forget", "plan", "train", "evaluate"),
+    *("cross-validate", "export", "embed", "predict", "serve", "bench", "demo"),
+)
+HELP = (
+    step("interscan", "--help"),
+    step("version", "--version"),
+    *(step(verb, f"{verb} --help") for verb in VERBS),
+)
+SYNTH = (
+    step("brain", "synth brain raw/brain --subjects 20 --spacing-mm 5 --workers 1"),
+    step("brain again", "synth brain raw/brain --subjects 20 --spacing-mm 5 --workers 1 --json"),
+    step("brain otherwise", "synth brain raw/brain --subjects 21 --spacing-mm 5 --workers 1"),
+    step(
+        "ageing", "synth brain raw/ageing --ageing --subjects 3 --visits 3 --seed 1 --spacing-mm 6 --workers 1 --json"
+    ),
+    step("lung", "synth lung raw/lung --subjects 10 --visits 2 --size-px 32 --frames 10 --json"),
+    step("severity", "synth severity raw/severity --subjects 30 --size-px 48 --balanced --json"),
+    step("connectome", "synth connectome raw/connectome --subjects 40 --missing 0.2 --json"),
+)
+PREPROCESS = (
+    step("brain planned", "preprocess raw/brain stores/brain --dry-run --json --workers 0", *HEADS),
+    step("brain planned in words", "preprocess raw/brain stores/brain --dry-run --workers 0", *HEADS),
+    step("brain", "preprocess raw/brain stores/brain --json --workers 0", *HEADS),
+    step("brain again", "preprocess raw/brain stores/brain --workers 0", *HEADS),
+    step("brain otherwise", "preprocess raw/brain stores/brain --workers 0", *HEADS, *values("spacing_mm=7")),
+    step("brain verified", "verify stores/brain --json"),
+    step("recipe in a file", "preprocess raw/ageing stores/ageing --recipe volumes.toml --workers 0",
+         prepare=_write_recipes),
+    step("first shard", "preprocess raw/ageing stores/shards --shard 0/2 --workers 0 --json", *HEADS),
+    step("too early", "preprocess raw/ageing stores/shards --commit --workers 0", *HEADS),
+    step("second shard", "preprocess raw/ageing stores/shards --shard 1/2 --workers 0", *HEADS),
+    step("shards committed", "preprocess raw/ageing stores/shards --commit --workers 0 --json", *HEADS),
+    step("shards verified", "verify stores/shards"),
+    step("broken", "preprocess raw/broken stores/broken --workers 0 --json", *HEADS, prepare=_write_broken),
+    step("broken in words", "preprocess raw/broken stores/broken-too --workers 0 --accept-left-out", *HEADS),
+    step("broken verified", "verify stores/broken --json"),
+    step("folder", "preprocess raw/folder stores/folder --workers 0 --json", *HEADS, prepare=_write_folder),
+    step("folder with a second cohort", "preprocess raw/ageing stores/folder --workers 0 --cohort old --json", *HEADS),
+    step("table", "preprocess raw/table.csv stores/table --workers 0 --json --not-missing mmse=-4", *HEADS,
+         prepare=_write_table),
+    step("lung", "preprocess raw/lung/scans.csv stores/lung --workers 0 --json", *CLIPS),
+    step("severity", "preprocess raw/severity/scans.csv stores/severity --workers 0 --json", *PICTURES),
+    step("connectome", "preprocess raw/connectome/scans.csv stores/connectome --workers 0 --json", *MATRICES),
+    step("lung verified", "verify stores/lung --json"),
+    step("severity verified", "verify stores/severity --json"),
+    step("connectome verified", "verify stores/connectome --json"),
+    step("damaged verified", "verify stores/damaged --json", prepare=_damage_store),
+    step("damaged verified in words", "verify stores/damaged"),
+)  # fmt: skip
+PLAN = (
+    step("demo", "plan stores/brain demo --json"),
+    step("demo in words", "plan stores/brain demo", is_measured=True),
+    step("simclr on a t4", "plan stores/brain simclr --gpu t4 --json"),
+    step("chrono", "plan stores/brain chrono --json", *TINY),
+    step("clinimcl-reference", "plan stores/brain clinimcl-reference --json", *TINY),
+    step("learner-lus", "plan stores/lung learner-lus --json", *TINY),
+    step("conpro", "plan stores/severity conpro --json", *TWO_PHASES),
+    step("joint", "plan stores/connectome joint --json", *FOUR),
+    step("too long", "plan stores/brain demo --hours-limit 0.000001", is_measured=True),
+)
+
+
+def method(
+    recipe: str, store: str, settings: tuple[str, ...], *, of: str = "", more: tuple[str, ...] = ()
+) -> Iterator[Step]:
+    """Train, evaluate, export.
+
+    Args:
+        recipe: name of the run.
+        store: name.
+        settings: all `--set`.
+        of: recipe that the run varies; the one of its name when not given.
+        more: further arguments of `train`.
+    """
+    yield step(f"{recipe} trained", f"train {of or recipe} --store stores/{store} --run runs/{recipe} --json",
+               *settings, *more)  # fmt: skip
+    yield step(f"{recipe} evaluated", f"evaluate runs/{recipe}" + (" --json" if of else ""))
+    if not of:
+        yield step(f"{recipe} exported", f"export runs/{recipe} artefacts/{recipe} --json")
+
+
+BRAIN = ("clinimcl", "clinimcl-reference", "mse", "learner-mri", "simclr", "supcon", "rank", "chrono", "supremix")
+TRAIN = (
+    *method("demo", "brain", TINY),
+    step("demo trained already", "train demo --store stores/brain --run runs/demo", *TINY),
+    step("demo evaluated again", "evaluate runs/demo --json"),
+    *(one for recipe in BRAIN for one in method(recipe, "brain", TINY)),
+    *method("learner-lus", "lung", TINY),
+    *(one for recipe in ("conpro", "conpro-reference") for one in method(recipe, "severity", TWO_PHASES)),
+    *method("joint", "connectome", FOUR),
+)
+VARIANTS = (
+    *method("chunked", "brain", (*TINY, *values("encoder.norm=group", "optim.cache_chunk=2", "head.hidden=4", "optim.clip_norm=1")),
+            of="demo", more=("--cache", "cache", "--cache-gb", "0.1")),
+    *method("best", "brain", (*TINY, *values("checkpoint.best=retrieval_at_1", "checkpoint.keep=1",
+                                            "data.subjects_per_epoch=0.5")), of="clinimcl"),
+    *method("contrastive", "brain", (*TINY, *values("objective.0.variant=contrastive", "head.threshold=tertiles")),
+            of="mse"),
+    *method("supremix-change", "brain", (*TINY, *values("target=progression", "outcome.name=mmse",
+                                                       "outcome.higher_is_better=true", "outcome.threshold=2")),
+            of="supremix"),
+    *method("fusion", "connectome", (*FOUR, *values('objective=[{name="fusion_bce"}]')), of="joint"),
+    *method("joint-volumes", "connectome", (*PARTS, *values("optim.epochs=1")), of="joint"),
+    step("own recipe", "train own.toml --store stores/ageing --run runs/own"),
+    step("own recipe evaluated", "evaluate runs/own"),
+)  # fmt: skip
+LONG = (*PARTS, *values("encoder.embedding_width=8", "optim.epochs=40"))
+RESUME = (
+    step("interrupted", "train clinimcl --store stores/brain --run runs/resumed", *LONG,
+         interrupt_at="runs/resumed/checkpoints/latest.json"),
+    step("resumed", "train clinimcl --store stores/brain --run runs/resumed --json", *LONG, resumes=True),
+    step("resumed and evaluated", "evaluate runs/resumed --json"),
+)  # fmt: skip
+CROSS = (
+    step("mse", "cross-validate mse --store stores/brain --out cross/mse --folds 2 --json", *TINY),
+    step("mse again", "cross-validate mse --store stores/brain --out cross/mse --folds 2", *TINY),
+    step("mse with other folds", "cross-validate mse --store stores/brain --out cross/mse --folds 3", *TINY),
+    step("supremix", "cross-validate supremix --store stores/brain --out cross/supremix --folds 2", *TINY),
+    step("conpro", "cross-validate conpro --store stores/severity --out cross/conpro --folds 2", *TWO_PHASES),
+    step("joint", "cross-validate joint --store stores/connectome --out cross/joint --folds 2 --keep-runs", *FOUR),
+)
+ANSWERS = (
+    step("cohort embedded", "embed artefacts/demo stores/brain answers/demo.parquet --json"),
+    step("cohort embedded in fours", "embed artefacts/demo stores/brain answers/fours.parquet --batch-size 4"),
+    step("severity embedded", "embed artefacts/conpro stores/severity answers/conpro.parquet --json"),
+    step("other preprocessing", "embed artefacts/demo stores/ageing answers/none.parquet"),
+    step("pair", f"predict artefacts/demo {FIRST} {SECOND} --gap-days 365 --json"),
+    step("pair in words", f"predict artefacts/demo {FIRST} {SECOND}"),
+    step("same scan twice", f"predict artefacts/demo {FIRST} {FIRST} --json"),
+    step("pair of a severity model", f"predict artefacts/conpro {FIRST} {SECOND}"),
+    step("no scan", f"predict artefacts/demo {FIRST} volumes.toml"),
+    step("scan that is absent", f"predict artefacts/demo {FIRST} raw/none.nii.gz"),
+    step("cut scan", f"predict artefacts/demo {FIRST} raw/cut.nii.gz",
+         prepare=lambda work: (work / "raw/cut.nii.gz").write_bytes((work / FIRST).read_bytes()[:2000])),
+    step("damaged model", f"predict artefacts/damaged-model {FIRST} {SECOND}", prepare=_damage_artefacts),
+    step("damaged manifest", f"predict artefacts/damaged-manifest {FIRST} {SECOND}"),
+    step("exported again", "export runs/demo artefacts/demo"),
+    step("served", "serve artefacts/demo artefacts/conpro --port 0", serves=True),
+)  # fmt: skip
+FORGET = (
+    step("unknown person", "forget stores/forgetful --subject sub-404", prepare=partial(_copy, "stores/brain",
+                                                                                     "stores/forgetful")),
+    step("trained", "train mse --store stores/forgetful --run runs/forgetful --cache forgetful-cache", *TINY),
+    step("forgotten", "forget stores/forgetful --subject sub-003 --cache forgetful-cache --json"),
+    step("forgotten already", "forget stores/forgetful --subject sub-003"),
+    step("verified", "verify stores/forgetful --json"),
+    step("run refused", "evaluate runs/forgetful"),
+    step("training refused", "train mse --store stores/forgetful --run runs/forgetful", *TINY),
+    step("artefact refused", "embed artefacts/demo stores/forgetful answers/forgetful.parquet"),
+    step("not taken in again", "preprocess raw/brain stores/forgetful --workers 0 --json", *HEADS),
+)  # fmt: skip
+ERRORS = (
+    step("no such verb", "trane demo"),
+    step("no such option", "verify stores/brain --depth 3"),
+    step("no argument", "train demo"),
+    step("no such cohort", "synth heart raw/heart"),
+    step("option of another cohort", "synth brain raw/other --frames 3"),
+    step("no such source", "preprocess raw/none stores/none"),
+    step("source without scans", "preprocess stores/brain stores/none"),
+    step("wrong recipe value", "preprocess raw/brain stores/none", *values("grid=[0,24,24]")),
+    step("wrong recipe key", "preprocess raw/brain stores/none", *values("gird=[24,24,24]")),
+    step("wrong recipe file", "preprocess raw/brain stores/none --recipe wrong.toml"),
+    step("wrong shard", "preprocess raw/brain stores/none --shard 2/2"),
+    step("no such store", "verify stores/none"),
+    step("no store to train on", "train demo --store stores/none --run runs/none"),
+    step("no such recipe", "train demmo --store stores/brain --run runs/none"),
+    step("wrong key", "train demo --store stores/brain --run runs/none", *values("optim.epoch=3")),
+    step("wrong value", "train demo --store stores/brain --run runs/none", *values("optim.epochs=none")),
+    step("value out of range", "train demo --store stores/brain --run runs/none", *values("split.test=1.5")),
+    step("no such objective", "train demo --store stores/brain --run runs/none", *values("objective.0.name=lerner")),
+    step("no such encoder", "train demo --store stores/brain --run runs/none", *values("encoder.name=fats")),
+    step("no such phase", "train demo --store stores/brain --run runs/none", *values("phase.3.epochs=1")),
+    step("contradiction", "train chrono --store stores/brain --run runs/none", *values("data.sampling=pairs")),
+    step("no such modality", "train demo --store stores/brain --run runs/none", *values("data.modality=T2w")),
+    step("no such outcome", "train mse --store stores/brain --run runs/none", *values("outcome.name=height")),
+    step("wrong kind of store", "train joint --store stores/brain --run runs/none"),
+    step("batch too large to pair", "train demo --store stores/brain --run runs/none", *values("data.batch_size=1")),
+    step("another recipe", "train mse --store stores/brain --run runs/demo", *TINY),
+    step("another store", "train demo --store stores/shards --run runs/demo", *TINY),
+    step("damaged store", "train demo --store stores/damaged --run runs/none", *TINY),
+    step("no such run", "evaluate runs/nowhere"),
+    step("damaged record", "evaluate runs/damaged-record", prepare=_damage_runs),
+    step("damaged model", "evaluate runs/damaged-model"),
+    step("damaged checkpoint", "train demo --store stores/brain --run runs/damaged-checkpoint --json", *TINY),
+    step("not evaluated", "export runs/forgetful artefacts/none"),
+    step("no such artefact", "embed artefacts/none stores/brain answers/none.parquet"),
+    step("nothing to serve", "serve artefacts/nowhere --port 0"),
+    step("no such device", "plan stores/brain demo --gpu abacus"),
+    step("too many folds", "cross-validate mse --store stores/brain --out cross/none --folds 50", *TINY),
+    step("no such part", "bench breakfast"),
+)
+ROADS = (
+    Road("help", HELP),
+    Road("synth", SYNTH),
+    Road("preprocess", PREPROCESS, needs=("synth",)),
+    Road("plan", PLAN, needs=("preprocess",)),
+    Road("train", TRAIN, needs=("preprocess",)),
+    Road("variants", VARIANTS, needs=("preprocess",)),
+    Road("resume", RESUME, needs=("preprocess",)),
+    Road("cross-validate", CROSS, needs=("preprocess",)),
+    Road("answers", ANSWERS, needs=("train",)),
+    Road("forget", FORGET, needs=("train",)),
+    Road("errors", ERRORS, needs=("train", "forget")),
+)
