@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.behaviour_files import MASK, Normaliser, unique_names
+from benchmarks.behaviour_files import Normaliser, unique_names
 from benchmarks.behaviour_roads import ROADS, Road, Step
 from benchmarks.behaviour_service import converse
 

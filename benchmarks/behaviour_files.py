@@ -155,7 +155,7 @@ def _arrays(normaliser: Normaliser, path: Path, name: str) -> Any:
         return normaliser.value({key: arrays[key] for key in arrays.files}, name)
 
 
-def _table(normaliser: Normaliser, path: Path, name: str) -> Any:
+def _table(_normaliser: Normaliser, path: Path, _name: str) -> Any:
     table = pq.read_table(path)
     columns = {
         field.name: f"{field.type} {digest(json.dumps(table[field.name].to_pylist(), default=str).encode())}"
@@ -171,12 +171,17 @@ def pixels(data: bytes) -> str:
         return f"{picture.mode} {picture.size} {digest(picture.tobytes())}"
 
 
-def _picture(normaliser: Normaliser, path: Path, name: str) -> Any:
+def _picture(_normaliser: Normaliser, path: Path, _name: str) -> Any:
     return pixels(path.read_bytes())
 
 
 _EMBEDDED = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=]+)")
 _CELL = re.compile(r"(<t[hd][^>]*>)(.*?)(</t[hd]>)")
+
+
+def _masked_cells(line: str, columns: set[int]) -> str:
+    number = itertools.count()
+    return _CELL.sub(lambda cell: f"{cell[1]}{MASK if next(number) in columns else cell[2]}{cell[3]}", line)
 
 
 def page_lines(page: str, normaliser: Normaliser) -> list[str]:
@@ -188,13 +193,12 @@ def page_lines(page: str, normaliser: Normaliser) -> list[str]:
         if "<thead>" in line:
             columns = {number for number, (_, inner, _) in enumerate(cells) if inner in VOLATILE}
         elif columns and "<tr>" in line:
-            number = itertools.count()
-            line = _CELL.sub(lambda cell: f"{cell[1]}{MASK if next(number) in columns else cell[2]}{cell[3]}", line)  # noqa: B023, PLW2901
+            line = _masked_cells(line, columns)
         lines.append(line)
     return lines
 
 
-def _page(normaliser: Normaliser, path: Path, name: str) -> Any:
+def _page(normaliser: Normaliser, path: Path, _name: str) -> Any:
     return page_lines(path.read_text(encoding="utf-8"), normaliser)
 
 

@@ -86,7 +86,7 @@ def _heads(work: Path, number: int) -> list[Path]:
 
 
 def _write_broken(work: Path) -> None:
-    """A BIDS folder in which one scan is cut short, one is text, one empty, one constant, one too coarse, one absent."""
+    """A BIDS folder in which scans are cut short, text, constant, too coarse, absent and empty."""
     _copy("raw/ageing", "raw/broken", work)
     scans = sorted((work / "raw/broken").rglob("*_T1w.nii.gz"))
     scans[0].write_bytes(scans[0].read_bytes()[:2000])
@@ -259,7 +259,8 @@ TRAIN = (
     *method("joint", "connectome", FOUR),
 )
 VARIANTS = (
-    *method("chunked", "brain", (*TINY, *values("encoder.norm=group", "optim.cache_chunk=2", "head.hidden=4", "optim.clip_norm=1")),
+    *method("chunked", "brain", (*TINY, *values("encoder.norm=group", "optim.cache_chunk=2",
+                                                   "optim.clip_norm=1", "head.hidden=4")),
             of="demo", more=("--cache", "cache", "--cache-gb", "0.1")),
     *method("best", "brain", (*TINY, *values("checkpoint.best=retrieval_at_1", "checkpoint.keep=1",
                                             "data.subjects_per_epoch=0.5")), of="clinimcl"),
