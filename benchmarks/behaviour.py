@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ import torch
 from benchmarks.behaviour_files import Normaliser, unique_names
 from benchmarks.behaviour_roads import ROADS, Road, Step
 from benchmarks.behaviour_service import converse
+from benchmarks.behaviour_start import Forked, Program, Starter
 
 ROOT = Path(__file__).resolve().parents[1]
 _PATIENCE_S = 600.0
@@ -74,13 +76,20 @@ class Runner:
     Args:
         checkout: whose program runs.
         work: empty folder.
+        starter: of all commands but the first of each verb; without it each starts Python anew.
+
+    Attributes:
+        used_s: processor time of the last step.
     """
 
-    def __init__(self, checkout: Path, work: Path) -> None:
+    def __init__(self, checkout: Path, work: Path, starter: Starter | None = None) -> None:
         self._work = work
         self._environment = environment(checkout)
+        self._starter = starter
+        self._verbs: set[str] = set()
         self._normaliser = Normaliser({str(work): "WORK", str(checkout): "CHECKOUT"})
         self._seen: Seen = {}
+        self.used_s = 0.0
 
     def run(self, one: Step) -> Record:
         """One step: exit code, what was printed, files written and files gone."""
@@ -89,13 +98,11 @@ class Runner:
         self._seen = self._look()
         with tempfile.TemporaryDirectory(prefix="interscan-behaviour-log-") as folder:
             out, log = Path(folder) / "out", Path(folder) / "log"
-            with out.open("w") as stdout, log.open("w") as stderr:
-                program = subprocess.Popen(
-                    [sys.executable, "-m", "interscan", *one.arguments], cwd=self._work, env=self._environment,
-                    stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, text=True,
-                )  # fmt: skip
+            began = _processor_s()
+            program = self._start(one.arguments, out, log)
             answers = self._attend(one, program, log)
             record = {"code": program.returncode, **self._printed(one, out.read_text(), log.read_text()), **answers}
+            self.used_s = program.used_s if isinstance(program, Forked) else _processor_s() - began
         files, gone = self._written()
         if one.interrupt_at:
             return record  # how far it came is a matter of chance
@@ -104,7 +111,20 @@ class Runner:
             gone = []
         return record | {"files": files, "gone": gone}
 
-    def _attend(self, one: Step, program: "subprocess.Popen[str]", log: Path) -> Record:
+    def _start(self, arguments: tuple[str, ...], out: Path, log: Path) -> Program:
+        for path in (out, log):
+            path.touch()
+        if self._starter is not None and arguments[0] in self._verbs:
+            return self._starter.start(arguments, out, log)
+        if "--help" not in arguments:
+            self._verbs.add(arguments[0])
+        with out.open("w") as stdout, log.open("w") as stderr:
+            command = [sys.executable, "-m", "interscan", *arguments]
+            return subprocess.Popen(
+                command, cwd=self._work, env=self._environment, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr
+            )
+
+    def _attend(self, one: Step, program: Program, log: Path) -> Record:
         """Wait for the end, or bring it about."""
         try:
             if one.serves:
@@ -152,6 +172,12 @@ class Runner:
         return files, sorted(self._normaliser.text(name) for name in before.keys() - self._seen.keys())
 
 
+def _processor_s() -> float:
+    """Processor time of all processes waited for so far, which another load on the machine lengthens little."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 def with_needs(names: Sequence[str]) -> list[Road]:
     """The named roads and those they need, in the order in which they run; all where none is named.
 
@@ -168,13 +194,14 @@ def with_needs(names: Sequence[str]) -> list[Road]:
     return [road for road in ROADS if road.name in wanted]
 
 
-def observe(checkout: Path, work: Path, roads: Sequence[Road]) -> Record:
+def observe(checkout: Path, work: Path, roads: Sequence[Road], *, is_cold: bool = False) -> Record:
     """Run roads on a checkout.
 
     Args:
         checkout: root of a source tree.
         work: folder that is made for this and removed afterwards.
         roads: in an order in which all that one needs comes before it.
+        is_cold: start Python anew for every command.
 
     Returns:
         What a file given to `--compare` holds.
@@ -192,22 +219,17 @@ def observe(checkout: Path, work: Path, roads: Sequence[Road]) -> Record:
     steps, used_s = {}, {}
     try:
         require_own_modules(checkout, work)
-        runner = Runner(checkout, work)
-        for name, one in ((f"{road.name}/{one.name}", one) for road in roads for one in road.steps):
-            began = _processor_s()
-            steps[name] = runner.run(one)
-            used_s[name] = round(_processor_s() - began, 1)
-            sys.stderr.write(f"{used_s[name]:6.1f} s  exit {steps[name]['code']:<3}  {name}\n")
+        with ExitStack() as stack:
+            starter = None if is_cold else stack.enter_context(Starter(work, environment(checkout)))
+            runner = Runner(checkout, work, starter)
+            for name, one in ((f"{road.name}/{one.name}", one) for road in roads for one in road.steps):
+                steps[name] = runner.run(one)
+                used_s[name] = round(runner.used_s, 1)
+                sys.stderr.write(f"{used_s[name]:6.1f} s  exit {steps[name]['code']:<3}  {name}\n")
     finally:
         shutil.rmtree(work)
     machine = {"python": platform.python_version(), "torch": torch.__version__, "work": str(work)}
     return {"machine": machine, "steps": steps, "used_s": used_s}
-
-
-def _processor_s() -> float:
-    """Processor time of the commands so far, which another load on the machine lengthens little."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
 
 
 def differences(before: Any, after: Any, place: str = "") -> Iterator[str]:
@@ -276,6 +298,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="JSON file for what was observed")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "interscan-behaviour",
                         help="folder to run in, the same for both sides (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--cold", action="store_true", help="start Python anew for every command: twice the time")
     parser.add_argument("--road", action="append", default=[], help="only this road and what it needs; repeatable")
     parser.add_argument("--compare", type=Path, nargs=2, metavar=("BEFORE", "AFTER"))
     parser.add_argument("--leave-out", action="append", default=[], metavar="ROAD/STEP",
@@ -288,7 +311,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1 if found else 0
     if given.out is None:
         parser.error("give --out FILE, or --compare BEFORE AFTER")
-    record = observe(given.checkout.resolve(), given.work.resolve(), with_needs(given.road))
+    record = observe(given.checkout.resolve(), given.work.resolve(), with_needs(given.road), is_cold=given.cold)
     given.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     seconds = sum(record["used_s"].values())
     print(f"{len(record['steps'])} commands, {seconds:.0f} s of a processor: {given.out}")

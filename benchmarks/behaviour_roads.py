@@ -187,7 +187,7 @@ SYNTH = (
     ),
     step("lung", "synth lung raw/lung --subjects 10 --visits 2 --size-px 32 --frames 10 --json"),
     step("severity", "synth severity raw/severity --subjects 30 --size-px 48 --balanced --json"),
-    step("connectome", "synth connectome raw/connectome --subjects 40 --missing 0.2 --json"),
+    step("connectome", "synth connectome raw/connectome --subjects 30 --missing 0.2 --json"),
 )
 PREPROCESS = (
     step("brain planned", "preprocess raw/brain stores/brain --dry-run --json --workers 0", *HEADS),

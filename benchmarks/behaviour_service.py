@@ -3,7 +3,6 @@
 import json
 import re
 import signal
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.behaviour_files import Normaliser
+from benchmarks.behaviour_start import Program
 
 _BOUNDARY = "between-two-parts"
 _PATIENCE_S = 120.0
@@ -71,7 +71,7 @@ def _answer(name: str, status: int, content_type: str, text: str, normaliser: No
     return {"status": status, "type": content_type, "body": normaliser.printed(text)}
 
 
-def converse(program: "subprocess.Popen[str]", log: Path, work: Path, normaliser: Normaliser) -> dict[str, Any]:
+def converse(program: Program, log: Path, work: Path, normaliser: Normaliser) -> dict[str, Any]:
     """Wait until a service is ready, ask it everything, and end it.
 
     Args:
