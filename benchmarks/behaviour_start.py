@@ -15,6 +15,7 @@ import select
 import signal
 import subprocess
 import sys
+import traceback
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -99,11 +100,16 @@ class Starter:
     Args:
         work: folder in which the commands run.
         environment: of the commands.
+        libraries: modules that it loads.
+
+    Attributes:
+        work: as given.
     """
 
-    def __init__(self, work: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, work: Path, environment: Mapping[str, str], libraries: Sequence[str] = LIBRARIES) -> None:
+        self.work = work
         self._process = subprocess.Popen(
-            [sys.executable, __file__], cwd=work, env=dict(environment),
+            [sys.executable, __file__, *libraries], cwd=work, env=dict(environment),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
         )  # fmt: skip
 
@@ -140,22 +146,26 @@ def _become(arguments: Sequence[str], out: str, err: str) -> NoReturn:
     # All children would draw alike.
     random.seed()
     importlib.import_module("numpy").random.seed()
-    code: Any = 70
+    code: Any = 1
     try:
         runpy.run_module("interscan", run_name="__main__", alter_sys=True)
+        code = 0
     except SystemExit as error:
-        code = error.code
+        code = 0 if error.code is None else error.code
     finally:
+        if sys.exc_info()[1] is not None:  # as Python itself would, before it ends
+            traceback.print_exc()
+        sys.stdout.flush()
         os._exit(code if isinstance(code, int) else 1)
 
 
-def main() -> None:
+def main(libraries: Sequence[str]) -> None:
     """Load the libraries, then fork for each line of input: arguments, file for stdout, file for stderr."""
     # This file's folder, which Python put first, is none of the program's.
     del sys.path[0]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for name in LIBRARIES:
+        for name in libraries:
             importlib.import_module(name)
     for line in sys.stdin:
         pid = os.fork()
@@ -168,4 +178,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

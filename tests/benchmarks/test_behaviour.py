@@ -4,14 +4,16 @@ import copy
 import json
 import shutil
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks import behaviour
-from benchmarks.behaviour import Runner, compare, differences, main, require_own_modules, with_needs
+from benchmarks.behaviour import Runner, compare, differences, environment, main, require_own_modules, with_needs
 from benchmarks.behaviour_roads import ROADS, Step
+from benchmarks.behaviour_start import Starter
 
 ROOT = Path(__file__).parents[2]
 RECORD: dict[str, Any] = {
@@ -108,27 +110,31 @@ def test_a_work_folder_in_use_is_refused_and_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "theirs").exists()
 
 
-def test_commands_are_noted_with_all_they_wrote_and_removed_and_twice_alike(tmp_path: Path) -> None:
-    def observed() -> list[dict[str, Any]]:
+def test_commands_are_noted_with_all_they_wrote_and_removed_and_alike_however_they_start(tmp_path: Path) -> None:
+    def observed(*, is_cold: bool) -> list[dict[str, Any]]:
         work = tmp_path / "work"
         work.mkdir()
-        runner = Runner(ROOT, work)
-        size = ("--subjects", "2", "--visits", "1", "--size-px", "16", "--frames", "2")
+        with ExitStack() as stack:
+            starter = None if is_cold else stack.enter_context(Starter(work, environment(ROOT), ["numpy"]))
+            return run_all(Runner(ROOT, work, starter), work)
+
+    def run_all(runner: Runner, work: Path) -> list[dict[str, Any]]:
+        size = ("--subjects", "2", "--visits", "1", "--size-px", "32", "--frames", "8")
         found = [
             runner.run(Step("synth", ("synth", "lung", "raw", *size))),
             runner.run(Step("again", ("synth", "lung", "raw", *size, "--json"))),
-            runner.run(Step("wrong", ("verify", "raw"), prepare=lambda folder: (folder / "raw/scans.csv").unlink())),
+            runner.run(Step("wrong", ("verify", "raw"), prepare=lambda work: (work / "raw/truth.tsv").unlink())),
         ]
         shutil.rmtree(work)
         return found
 
-    first = observed()
+    first = observed(is_cold=True)
     synth, again, wrong = first
     assert (synth["code"], again["code"], wrong["code"]) == (0, 0, 3)
-    assert "raw/scans.csv" in synth["files"]
+    assert "raw/truth.tsv" in synth["files"]
     assert len(synth["files"]) > 3
     # What a preparation does is not what the command did.
     assert (wrong["files"], wrong["gone"]) == ({}, [])
     assert [line.startswith("interscan: WORK/raw") for line in wrong["stderr"]] == [True]
     assert str(tmp_path) not in json.dumps(first)
-    assert list(differences(first, observed())) == []
+    assert list(differences(first, observed(is_cold=False))) == []
