@@ -56,7 +56,7 @@ class Forked:
 
     returncode: int
 
-    def __init__(self, pid: int, reports: IO[str]) -> None:
+    def __init__(self, pid: int, reports: IO[bytes]) -> None:
         self._pid, self._reports = pid, reports
         self._ended = False
         self.used_s = 0.0
@@ -110,7 +110,8 @@ class Starter:
         self.work = work
         self._process = subprocess.Popen(
             [sys.executable, __file__, *libraries], cwd=work, env=dict(environment),
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            bufsize=0,  # a report that lay in a buffer would not be seen by `select`
         )  # fmt: skip
 
     def __enter__(self) -> "Starter":
@@ -130,7 +131,7 @@ class Starter:
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps([list(arguments), str(out), str(err)]) + "\n")
+        self._process.stdin.write(json.dumps([list(arguments), str(out), str(err)]).encode() + b"\n")
         return Forked(int(self._process.stdout.readline()), self._process.stdout)
 
 
