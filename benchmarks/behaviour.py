@@ -305,7 +305,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         help="steps that are meant to differ, for example 'help/synth'; repeatable")  # fmt: skip
     given = parser.parse_args(arguments)
     if given.compare:
-        found = compare(*(json.loads(path.read_text()) for path in given.compare), left_out=given.leave_out)
+        before, after = (json.loads(path.read_text(encoding="utf-8")) for path in given.compare)
+        found = compare(before, after, given.leave_out)
         left_out = f"; left out: {', '.join(given.leave_out)}" if given.leave_out else ""
         print("\n".join([*found, f"{len(found)} differences{left_out}"]))
         return 1 if found else 0

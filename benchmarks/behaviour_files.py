@@ -240,7 +240,7 @@ def _script(normaliser: Normaliser, path: Path, name: str) -> Any:
 
 
 def _program(normaliser: Normaliser, path: Path, name: str) -> Any:
-    program = torch.export.load(path)
+    program = torch.export.load(path)  # type: ignore[no-untyped-call]
     scans = _fixed_scans(path.parent, 2 if path.stem == "compare" else 1)
     answer = _answers(scans, program.module())
     return normaliser.value({"parameters": dict(program.state_dict), "answer": answer}, name)

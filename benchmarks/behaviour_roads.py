@@ -65,7 +65,7 @@ PICTURES = ("--modality", "fundus", *values("kinds.fundus=image", "image.size=[3
 MODALITIES = ("SC", "FC", "radiomics", "clinical")
 MATRICES = (
     *(part for name in (*MODALITIES, "T2") for part in ("--modality", name)),
-    *values(*(f"kinds.{name}=array" for name in MODALITIES), "grid=[16,16,16]", "spacing_mm=12"),
+    *values(*(f"kinds.{name}=array" for name in MODALITIES), "grid=[32,32,32]", "spacing_mm=6"),
 )
 PARTS = values("split.validation=0.2", "split.test=0.3")
 SHORT = values("encoder.embedding_width=16", "optim.epochs=2")
@@ -183,7 +183,7 @@ SYNTH = (
     step("brain again", "synth brain raw/brain --subjects 18 --spacing-mm 5 --workers 1 --json"),
     step("brain otherwise", "synth brain raw/brain --subjects 19 --spacing-mm 5 --workers 1"),
     step(
-        "ageing", "synth brain raw/ageing --ageing --subjects 3 --visits 3 --seed 1 --spacing-mm 6 --workers 1 --json"
+        "ageing", "synth brain raw/ageing --ageing --subjects 6 --visits 2 --seed 1 --spacing-mm 6 --workers 1 --json"
     ),
     step("lung", "synth lung raw/lung --subjects 10 --visits 2 --size-px 32 --frames 10 --json"),
     step("severity", "synth severity raw/severity --subjects 30 --size-px 48 --balanced --json"),
@@ -264,12 +264,11 @@ TRAIN = (
     step("demo trained already", "train demo --store stores/brain --run runs/demo", *WIDE),
     *(one for recipe in BRAIN for one in method(recipe, "brain", TINY)),
     *method("clinimcl-reference", "brain", TINY, exported=True),
-    *method("learner-mri", "brain", TINY, exported=True),
+    *method("learner-mri", "brain", TINY),
     *method("supremix", "brain", WIDE, exported=True),
-    step("supremix evaluated in words", "evaluate runs/supremix"),
-    *method("learner-lus", "lung", WIDE, exported=True),
+    *method("learner-lus", "lung", TINY),
+    step("learner-lus exported under a name", "export runs/learner-lus artefacts/clips --name clips --version 2"),
     *method("conpro", "severity", TWO_PHASES, exported=True),
-    step("conpro exported under a name", "export runs/conpro artefacts/named --name eyes --version 2"),
     *method("conpro-reference", "severity", TWO_PHASES),
     *method("joint", "connectome", FOUR, exported=True),
     step("joint evaluated in words", "evaluate runs/joint"),
@@ -295,7 +294,6 @@ RESUME = (
     step("interrupted", "train clinimcl --store stores/brain --run runs/resumed", *LONG,
          interrupt_at="runs/resumed/checkpoints/latest.json"),
     step("resumed", "train clinimcl --store stores/brain --run runs/resumed --json", *LONG, resumes=True),
-    step("resumed and evaluated", "evaluate runs/resumed --json"),
 )  # fmt: skip
 CROSS = (
     step("mse", "cross-validate mse --store stores/brain --out cross/mse --folds 2 --json", *TINY),
@@ -321,7 +319,7 @@ ANSWERS = (
     step("damaged model", f"predict artefacts/damaged-model {FIRST} {SECOND}", prepare=_damage_artefacts),
     step("damaged manifest", f"predict artefacts/damaged-manifest {FIRST} {SECOND}"),
     step("exported again", "export runs/demo artefacts/demo"),
-    step("served", "serve artefacts/demo artefacts/conpro --port 0", serves=True),
+    step("served", "serve artefacts/demo artefacts/clinimcl-reference --port 0", serves=True),
 )  # fmt: skip
 FORGET = (
     step("unknown person", "forget stores/forgetful --subject sub-404", prepare=partial(_copy, "stores/brain",

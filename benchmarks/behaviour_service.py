@@ -47,10 +47,11 @@ def questions(earlier: bytes, later: bytes, picture: bytes) -> Iterator[tuple[st
     yield "pair with a wrong field", "/v1/progression", *form(earlier=earlier, later=later, gap_days="soon")
     yield "pair of no scans", "/v1/progression", *form(earlier=b"no scan", later=later)
     yield "cut scan", "/v1/progression", *form(earlier=earlier[:2000], later=later)
-    yield "pair of another model", "/v1/progression", *form(earlier=earlier, later=later, model="none")
-    yield "pair of a severity model", "/v1/progression", *form(earlier=earlier, later=later, model="conpro")
+    yield "pair of no model", "/v1/progression", *form(earlier=earlier, later=later, model="none")
+    second = {"earlier": earlier, "later": later, "model": "clinimcl-reference"}
+    yield "pair of the second model", "/v1/progression", *form(**second)
     yield "embedding", "/v1/embeddings", *form(scan=earlier)
-    yield "embedding of a picture", "/v1/embeddings", *form(scan=picture, model="conpro")
+    yield "embedding of a picture", "/v1/embeddings", *form(scan=picture)
     body = json.dumps({"uri": "gs://elsewhere/scan.nii.gz"}).encode()
     yield "scan of a place not allowed", "/v1/embeddings", body, "application/json"
 
@@ -81,17 +82,14 @@ def converse(program: Program, log: Path, work: Path, normaliser: Normaliser) ->
         normaliser: of the answers.
 
     Returns:
-        Answers by name.
-
-    Raises:
-        TimeoutError: it never became ready.
+        Answers by name; where it never became ready, what it said.
     """
     until = time.monotonic() + _PATIENCE_S
     answers: dict[str, Any] = {}
     try:
         while not (address := _ADDRESS.search(log.read_text())) or not _is_ready(address[0]):
             if program.poll() is not None or time.monotonic() > until:
-                raise TimeoutError(f"the service never became ready: {log.read_text()[-500:]}")
+                return {"never ready": normaliser.printed(log.read_text())}
             time.sleep(0.2)
         scans = sorted((work / "raw/brain").rglob("*_T1w.nii.gz"))[:2]
         picture = next(path for path in sorted((work / "raw/severity").rglob("*.png")))
