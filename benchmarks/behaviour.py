@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +133,8 @@ class Runner:
                 while program.poll() is None and not (self._work / one.interrupt_at).exists():
                     time.sleep(0.01)
                 program.send_signal(signal.SIGTERM)
-            program.wait(_PATIENCE_S)
+            with suppress(subprocess.TimeoutExpired):  # what hangs is killed, and its exit code says so
+                program.wait(_PATIENCE_S)
         finally:
             if program.poll() is None:
                 program.kill()

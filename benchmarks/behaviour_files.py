@@ -59,7 +59,11 @@ TEXTS: tuple[tuple[str, str, str], ...] = (
     (r"events\.out\.tfevents\.[\w.-]+", "events.out.tfevents", "TensorBoard's names hold time, host and process"),
     (r"\b(pid|process) \d+", rf"\1 {MASK}", "process id"),
     (r"(127\.0\.0\.1):\d+", rf"\1:{MASK}", "a free port"),
-    (r"\b[\d,.]+ (s|ms|seconds|minutes|min|hours|h|volumes/s|MB/s|GB/s)\b", rf"{MASK} \1", "time it took, or speed"),
+    (
+        r"(?<![\d.,])\d+(?:,\d{3})*(?:\.\d+)? (s|ms|seconds|minutes|min|hours|h|volumes/s|MB/s|GB/s)\b",
+        rf"{MASK} \1",
+        "time it took, or speed",
+    ),
     (r"(CHECKOUT/)[\w/.-]+\.py:\d+", r"\1*.py", "a module's place, and lines within it, may move"),
     *((rf"\b{key} [\d.e+-]+", f"{key} {MASK}", why) for key, why in VOLATILE.items()),
 )

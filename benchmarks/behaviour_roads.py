@@ -155,6 +155,7 @@ def _damage_runs(work: Path) -> None:
     (work / "runs/damaged-record/run.json").write_text('{"recipe": {}}')
     (work / "runs/damaged-model/model.pt").write_bytes(b"nothing")
     (work / "runs/damaged-checkpoint/result.json").unlink()
+    shutil.rmtree(work / "runs/damaged-checkpoint/evaluation")
     pointer = json.loads((work / "runs/damaged-checkpoint/checkpoints/latest.json").read_text())
     (work / "runs/damaged-checkpoint" / pointer["name"]).write_bytes(b"nothing")
 
@@ -321,18 +322,21 @@ ANSWERS = (
     step("exported again", "export runs/demo artefacts/demo"),
     step("served", "serve artefacts/demo artefacts/clinimcl-reference --port 0", serves=True),
 )  # fmt: skip
+COHORT = ("--cohort", "Synthetic longitudinal brain cohort")
 FORGET = (
     step("unknown person", "forget stores/forgetful --subject sub-404", prepare=partial(_copy, "stores/brain",
                                                                                      "stores/forgetful")),
     step("trained", "train mse --store stores/forgetful --run runs/forgetful --cache forgetful-cache", *TINY),
-    step("forgotten", "forget stores/forgetful --subject sub-003 --cache forgetful-cache --json"),
-    step("forgotten already", "forget stores/forgetful --subject sub-003"),
+    step("without its cohort", "forget stores/forgetful --subject sub-003"),
+    step("forgotten", "forget stores/forgetful --subject sub-003 --cache forgetful-cache --json", *COHORT),
+    step("forgotten already", "forget stores/forgetful --subject sub-003", *COHORT),
     step("verified", "verify stores/forgetful --json"),
     step("run refused", "evaluate runs/forgetful"),
     step("training refused", "train mse --store stores/forgetful --run runs/forgetful", *TINY),
     step("artefact refused", "embed artefacts/demo stores/forgetful answers/forgetful.parquet"),
     step("not taken in again", "preprocess raw/brain stores/forgetful --workers 0 --json", *HEADS),
 )  # fmt: skip
+HEIGHT = values("outcome.name=height", "outcome.higher_is_better=true", "outcome.threshold=1", "outcome.source=ours")
 ERRORS = (
     step("no such verb", "trane demo"),
     step("no such option", "verify stores/brain --depth 3"),
@@ -356,7 +360,7 @@ ERRORS = (
     step("no such phase", "train demo --store stores/brain --run runs/none", *values("phase.3.epochs=1")),
     step("contradiction", "train chrono --store stores/brain --run runs/none", *values("data.sampling=pairs")),
     step("no such modality", "train demo --store stores/brain --run runs/none", *values("data.modality=T2w")),
-    step("no such outcome", "train mse --store stores/brain --run runs/none", *values("outcome.name=height")),
+    step("no such outcome", "train mse --store stores/brain --run runs/none", *HEIGHT),
     step("wrong kind of store", "train joint --store stores/brain --run runs/none"),
     step("batch too large to pair", "train demo --store stores/brain --run runs/none", *values("data.batch_size=1")),
     step("another recipe", "train mse --store stores/brain --run runs/demo", *TINY),
@@ -366,9 +370,10 @@ ERRORS = (
     step("damaged record", "evaluate runs/damaged-record", prepare=_damage_runs),
     step("damaged model", "evaluate runs/damaged-model"),
     step("damaged checkpoint", "train demo --store stores/brain --run runs/damaged-checkpoint --json", *WIDE),
-    step("not evaluated", "export runs/forgetful artefacts/none"),
+    step("not evaluated", "export runs/damaged-checkpoint artefacts/none"),
+    step("forgotten person exported", "export runs/forgetful artefacts/none"),
     step("no such artefact", "embed artefacts/none stores/brain answers/none.parquet"),
-    step("nothing to serve", "serve artefacts/nowhere --port 0"),
+    step("nothing to serve", "serve --port 0"),
     step("no such device", "plan stores/brain demo --gpu abacus"),
     step("too many folds", "cross-validate mse --store stores/brain --out cross/none --folds 50", *TINY),
     step("no such part", "bench breakfast"),

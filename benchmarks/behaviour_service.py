@@ -38,7 +38,7 @@ def form(**parts: bytes | str) -> tuple[bytes, str]:
 
 def questions(earlier: bytes, later: bytes, picture: bytes) -> Iterator[tuple[str, str, bytes | None, str]]:
     """Name, path, body and content type of each request."""
-    for path in ("/", "/livez", "/readyz", "/v1/models", "/openapi.json", "/metrics", "/v1/nothing"):
+    for path in ("/", "/docs", "/livez", "/readyz", "/v1/models", "/openapi.json", "/metrics", "/v1/nothing"):
         yield f"GET {path}", path, None, ""
     yield "pair", "/v1/progression", *form(earlier=earlier, later=later, gap_days="365")
     yield "pair exchanged", "/v1/progression", *form(earlier=later, later=earlier)

@@ -30,6 +30,7 @@ PLAIN = Normaliser({"/place/work": "WORK", "/place": "CHECKOUT"})
         ("events.out.tfevents.1795731315.vm.2614.0", "events.out.tfevents"),
         ("2 epochs, loss 1.55 to 1.5, best epoch 0, 1,204 s", f"2 epochs, loss 1.55 to 1.5, best epoch 0, {MASK} s"),
         ("1 steps, 204 volumes/s; seconds 0.049", f"1 steps, {MASK} volumes/s; seconds {MASK}"),
+        ("volumes 10.000, seconds 0.049, steps 3", f"volumes 10.000, seconds {MASK}, steps 3"),
     ],
 )  # fmt: skip
 def test_times_rates_drawn_names_and_folders_are_masked_in_text(text: str, plain: str) -> None:
