@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,6 @@ ROOT = Path(__file__).resolve().parents[1]
 _PATIENCE_S = 600.0
 _LONGEST = 160
 """Characters of a value that a difference shows."""
-_PROGRESS = re.compile(r"[\w -]+: \d+ of \d+")
 Record = dict[str, Any]
 Seen = dict[str, tuple[int, int, int]]
 
@@ -76,17 +75,16 @@ class Runner:
     Args:
         checkout: whose program runs.
         work: empty folder.
-        starter: of all commands but the first of each verb; without it each starts Python anew.
+        starter: of all steps that are not cold.
 
     Attributes:
         used_s: processor time of the last step.
     """
 
-    def __init__(self, checkout: Path, work: Path, starter: Starter | None = None) -> None:
+    def __init__(self, checkout: Path, work: Path, starter: Starter) -> None:
         self._work = work
         self._environment = environment(checkout)
         self._starter = starter
-        self._verbs: set[str] = set()
         self._normaliser = Normaliser({str(work): "WORK", str(checkout): "CHECKOUT"})
         self._seen: Seen = {}
         self.used_s = 0.0
@@ -98,8 +96,9 @@ class Runner:
         self._seen = self._look()
         with tempfile.TemporaryDirectory(prefix="interscan-behaviour-log-") as folder:
             out, log = Path(folder) / "out", Path(folder) / "log"
+            log.touch()
             began = _processor_s()
-            program = self._start(one.arguments, out, log)
+            program = self._start(one, out, log)
             answers = self._attend(one, program, log)
             record = {"code": program.returncode, **self._printed(one, out.read_text(), log.read_text()), **answers}
             self.used_s = program.used_s if isinstance(program, Forked) else _processor_s() - began
@@ -111,15 +110,11 @@ class Runner:
             gone = []
         return record | {"files": files, "gone": gone}
 
-    def _start(self, arguments: tuple[str, ...], out: Path, log: Path) -> Program:
-        for path in (out, log):
-            path.touch()
-        if self._starter is not None and arguments[0] in self._verbs:
-            return self._starter.start(arguments, out, log)
-        if "--help" not in arguments:
-            self._verbs.add(arguments[0])
+    def _start(self, one: Step, out: Path, log: Path) -> Program:
+        if not one.is_cold:
+            return self._starter.start(one.arguments, out, log)
         with out.open("w") as stdout, log.open("w") as stderr:
-            command = [sys.executable, "-m", "interscan", *arguments]
+            command = [sys.executable, "-m", "interscan", *one.arguments]
             return subprocess.Popen(
                 command, cwd=self._work, env=self._environment, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr
             )
@@ -144,7 +139,10 @@ class Runner:
     def _printed(self, one: Step, out: str, err: str) -> Record:
         lines = self._normaliser.text(err).splitlines()
         if one.interrupt_at:
-            return {"stdout": self._normaliser.printed(out), "stderr": lines[-1:]}
+            return {
+                "stdout": self._normaliser.printed(out),
+                "stderr": [re.sub(r"\d+", "#", line) for line in lines[-1:]],
+            }
         if one.serves:
             return {"stdout": self._normaliser.printed(out), "stderr": lines[:1]}  # then requests, in any order
         if one.resumes:
@@ -195,14 +193,13 @@ def with_needs(names: Sequence[str]) -> list[Road]:
     return [road for road in ROADS if road.name in wanted]
 
 
-def observe(checkout: Path, work: Path, roads: Sequence[Road], *, is_cold: bool = False) -> Record:
+def observe(checkout: Path, work: Path, roads: Sequence[Road]) -> Record:
     """Run roads on a checkout.
 
     Args:
         checkout: root of a source tree.
         work: folder that is made for this and removed afterwards.
         roads: in an order in which all that one needs comes before it.
-        is_cold: start Python anew for every command.
 
     Returns:
         What a file given to `--compare` holds.
@@ -220,8 +217,7 @@ def observe(checkout: Path, work: Path, roads: Sequence[Road], *, is_cold: bool 
     steps, used_s = {}, {}
     try:
         require_own_modules(checkout, work)
-        with ExitStack() as stack:
-            starter = None if is_cold else stack.enter_context(Starter(work, environment(checkout)))
+        with Starter(work, environment(checkout)) as starter:
             runner = Runner(checkout, work, starter)
             for name, one in ((f"{road.name}/{one.name}", one) for road in roads for one in road.steps):
                 steps[name] = runner.run(one)
@@ -299,7 +295,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="JSON file for what was observed")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "interscan-behaviour",
                         help="folder to run in, the same for both sides (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--cold", action="store_true", help="start Python anew for every command: twice the time")
     parser.add_argument("--road", action="append", default=[], help="only this road and what it needs; repeatable")
     parser.add_argument("--compare", type=Path, nargs=2, metavar=("BEFORE", "AFTER"))
     parser.add_argument("--leave-out", action="append", default=[], metavar="ROAD/STEP",
@@ -313,7 +308,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1 if found else 0
     if given.out is None:
         parser.error("give --out FILE, or --compare BEFORE AFTER")
-    record = observe(given.checkout.resolve(), given.work.resolve(), with_needs(given.road), is_cold=given.cold)
+    record = observe(given.checkout.resolve(), given.work.resolve(), with_needs(given.road))
     given.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     seconds = sum(record["used_s"].values())
     print(f"{len(record['steps'])} commands, {seconds:.0f} s of a processor: {given.out}")

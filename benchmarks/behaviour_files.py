@@ -57,6 +57,7 @@ TEXTS: tuple[tuple[str, str, str], ...] = (
     (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|\+\d\d:\d\d)?", MASK, "time of day"),
     (r"(step-\d{8})-[0-9a-f]{8}", r"\1", "names of checkpoints end in letters drawn anew"),
     (r"events\.out\.tfevents\.[\w.-]+", "events.out.tfevents", "TensorBoard's names hold time, host and process"),
+    (r"(the recorded) [0-9a-f]{12}", rf"\1 {MASK}", "digest of a checkpoint, which holds seconds and the commit"),
     (r"\b(pid|process) \d+", rf"\1 {MASK}", "process id"),
     (r"(127\.0\.0\.1):\d+", rf"\1:{MASK}", "a free port"),
     (

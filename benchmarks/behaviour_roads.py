@@ -1,16 +1,21 @@
 """What benchmarks/behaviour.py runs: the roads from raw scans to answers, tiny, as command lines and files only."""
 
-import csv
-import gzip
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import nibabel as nib
-import numpy as np
+from benchmarks.behaviour_inputs import (
+    copy,
+    damage_artefacts,
+    damage_runs,
+    damage_store,
+    write_broken,
+    write_folder,
+    write_recipes,
+    write_table,
+)
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,7 @@ class Step:
         resumes: goes on from there, so that progress and the names of events are a matter of chance too.
         is_measured: stdout holds measured numbers; its digits are masked.
         serves: answers over HTTP until it has been asked everything.
+        is_cold: starts Python anew. Nothing that trains may, since torch would begin at other random numbers.
     """
 
     name: str
@@ -34,6 +40,7 @@ class Step:
     resumes: bool = False
     is_measured: bool = False
     serves: bool = False
+    is_cold: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,152 +84,61 @@ FOUR = (*PARTS, *values(f"data.modalities={json.dumps(MODALITIES)}", "optim.epoc
 FIRST, SECOND = (f"raw/brain/sub-001/ses-0{n}/anat/sub-001_ses-0{n}_T1w.nii.gz" for n in (1, 2))
 
 
-# Raw scans with faults, and files of other layouts -------------------------------------------------------------------
-
-
-def _copy(source: str, target: str, work: Path) -> None:
-    shutil.copytree(work / source, work / target)
-
-
-def _heads(work: Path, number: int) -> list[Path]:
-    return sorted((work / "raw/brain").rglob("*_T1w.nii.gz"))[:number]
-
-
-def _write_broken(work: Path) -> None:
-    """A BIDS folder in which scans are cut short, text, constant, too coarse, absent and empty."""
-    _copy("raw/ageing", "raw/broken", work)
-    scans = sorted((work / "raw/broken").rglob("*_T1w.nii.gz"))
-    scans[0].write_bytes(scans[0].read_bytes()[:2000])
-    scans[1].write_text("not a scan")
-    image = nib.load(scans[2])
-    nib.save(nib.Nifti1Image(np.zeros(image.shape, np.int16), image.affine), scans[2])
-    image = nib.load(scans[3])
-    nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj)[::3], image.affine @ np.diag([3.0, 1, 1, 1])), scans[3])
-    scans[4].unlink()
-    (work / "raw/broken/sub-77/anat").mkdir(parents=True)
-    (work / "raw/broken/sub-77/anat/sub-77_T1w.nii.gz").write_bytes(b"")
-    (work / "raw/broken/notes.txt").write_text("to be read by a person")
-    with (work / "raw/broken/participants.tsv").open("a") as table:
-        table.write("sub-99" + "\tn/a" * 3 + "\n")
-
-
-def _write_folder(work: Path) -> None:
-    """A plain folder, SUBJECT/SESSION.nii.gz, with a mask, a picture and an uncompressed scan."""
-    for number, scan in enumerate(_heads(work, 4)):
-        target = work / f"raw/folder/P{number // 2 + 1}/2020-0{number % 2 + 1}-03.nii.gz"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(scan, target)
-    (work / "raw/folder/P3").mkdir()
-    (work / "raw/folder/P3/2021-01-01.nii").write_bytes(gzip.decompress(_heads(work, 5)[4].read_bytes()))
-    shutil.copy(_heads(work, 1)[0], work / "raw/folder/P3/2021-01-01_mask.nii.gz")
-    (work / "raw/folder/P3/photo.png").write_bytes(b"\x89PNG")
-
-
-def _write_table(work: Path) -> None:
-    """A table with codes for missing scores, a row without a scan, a row twice and a column of words."""
-    rows = [["path", "subject_id", "session_id", "day", "mmse", "site", "remark"]]
-    for number, scan in enumerate(_heads(work, 6)):
-        path = scan.relative_to(work / "raw").as_posix()
-        rows.append([path, f"P{number // 2}", f"v{number % 2}", str(200 * (number % 2)), str(28 - number), "A", "fine"])
-    rows += [["brain/none.nii.gz", "P9", "v0", "0", "-4", "B", "lost"], rows[1]]
-    with (work / "raw/table.csv").open("w", newline="") as out:
-        csv.writer(out).writerows(rows)
-
-
-def _write_recipes(work: Path) -> None:
-    (work / "volumes.toml").write_text(
-        'grid = [20, 20, 20]\nspacing_mm = 9.0\ndtype = "uint16"\n[quality]\nmax_spacing_mm = 9.0\n'
-    )
-    (work / "wrong.toml").write_text("grid = [20, 20\n")
-    (work / "own.toml").write_text(
-        'name = "own"\n[data]\nsampling = "scans"\nbatch_size = 4\n[encoder]\nname = "fast"\nembedding_width = 8\n'
-        '[[objective]]\nname = "learner"\nvariant = "contrastive"\n[optim]\nepochs = 1\n'
-    )
-
-
-def _damage_store(work: Path) -> None:
-    _copy("stores/brain", "stores/damaged", work)
-    chunks = sorted(path for path in (work / "stores/damaged/volumes.zarr/T1w/c").rglob("*") if path.is_file())
-    data = bytearray(chunks[0].read_bytes())
-    data[len(data) // 2] ^= 1
-    chunks[0].write_bytes(data)
-    chunks[3].unlink()
-
-
-def _damage_runs(work: Path) -> None:
-    for name in ("record", "model", "checkpoint"):
-        _copy("runs/demo", f"runs/damaged-{name}", work)
-    (work / "runs/damaged-record/run.json").write_text('{"recipe": {}}')
-    (work / "runs/damaged-model/model.pt").write_bytes(b"nothing")
-    (work / "runs/damaged-checkpoint/result.json").unlink()
-    shutil.rmtree(work / "runs/damaged-checkpoint/evaluation")
-    pointer = json.loads((work / "runs/damaged-checkpoint/checkpoints/latest.json").read_text())
-    (work / "runs/damaged-checkpoint" / pointer["name"]).write_bytes(b"nothing")
-
-
-def _damage_artefacts(work: Path) -> None:
-    for name in ("model", "manifest"):
-        _copy("artefacts/demo", f"artefacts/damaged-{name}", work)
-    with (work / "artefacts/damaged-model/model.ts").open("ab") as file:
-        file.write(b"!")
-    (work / "artefacts/damaged-manifest/manifest.json").write_text("{}")
-
-
-# The roads -----------------------------------------------------------------------------------------------------------
-
 VERBS = (
     *("synth", "preprocess", "verify", "forget", "plan", "train", "evaluate"),
     *("cross-validate", "export", "embed", "predict", "serve", "bench", "demo"),
 )
 HELP = (
-    step("interscan", "--help"),
-    step("version", "--version"),
-    *(step(verb, f"{verb} --help") for verb in VERBS),
+    step("interscan", "--help", is_cold=True),
+    step("version", "--version", is_cold=True),
+    *(step(verb, f"{verb} --help", is_cold=True) for verb in VERBS),
 )
 SYNTH = (
     step("brain", "synth brain raw/brain --subjects 18 --spacing-mm 5 --workers 1"),
     step("brain again", "synth brain raw/brain --subjects 18 --spacing-mm 5 --workers 1 --json"),
     step("brain otherwise", "synth brain raw/brain --subjects 19 --spacing-mm 5 --workers 1"),
     step(
-        "ageing", "synth brain raw/ageing --ageing --subjects 6 --visits 2 --seed 1 --spacing-mm 6 --workers 1 --json"
+        "ageing",
+        "synth brain raw/ageing --ageing --subjects 6 --visits 2 --seed 1 --spacing-mm 6 --workers 1 --json",
+        is_cold=True,
     ),
     step("lung", "synth lung raw/lung --subjects 10 --visits 2 --size-px 32 --frames 10 --json"),
     step("severity", "synth severity raw/severity --subjects 30 --size-px 48 --balanced --json"),
     step("connectome", "synth connectome raw/connectome --subjects 30 --missing 0.2 --json"),
 )
 PREPROCESS = (
-    step("brain planned", "preprocess raw/brain stores/brain --dry-run --json --workers 0", *HEADS),
+    step("brain planned", "preprocess raw/brain stores/brain --dry-run --json --workers 0", *HEADS, is_cold=True),
     step("brain planned in words", "preprocess raw/brain stores/brain --dry-run --workers 0", *HEADS),
     step("brain", "preprocess raw/brain stores/brain --json --workers 0", *HEADS),
     step("brain again", "preprocess raw/brain stores/brain --workers 0", *HEADS),
     step("brain otherwise", "preprocess raw/brain stores/brain --workers 0", *HEADS, *values("spacing_mm=7")),
-    step("brain verified", "verify stores/brain --json"),
+    step("brain verified", "verify stores/brain --json", is_cold=True),
     step("recipe in a file", "preprocess raw/ageing stores/ageing --recipe volumes.toml --workers 0",
-         prepare=_write_recipes),
+         prepare=write_recipes),
     step("first shard", "preprocess raw/ageing stores/shards --shard 0/2 --workers 0 --json", *HEADS),
     step("too early", "preprocess raw/ageing stores/shards --commit --workers 0", *HEADS),
     step("second shard", "preprocess raw/ageing stores/shards --shard 1/2 --workers 0", *HEADS),
-    step("shards committed", "preprocess raw/ageing stores/shards --commit --workers 0 --json", *HEADS),
+    step("shards committed", "preprocess raw/ageing stores/shards --commit --workers 0 --json", *HEADS, is_cold=True),
     step("shards verified", "verify stores/shards"),
-    step("broken", "preprocess raw/broken stores/broken --workers 0 --json", *HEADS, prepare=_write_broken),
+    step("broken", "preprocess raw/broken stores/broken --workers 0 --json", *HEADS, prepare=write_broken),
     step("broken in words", "preprocess raw/broken stores/broken-too --workers 0 --accept-left-out", *HEADS),
     step("broken verified", "verify stores/broken --json"),
-    step("folder", "preprocess raw/folder stores/folder --workers 0 --json", *HEADS, prepare=_write_folder),
+    step("folder", "preprocess raw/folder stores/folder --workers 0 --json", *HEADS, prepare=write_folder),
     step("folder with a second cohort", "preprocess raw/ageing stores/folder --workers 0 --cohort old --json", *HEADS),
     step("table", "preprocess raw/table.csv stores/table --workers 0 --json --not-missing mmse=-4", *HEADS,
-         prepare=_write_table),
+         prepare=write_table),
     step("lung", "preprocess raw/lung/scans.csv stores/lung --workers 0 --json", *CLIPS),
     step("severity", "preprocess raw/severity/scans.csv stores/severity --workers 0 --json", *PICTURES),
     step("connectome", "preprocess raw/connectome/scans.csv stores/connectome --workers 0 --json", *MATRICES),
     step("lung verified", "verify stores/lung --json"),
     step("severity verified", "verify stores/severity --json"),
     step("connectome verified", "verify stores/connectome --json"),
-    step("damaged verified", "verify stores/damaged --json", prepare=_damage_store),
+    step("damaged verified", "verify stores/damaged --json", prepare=damage_store),
     step("damaged verified in words", "verify stores/damaged"),
 )  # fmt: skip
 PLAN = (
     step("demo", "plan stores/brain demo --json"),
-    step("demo in words", "plan stores/brain demo", is_measured=True),
+    step("demo in words", "plan stores/brain demo", is_measured=True, is_cold=True),
     step("simclr on a t4", "plan stores/brain simclr --gpu t4 --json"),
     step("chrono", "plan stores/brain chrono --json", *TINY),
     step("clinimcl-reference", "plan stores/brain clinimcl-reference --json", *TINY),
@@ -254,15 +170,16 @@ def method(
     """
     train = f"train {of or recipe} --store stores/{store} --run runs/{recipe} --json"
     yield step(f"{recipe} trained", train, *settings, *more)
-    yield step(f"{recipe} evaluated", f"evaluate runs/{recipe} --json")
+    # The demo is measured and exported by Python started anew.
+    yield step(f"{recipe} evaluated", f"evaluate runs/{recipe} --json", is_cold=recipe == "demo")
     if exported:
-        yield step(f"{recipe} exported", f"export runs/{recipe} artefacts/{recipe} --json")
+        yield step(f"{recipe} exported", f"export runs/{recipe} artefacts/{recipe} --json", is_cold=recipe == "demo")
 
 
 BRAIN = ("clinimcl", "mse", "simclr", "supcon", "rank", "chrono")
 TRAIN = (
     *method("demo", "brain", WIDE, exported=True),
-    step("demo trained already", "train demo --store stores/brain --run runs/demo", *WIDE),
+    step("demo trained already", "train demo --store stores/brain --run runs/demo", *WIDE, is_cold=True),
     *(one for recipe in BRAIN for one in method(recipe, "brain", TINY)),
     *method("clinimcl-reference", "brain", TINY, exported=True),
     *method("learner-mri", "brain", TINY),
@@ -272,7 +189,7 @@ TRAIN = (
     *method("conpro", "severity", TWO_PHASES, exported=True),
     *method("conpro-reference", "severity", TWO_PHASES),
     *method("joint", "connectome", FOUR, exported=True),
-    step("joint evaluated in words", "evaluate runs/joint"),
+    step("joint evaluated in words", "evaluate runs/joint", is_cold=True),
 )
 VARIANTS = (
     *method("chunked", "brain", (*TINY, *values("encoder.norm=group", "optim.cache_chunk=2",
@@ -298,18 +215,18 @@ RESUME = (
 )  # fmt: skip
 CROSS = (
     step("mse", "cross-validate mse --store stores/brain --out cross/mse --folds 2 --json", *TINY),
-    step("mse again", "cross-validate mse --store stores/brain --out cross/mse --folds 2", *TINY),
+    step("mse again", "cross-validate mse --store stores/brain --out cross/mse --folds 2", *TINY, is_cold=True),
     step("mse with other folds", "cross-validate mse --store stores/brain --out cross/mse --folds 3", *TINY),
     step("supremix", "cross-validate supremix --store stores/brain --out cross/supremix --folds 2", *TINY),
     step("conpro", "cross-validate conpro --store stores/severity --out cross/conpro --folds 2", *TWO_PHASES),
     step("joint", "cross-validate joint --store stores/connectome --out cross/joint --folds 2 --keep-runs", *FOUR),
 )
 ANSWERS = (
-    step("cohort embedded", "embed artefacts/demo stores/brain answers/demo.parquet --json"),
+    step("cohort embedded", "embed artefacts/demo stores/brain answers/demo.parquet --json", is_cold=True),
     step("cohort embedded in fours", "embed artefacts/demo stores/brain answers/fours.parquet --batch-size 4"),
     step("severity embedded", "embed artefacts/conpro stores/severity answers/conpro.parquet --json"),
     step("other preprocessing", "embed artefacts/demo stores/ageing answers/none.parquet"),
-    step("pair", f"predict artefacts/demo {FIRST} {SECOND} --gap-days 365 --json"),
+    step("pair", f"predict artefacts/demo {FIRST} {SECOND} --gap-days 365 --json", is_cold=True),
     step("pair in words", f"predict artefacts/demo {FIRST} {SECOND}"),
     step("same scan twice", f"predict artefacts/demo {FIRST} {FIRST} --json"),
     step("pair of a severity model", f"predict artefacts/conpro {FIRST} {SECOND}"),
@@ -317,18 +234,19 @@ ANSWERS = (
     step("scan that is absent", f"predict artefacts/demo {FIRST} raw/none.nii.gz"),
     step("cut scan", f"predict artefacts/demo {FIRST} raw/cut.nii.gz",
          prepare=lambda work: (work / "raw/cut.nii.gz").write_bytes((work / FIRST).read_bytes()[:2000])),
-    step("damaged model", f"predict artefacts/damaged-model {FIRST} {SECOND}", prepare=_damage_artefacts),
+    step("damaged model", f"predict artefacts/damaged-model {FIRST} {SECOND}", prepare=damage_artefacts),
     step("damaged manifest", f"predict artefacts/damaged-manifest {FIRST} {SECOND}"),
     step("exported again", "export runs/demo artefacts/demo"),
-    step("served", "serve artefacts/demo artefacts/clinimcl-reference --port 0", serves=True),
+    step("served", "serve artefacts/demo artefacts/clinimcl-reference --port 0", serves=True, is_cold=True),
 )  # fmt: skip
 COHORT = ("--cohort", "Synthetic longitudinal brain cohort")
 FORGET = (
-    step("unknown person", "forget stores/forgetful --subject sub-404", prepare=partial(_copy, "stores/brain",
+    step("unknown person", "forget stores/forgetful --subject sub-404", prepare=partial(copy, "stores/brain",
                                                                                      "stores/forgetful")),
     step("trained", "train mse --store stores/forgetful --run runs/forgetful --cache forgetful-cache", *TINY),
     step("without its cohort", "forget stores/forgetful --subject sub-003"),
-    step("forgotten", "forget stores/forgetful --subject sub-003 --cache forgetful-cache --json", *COHORT),
+    step("forgotten", "forget stores/forgetful --subject sub-003 --cache forgetful-cache --json", *COHORT,
+         is_cold=True),
     step("forgotten already", "forget stores/forgetful --subject sub-003", *COHORT),
     step("verified", "verify stores/forgetful --json"),
     step("run refused", "evaluate runs/forgetful"),
@@ -338,7 +256,7 @@ FORGET = (
 )  # fmt: skip
 HEIGHT = values("outcome.name=height", "outcome.higher_is_better=true", "outcome.threshold=1", "outcome.source=ours")
 ERRORS = (
-    step("no such verb", "trane demo"),
+    step("no such verb", "trane demo", is_cold=True),
     step("no such option", "verify stores/brain --depth 3"),
     step("no argument", "train demo"),
     step("no such cohort", "synth heart raw/heart"),
@@ -365,9 +283,9 @@ ERRORS = (
     step("batch too large to pair", "train demo --store stores/brain --run runs/none", *values("data.batch_size=1")),
     step("another recipe", "train mse --store stores/brain --run runs/demo", *TINY),
     step("another store", "train demo --store stores/shards --run runs/demo", *WIDE),
-    step("damaged store", "train demo --store stores/damaged --run runs/none", *TINY),
+    step("missing volume", "train demo --store stores/lacking --run runs/none", *TINY),
     step("no such run", "evaluate runs/nowhere"),
-    step("damaged record", "evaluate runs/damaged-record", prepare=_damage_runs),
+    step("damaged record", "evaluate runs/damaged-record", prepare=damage_runs),
     step("damaged model", "evaluate runs/damaged-model"),
     step("damaged checkpoint", "train demo --store stores/brain --run runs/damaged-checkpoint --json", *WIDE),
     step("not evaluated", "export runs/damaged-checkpoint artefacts/none"),
@@ -376,7 +294,7 @@ ERRORS = (
     step("nothing to serve", "serve --port 0"),
     step("no such device", "plan stores/brain demo --gpu abacus"),
     step("too many folds", "cross-validate mse --store stores/brain --out cross/none --folds 50", *TINY),
-    step("no such part", "bench breakfast"),
+    step("no such part", "bench breakfast", is_cold=True),
 )
 ROADS = (
     Road("help", HELP),

@@ -1,9 +1,13 @@
 """Starts commands from a process that has loaded their libraries, but nothing of the program: 5 seconds less for each.
 
 Most of a tiny command is the loading of torch and monai. A process that has done so forks for each command, and the
-child runs `interscan` as `python -m` would, importing every module of the program from the checkout. What it cannot
-show is a module that forgot to import a library which another used to load; so the first command of each verb starts
-Python anew.
+child runs `interscan` as `python -m` would, importing every module of the program from the checkout. What this cannot
+show is a module that forgot to import a library which another used to load; so some steps of each verb start Python
+anew (`Step.is_cold`).
+
+torch begins every process at random numbers of its own. Objectives and encoders that draw from them (SupReMix's
+mixtures, the frames of temporal-shift encoders) give another model in every run, whatever the recipe's seed; here each
+child begins at the same ones, or no two runs could be compared.
 """
 
 import importlib
@@ -144,9 +148,9 @@ def _become(arguments: Sequence[str], out: str, err: str) -> NoReturn:
         os.close(opened)
     sys.path.insert(0, str(Path.cwd()))
     sys.argv = ["interscan", *arguments]
-    # All children would draw alike.
-    random.seed()
-    importlib.import_module("numpy").random.seed()
+    random.seed()  # waiting times and the like; all children would draw alike
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
     code: Any = 1
     try:
         runpy.run_module("interscan", run_name="__main__", alter_sys=True)

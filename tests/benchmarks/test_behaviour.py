@@ -4,7 +4,6 @@ import copy
 import json
 import shutil
 import subprocess
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -110,25 +109,24 @@ def test_a_work_folder_in_use_is_refused_and_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "theirs").exists()
 
 
+def observed(work: Path, *, is_cold: bool) -> list[dict[str, Any]]:
+    """What is noted of three commands in a folder that is made for them."""
+    work.mkdir()
+    size = ("--subjects", "2", "--visits", "1", "--size-px", "32", "--frames", "8")
+    steps = (
+        Step("synth", ("synth", "lung", "raw", *size), is_cold=is_cold),
+        Step("again", ("synth", "lung", "raw", *size, "--json"), is_cold=is_cold),
+        Step("wrong", ("verify", "raw"), prepare=lambda work: (work / "raw/truth.tsv").unlink(), is_cold=is_cold),
+    )
+    with Starter(work, environment(ROOT), ["numpy"]) as starter:
+        runner = Runner(ROOT, work, starter)
+        found = [runner.run(one) for one in steps]
+    shutil.rmtree(work)
+    return found
+
+
 def test_commands_are_noted_with_all_they_wrote_and_removed_and_alike_however_they_start(tmp_path: Path) -> None:
-    def observed(*, is_cold: bool) -> list[dict[str, Any]]:
-        work = tmp_path / "work"
-        work.mkdir()
-        with ExitStack() as stack:
-            starter = None if is_cold else stack.enter_context(Starter(work, environment(ROOT), ["numpy"]))
-            return run_all(Runner(ROOT, work, starter), work)
-
-    def run_all(runner: Runner, work: Path) -> list[dict[str, Any]]:
-        size = ("--subjects", "2", "--visits", "1", "--size-px", "32", "--frames", "8")
-        found = [
-            runner.run(Step("synth", ("synth", "lung", "raw", *size))),
-            runner.run(Step("again", ("synth", "lung", "raw", *size, "--json"))),
-            runner.run(Step("wrong", ("verify", "raw"), prepare=lambda work: (work / "raw/truth.tsv").unlink())),
-        ]
-        shutil.rmtree(work)
-        return found
-
-    first = observed(is_cold=True)
+    first = observed(tmp_path / "work", is_cold=True)
     synth, again, wrong = first
     assert (synth["code"], again["code"], wrong["code"]) == (0, 0, 3)
     assert "raw/truth.tsv" in synth["files"]
@@ -137,4 +135,4 @@ def test_commands_are_noted_with_all_they_wrote_and_removed_and_alike_however_th
     assert (wrong["files"], wrong["gone"]) == ({}, [])
     assert [line.startswith("interscan: WORK/raw") for line in wrong["stderr"]] == [True]
     assert str(tmp_path) not in json.dumps(first)
-    assert list(differences(first, observed(is_cold=False))) == []
+    assert list(differences(first, observed(tmp_path / "work", is_cold=False))) == []

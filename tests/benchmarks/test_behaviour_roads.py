@@ -14,6 +14,15 @@ def test_every_verb_is_run_and_shows_its_help() -> None:
     assert {given[0] for given in arguments() if given[1:] == ("--help",)} == set(VERBS)
 
 
+def test_every_verb_starts_python_anew_once_and_none_does_so_to_train() -> None:
+    """torch begins every process at other random numbers, which some methods draw from."""
+    cold = [one for road in ROADS for one in road.steps if one.is_cold and "--help" not in one.arguments]
+    assert {one.arguments[0] for one in cold} >= set(VERBS) - {"demo"}
+    assert [one.name for one in cold if one.arguments[0] in ("train", "cross-validate")] == [
+        "demo trained already", "mse again"
+    ]  # fmt: skip
+
+
 def test_every_recipe_is_trained_and_evaluated() -> None:
     for recipe in named_recipes():
         assert [given for given in arguments() if given[:2] == ("train", recipe) and f"runs/{recipe}" in given]
