@@ -236,7 +236,7 @@ def _answers(scans: list[torch.Tensor], asked: Callable[..., Any]) -> Any:
 def _script(normaliser: Normaliser, path: Path, name: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # torch announces the end of TorchScript
-        model = torch.jit.load(str(path), map_location="cpu")
+        model = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
         asked = {key: 2 if key == "compare" else 1 for key in ("embed", "compare", "severity") if hasattr(model, key)}
         answers = {
             key: _answers(_fixed_scans(path.parent, number), getattr(model, key)) for key, number in asked.items()
@@ -245,7 +245,7 @@ def _script(normaliser: Normaliser, path: Path, name: str) -> Any:
 
 
 def _program(normaliser: Normaliser, path: Path, name: str) -> Any:
-    program = torch.export.load(path)  # type: ignore[no-untyped-call]
+    program = torch.export.load(path)
     scans = _fixed_scans(path.parent, 2 if path.stem == "compare" else 1)
     answer = _answers(scans, program.module())
     return normaliser.value({"parameters": dict(program.state_dict), "answer": answer}, name)

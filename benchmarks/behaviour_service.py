@@ -48,8 +48,8 @@ def questions(earlier: bytes, later: bytes, picture: bytes) -> Iterator[tuple[st
     yield "pair of no scans", "/v1/progression", *form(earlier=b"no scan", later=later)
     yield "cut scan", "/v1/progression", *form(earlier=earlier[:2000], later=later)
     yield "pair of no model", "/v1/progression", *form(earlier=earlier, later=later, model="none")
-    second = {"earlier": earlier, "later": later, "model": "clinimcl-reference"}
-    yield "pair of the second model", "/v1/progression", *form(**second)
+    other = "clinimcl-reference"
+    yield "pair of the second model", "/v1/progression", *form(earlier=earlier, later=later, model=other)
     yield "embedding", "/v1/embeddings", *form(scan=earlier)
     yield "embedding of a picture", "/v1/embeddings", *form(scan=picture)
     body = json.dumps({"uri": "gs://elsewhere/scan.nii.gz"}).encode()
