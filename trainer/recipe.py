@@ -16,6 +16,8 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Target = Literal["progression", "regression", "severity", "classification"]
 
+VOLUME_ENCODERS = ("fast", "reference", "slice-tsm-resnet18")
+
 
 class SplitRecipe(Recipe):
     """Fractions of subjects; the rest trains.
@@ -80,6 +82,9 @@ class EncoderRecipe(Recipe):
         norm: `batch`, the faster; `group` where no scan may depend on another, as optim.cache_chunk needs.
         residual: for `multimodal`: whether a row of a matrix is added to what it attended to; the published network has
             no such path.
+        shrink: for `fast`: edge of the blocks of voxels that are averaged before the first layer; 1 for none.
+        linear_grid: for volumes: blocks along each axis whose brightness a ridge regression takes beside the network;
+            its score is one more number of the embedding, and the score told is the mean of both; 0 for none.
         initial_weights: state dict to begin with, path or URL; random when empty.
     """
 
@@ -90,6 +95,8 @@ class EncoderRecipe(Recipe):
     projection_width: int = Field(default=128, ge=2)
     norm: Literal["batch", "group"] = "batch"
     residual: bool = False
+    shrink: int = Field(default=1, ge=1, le=8)
+    linear_grid: int = Field(default=0, ge=0, le=32)
     initial_weights: str = ""
 
 
@@ -137,6 +144,8 @@ class HeadRecipe(Recipe):
     """The progression head, fitted on frozen embeddings of training pairs.
 
     Attributes:
+        on: what it sees of two scans: `embedding`: the difference of their embeddings; `score`: the difference of their
+            predicted scores, which an objective must train.
         hidden: hidden units; 0 for the convex head.
         l2: strengths tried; the best on the validation pairs is kept.
         pairs: which training pairs: neighbouring visits, or every earlier with every later one.
@@ -144,10 +153,22 @@ class HeadRecipe(Recipe):
             pairs of consecutive visits stable; it takes the place of outcome.threshold everywhere, whatever that was.
     """
 
+    on: Literal["embedding", "score"] = "embedding"
     hidden: int = Field(default=0, ge=0)
     l2: tuple[float, ...] = Field(default=(1e-4, 1e-3, 1e-2, 1e-1), min_length=1)
     pairs: Literal["consecutive", "all"] = "all"
     threshold: Literal["fixed", "tertiles"] = "fixed"
+
+
+class EnsembleRecipe(Recipe):
+    """Networks that are trained apart and answer together.
+
+    Attributes:
+        members: how many; each trains without one part of the training subjects, and what it answers for that part
+            calibrates the ensemble. 1 for a single network, calibrated on the validation subjects.
+    """
+
+    members: int = Field(default=1, ge=1, le=20)
 
 
 class CheckpointRecipe(Recipe):
@@ -210,6 +231,7 @@ class TrainRecipe(Recipe):
     augment: AugmentRecipe = AugmentRecipe()
     optim: OptimRecipe = OptimRecipe()
     head: HeadRecipe = HeadRecipe()
+    ensemble: EnsembleRecipe = EnsembleRecipe()
     checkpoint: CheckpointRecipe = CheckpointRecipe()
 
     @property
@@ -309,6 +331,7 @@ def refuse_contradictions(recipe: TrainRecipe, *, where: str) -> None:
             f"{where}: optim.cache_chunk is {recipe.optim.cache_chunk} and encoder.name is {recipe.encoder.name!r}, "
             "which draws other frames each time it sees a scan; set optim.cache_chunk = 0"
         )
+    _refuse_head(recipe, where=where)
     wanted = recipe.checkpoint.best
     for phase in recipe.phases:
         names = [term.name for term in phase.objective]
@@ -327,6 +350,10 @@ def _refuse_term(term: Term, recipe: TrainRecipe, *, where: str) -> None:
         raise UsageError(
             f"{where}: {term.name} {does}, data.sampling is {data.sampling!r}; set data.sampling = {needed!r}"
         )
+    if term.needs_visits and data.sampling == "scans":
+        raise UsageError(
+            f"{where}: {term.name} compares a subject's scans, data.sampling is 'scans'; set data.sampling = 'pairs'"
+        )
     if term.needs_views and data.views != 2:
         raise UsageError(
             f"{where}: {term.name} compares two views of a scan, data.views is {data.views}; set data.views = 2"
@@ -339,6 +366,32 @@ def _refuse_term(term: Term, recipe: TrainRecipe, *, where: str) -> None:
     if term.compares_modalities and len(data.modalities) < 2:
         raise UsageError(
             f"{where}: {term.name} compares modalities and data.modalities has {len(data.modalities)}; name two or more"
+        )
+
+
+def _refuse_head(recipe: TrainRecipe, *, where: str) -> None:
+    """Refuse a head on scores that nothing trains, and members that no head can join."""
+    on_score = recipe.head.on == "score"
+    if recipe.encoder.shrink > 1 and recipe.encoder.name != "fast":
+        raise UsageError(
+            f"{where}: encoder.shrink is {recipe.encoder.shrink} and encoder.name is {recipe.encoder.name!r}, which does "
+            "not shrink volumes; set encoder.name = 'fast', or encoder.shrink = 1"
+        )
+    if recipe.encoder.linear_grid > 0 and (not on_score or recipe.encoder.name not in VOLUME_ENCODERS):
+        raise UsageError(
+            f"{where}: encoder.linear_grid is {recipe.encoder.linear_grid}, head.on is {recipe.head.on!r} and "
+            f"encoder.name is {recipe.encoder.name!r}; a linear score stands beside the network's score of a volume: set "
+            f"head.on = 'score' and an encoder of volumes ({', '.join(VOLUME_ENCODERS)}), or encoder.linear_grid = 0"
+        )
+    if on_score and not any(term.trains_score_head for term in recipe.phases[-1].objective):
+        raise UsageError(
+            f"{where}: head.on is 'score' and no objective of the last phase predicts scores; add pair_change or "
+            "learner, or set head.on = 'embedding'"
+        )
+    if recipe.ensemble.members > 1 and not on_score:
+        raise UsageError(
+            f"{where}: ensemble.members is {recipe.ensemble.members} and head.on is 'embedding'; members have "
+            "embeddings of their own and only predicted scores in common: set head.on = 'score', or members = 1"
         )
 
 

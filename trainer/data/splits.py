@@ -134,6 +134,47 @@ def split_around(
     )
 
 
+def member_splits(
+    split: Split, num_members: int, *, seed: int, together: Collection[frozenset[str]] = ()
+) -> tuple[Split, ...]:
+    """Divide the training subjects into as many parts as an ensemble has members; each member trains without one part.
+
+    Each training subject is thus unseen by one member, whose answers for it are as good as held out.
+
+    Args:
+        split: of the whole run.
+        num_members: at least 2.
+        seed: the same seed and split give the same parts.
+        together: disjoint sets of subjects that stay in one part.
+
+    Returns:
+        By member, the others as `train`, its own part as `validation`, and all whom no member sees as `test`.
+
+    Raises:
+        UsageError: fewer training subjects, or groups of them, than members.
+    """
+    units = _units(sorted(split.train), together)
+    if len(units) < num_members:
+        raise UsageError(
+            f"{len(split.train)} training subjects in {len(units)} groups cannot be divided between "
+            f"{num_members} members; bring more subjects or lower ensemble.members"
+        )
+    shuffled = [units[index] for index in np.random.default_rng([seed, 0x5B13]).permutation(len(units))]
+    parts: list[list[_Unit]] = [[] for _ in range(num_members)]
+    for unit in shuffled:
+        # The smallest part first, so that groups of different sizes leave parts of equal size.
+        min(parts, key=lambda part: sum(map(len, part))).append(unit)
+    unseen = tuple(sorted({*split.validation, *split.test}))
+    return tuple(
+        Split(
+            train=_flat(unit for other in parts if other is not part for unit in other),
+            validation=_flat(part),
+            test=unseen,
+        )
+        for part in parts
+    )
+
+
 def _units(subject_ids: Sequence[str], together: Collection[frozenset[str]]) -> list[_Unit]:
     """The subjects, those that stay together as one, in the order of the first of each."""
     group_of = {subject: group for group in together for subject in group}

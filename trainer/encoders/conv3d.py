@@ -89,6 +89,7 @@ class FastEncoder(Encoder):
         widths: channels after the stem and after each strided convolution.
         embedding_width: width E of the embedding.
         norm: `batch` or `group`.
+        shrink: edge of the blocks of voxels that are averaged first; 1 for none.
     """
 
     def __init__(
@@ -97,10 +98,12 @@ class FastEncoder(Encoder):
         widths: tuple[int, ...] = (32, 64, 128, 256),
         embedding_width: int = 256,
         norm: NormName = "batch",
+        shrink: int = 1,
     ) -> None:
         if not widths:
             raise ValueError("widths is empty; give at least the width of the stem")
-        layers: list[nn.Module] = [BlockStem(in_channels, widths[0]), _norm(norm, widths[0]), nn.ReLU(inplace=True)]
+        layers: list[nn.Module] = [] if shrink == 1 else [nn.AvgPool3d(shrink)]
+        layers += [BlockStem(in_channels, widths[0]), _norm(norm, widths[0]), nn.ReLU(inplace=True)]
         for width_in, width_out in pairwise(widths):
             # No bias: the normalisation's shift does its work.
             layers += [nn.Conv3d(width_in, width_out, 3, stride=2, padding=1, bias=False)]

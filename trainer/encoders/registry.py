@@ -21,7 +21,9 @@ _Kind: TypeAlias = (
 )
 
 
-def build_encoder(name: EncoderName, *, in_channels: int, embedding_width: int, norm: NormName = "batch") -> Encoder:
+def build_encoder(
+    name: EncoderName, *, in_channels: int, embedding_width: int, norm: NormName = "batch", shrink: int = 1
+) -> Encoder:
     """Build an encoder by the name that recipes use.
 
     Args:
@@ -31,13 +33,18 @@ def build_encoder(name: EncoderName, *, in_channels: int, embedding_width: int, 
         embedding_width: width E of the embedding.
         norm: `batch`: statistics of the batch; `group`: of each volume, frame or image alone, which gradient caching
             needs.
+        shrink: edge of the blocks of voxels that are averaged first; of `fast` only.
 
     Raises:
-        ValueError: no encoder or normalisation has that name.
+        ValueError: no encoder or normalisation has that name, or the encoder does not shrink.
     """
     kind = _kind(name)
     if norm not in get_args(NormName):
         raise ValueError(f"no normalisation is called {norm!r}; choose {' or '.join(get_args(NormName))}")
+    if shrink != 1:
+        if kind is not FastEncoder:
+            raise ValueError(f"encoder {name!r} does not shrink volumes; choose 'fast', or shrink = 1")
+        return FastEncoder(in_channels=in_channels, embedding_width=embedding_width, norm=norm, shrink=shrink)
     return kind(in_channels=in_channels, embedding_width=embedding_width, norm=norm)
 
 

@@ -8,6 +8,7 @@ from torch import nn
 from preprocess.store import Store
 from trainer.data.labels import Labels
 from trainer.encoders import Embedder, Encoder, Projector, ScoreHead, build_encoder
+from trainer.encoders.linear_score import LinearScore, WithLinearScore
 from trainer.encoders.multimodal import ModalitySpec
 from trainer.encoders.registry import input_channels
 from trainer.encoders.visits import VisitEncoder, modality_spec
@@ -33,7 +34,26 @@ def encoder_for(recipe: EncoderRecipe, data: DataRecipe, store: Store) -> Embedd
 def _scan_encoder(recipe: EncoderRecipe, in_channels: int) -> Encoder:
     if recipe.name == "multimodal":
         raise ValueError("encoder 'multimodal' depends on the store's modalities; make it with encoder_for")
-    return build_encoder(recipe.name, in_channels=in_channels, embedding_width=recipe.embedding_width, norm=recipe.norm)
+    return build_encoder(
+        recipe.name,
+        in_channels=in_channels,
+        embedding_width=recipe.embedding_width,
+        norm=recipe.norm,
+        shrink=recipe.shrink,
+    )
+
+
+def finished_encoder_for(recipe: EncoderRecipe, data: DataRecipe, store: Store) -> Embedder:
+    """The same with the linear score beside it, where the recipe asks for one: what a finished run holds.
+
+    Raises:
+        StoreError: the store has no such modality.
+        UsageError: the encoder takes no such rows.
+    """
+    encoder = encoder_for(recipe, data, store)
+    if recipe.linear_grid == 0 or not isinstance(encoder, Encoder):
+        return encoder
+    return WithLinearScore(encoder, LinearScore(recipe.linear_grid, encoder.in_channels))
 
 
 def build_visit_encoder(recipe: EncoderRecipe, modalities: Mapping[str, ModalitySpec]) -> VisitEncoder:

@@ -47,6 +47,30 @@ class RunRecord(RunFile):
     git_revision: str = "unknown"
 
 
+class ChangeSummary(RunFile):
+    """What a head on predicted scores was calibrated with, on people whom no network behind the answers had seen.
+
+    Attributes:
+        num_people: how many.
+        gain: 1 over the slope of predicted against true change; told changes are multiplied by it.
+        error_sd: root mean square of told minus true change, in points of the score.
+        least_probability: by answer, the probability from which on it is in the prediction set.
+        coverage: part of the pairs whose prediction set is meant to hold the truth.
+        noise_changes: ascending absolute told changes of scan-rescan pairs.
+        log_loss: of people whose pairs were answered by a calibration on others.
+        base_rate_log_loss: of always stating the frequencies of the same labels.
+    """
+
+    num_people: int
+    gain: float
+    error_sd: float
+    least_probability: tuple[float, ...]
+    coverage: float
+    noise_changes: tuple[float, ...]
+    log_loss: float
+    base_rate_log_loss: float
+
+
 class HeadSummary(RunFile):
     """A progression head without its weights.
 
@@ -54,13 +78,15 @@ class HeadSummary(RunFile):
         temperature: what logits are divided by before the softmax.
         l2: penalty that was chosen on the validation pairs.
         num_train: pairs it was fitted on.
-        num_validation: pairs it was chosen on.
+        num_validation: pairs it was chosen or calibrated on.
+        change: of a head on predicted scores; None for one on embeddings.
     """
 
     temperature: float
     l2: float
     num_train: int
     num_validation: int
+    change: ChangeSummary | None = None
 
 
 class FusionSummary(RunFile):

@@ -42,6 +42,12 @@ def read_history(run: Location) -> History:
     return history
 
 
+def publish_history(run: Location, history: Sequence[Mapping[str, float]]) -> None:
+    """Write the history of a run whole."""
+    lines = "".join(json.dumps(entry) + "\n" for entry in history)
+    run.write(LOG_NAME, lines.encode())
+
+
 class Tracking:
     """Writes the history of a run.
 
@@ -70,8 +76,7 @@ class Tracking:
 
     def record(self, history: Sequence[Mapping[str, float]]) -> None:
         """Publish the history, whose last entry is new."""
-        lines = "".join(json.dumps(entry) + "\n" for entry in history)
-        self._run.write(LOG_NAME, lines.encode())
+        publish_history(self._run, history)
         newest = history[-1]
         for name, value in newest.items():
             if name != "epoch":

@@ -5,6 +5,7 @@ Under torchrun all processes train; the first alone writes, validates and fits t
 
 import copy
 import json
+import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -22,9 +23,19 @@ from trainer.data.augment import Augment
 from trainer.data.pairs import rescan_pairs, visit_pairs
 from trainer.data.splits import Split
 from trainer.data.standards import fit_standard
+from trainer.encoders import Embedder, Encoder, ScoreHead
+from trainer.encoders.linear_score import CoarseBrightness, LinearScore, WithLinearScore
 from trainer.encoders.visits import VisitEncoder
 from trainer.fit.background import Background
 from trainer.fit.batches import TrainingBatches
+from trainer.fit.change_head import (
+    FittedChangeHead,
+    blended_head,
+    fit_linear_score,
+    fit_on_unseen,
+    score_direction,
+    unseen_pairs,
+)
 from trainer.fit.checkpoint import Checkpoints, dump_state, load_state
 from trainer.fit.context import (
     build_objectives,
@@ -33,8 +44,9 @@ from trainer.fit.context import (
     score_statistics,
     two_classes,
 )
-from trainer.fit.distributed import Group, joined
+from trainer.fit.distributed import Group, joined, world_of
 from trainer.fit.embedding import embed_visits
+from trainer.fit.ensemble import train_ensemble
 from trainer.fit.fusion import FittedFusion, FusionExamples, fit_fusion, judge_fusion
 from trainer.fit.head import FittedHead, fit_head
 from trainer.fit.loop import Loop
@@ -89,6 +101,8 @@ def train_run(
     """
     refuse_contradictions(recipe, where=recipe.name)
     compute = choose_compute(recipe.device, recipe.precision)
+    if recipe.ensemble.members > 1:
+        return _train_members(recipe, store, location, compute, progress, supply, split, stop)
     with joined(compute.device) as group, ExitStack() as stack:
         stop = stop or stack.enter_context(listening(interruptible=group.world_size == 1))
         if group.world_size > 1 and recipe.data.max_left_out > 0:
@@ -111,6 +125,35 @@ def train_run(
                 f"{compute.device}: out of memory ({str(error).partition('. ')[0]}); lower data.batch_size or set "
                 "optim.cache_chunk in a new run, or go on with data.resident = 'host'"
             ) from error
+
+
+def _train_members(
+    recipe: TrainRecipe,
+    store: Store,
+    location: Location,
+    compute: Compute,
+    progress: Callable[[int, int], None],
+    supply: SupplyOptions | None,
+    split: Split | None,
+    stop: StopRequest | None,
+) -> RunResult:
+    if world_of(dict(os.environ)) is not None:
+        raise UsageError(
+            f"WORLD_SIZE is {os.environ['WORLD_SIZE']} and the {recipe.ensemble.members} members of an ensemble train "
+            "in one process; start it without torchrun, or set ensemble.members = 1"
+        )
+    with ExitStack() as stack:
+        return train_ensemble(
+            recipe,
+            store,
+            location,
+            train_one=train_run,
+            compute=compute,
+            progress=progress,
+            supply=supply,
+            split=split,
+            stop=stop or stack.enter_context(listening()),
+        )
 
 
 @dataclass(frozen=True)
@@ -228,6 +271,8 @@ def _train_leased(
         fusion = _fit_fusion(parts)
         if parts.plan.recipe.data.modalities and parts.plan.recipe.target == "classification":
             return _finish(run, loop, None, parts.statistics, fusion)
+        if parts.plan.recipe.head.on == "score":
+            return _finish_on_score(parts, run, loop)
         head = _fit_progression(parts)
         if head is None:
             LOG.warning("no progression head: the training pairs show no two kinds of change in score and embedding")
@@ -317,6 +362,34 @@ def _fit_progression(parts: _Parts) -> FittedHead | None:
     return fit_head(*pairs[0], *pairs[1], hidden=recipe.head.hidden, strengths=recipe.head.l2, seed=recipe.seed)
 
 
+def _finish_on_score(parts: _Parts, run: Run, loop: Loop) -> RunResult:
+    """Calibrate the predicted change on the validation subjects; with the linear score, where the recipe asks for it."""
+    recipe, statistics = parts.plan.recipe, parts.statistics
+    assert statistics is not None
+    # In float32, as the exported model will compute.
+    exact = Compute(parts.compute.device, torch.float32)
+    encoder: Embedder = parts.model.encoder
+    score_head = parts.model.score_head
+    if recipe.encoder.linear_grid > 0 and isinstance(encoder, Encoder):
+        linear = fit_linear_score(
+            parts.plan.training,
+            parts.supply.embed(
+                CoarseBrightness(recipe.encoder.linear_grid, encoder.in_channels), parts.plan.training, exact
+            ),
+            recipe,
+            statistics,
+            LinearScore(recipe.encoder.linear_grid, encoder.in_channels),
+        )
+        encoder = WithLinearScore(encoder, linear.to(exact.device))
+        score_head = blended_head(score_head, linear)
+    state = {name: value.cpu() for name, value in score_head.state_dict().items()}
+    direction = score_direction(state, statistics, recipe.outcome)
+    unseen = parts.plan.validation
+    scores_N = direction.scores(parts.supply.embed(encoder, unseen, exact))
+    head = fit_on_unseen([unseen_pairs(unseen, scores_N, recipe)], direction, seed=recipe.seed)
+    return _finish(run, loop, head, statistics, None, encoder=encoder, score_head=score_head)
+
+
 def _standardise(parts: _Parts, encoder: VisitEncoder) -> None:
     """Standardise arrays by the training subjects' rows."""
     presence_NM = parts.plan.training.presence_NM
@@ -350,15 +423,19 @@ def _fit_fusion(parts: _Parts) -> FittedFusion | None:
 def _finish(
     run: Run,
     loop: Loop,
-    head: FittedHead | None,
+    head: FittedHead | FittedChangeHead | None,
     statistics: ScoreStatistics | None,
     fusion: FittedFusion | None,
+    *,
+    encoder: Embedder | None = None,
+    score_head: ScoreHead | None = None,
 ) -> RunResult:
+    """Write model and result; with another encoder and score head than the loop's, where more was fitted to them."""
     history = loop.position.history
     model = {
-        "encoder": loop.model.encoder.state_dict(),
+        "encoder": (encoder or loop.model.encoder).state_dict(),
         "projector": loop.model.projector.state_dict(),
-        "score_head": loop.model.score_head.state_dict(),
+        "score_head": (score_head or loop.model.score_head).state_dict(),
         "anchor_E": loop.model.anchor_E,
         "progression_head": head.head.state_dict() if head else None,
     }

@@ -9,9 +9,11 @@ from torch import nn
 from preprocess.errors import RunError
 from preprocess.store import Store
 from trainer.encoders import Embedder, ProgressionHead, ScoreHead
+from trainer.encoders.change_head import ChangeHead
+from trainer.encoders.ensemble import EnsembleEncoder
 from trainer.encoders.visits import VisitEncoder
 from trainer.fit.embedding import VisitEmbeddings
-from trainer.fit.model import encoder_for
+from trainer.fit.model import finished_encoder_for
 from trainer.fit.run import Run
 from trainer.fit.run_files import RunResult
 
@@ -28,7 +30,7 @@ class PairModel(nn.Module):
         temperature: what logits are divided by before the softmax.
     """
 
-    def __init__(self, encoder: Embedder, head: ProgressionHead, temperature: float) -> None:
+    def __init__(self, encoder: Embedder, head: ProgressionHead | ChangeHead, temperature: float) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
@@ -67,7 +69,8 @@ class Trained:
     Attributes:
         run: its folder and recipe.
         result: its result.json.
-        encoder: in evaluation mode; of visits where the recipe has several modalities.
+        encoder: in evaluation mode; of visits where the recipe has several modalities, an `EnsembleEncoder` where it
+            has several members.
         score_head: predicts the standardised score; None when the recipe trained none.
         head: the progression head; None when the training pairs showed fewer than two classes.
         has_fusion: whether the encoder of visits holds a fitted fusion head.
@@ -77,7 +80,7 @@ class Trained:
     result: RunResult
     encoder: Embedder
     score_head: ScoreHead | None
-    head: ProgressionHead | None
+    head: ProgressionHead | ChangeHead | None
     has_fusion: bool = False
 
     def pair_model(self) -> PairModel:
@@ -104,6 +107,14 @@ class Trained:
     def probabilities(self, differences_PE: np.ndarray) -> np.ndarray:
         """Progression probabilities (P, 3) from differences of embeddings."""
         return self.pair_model().judge(torch.as_tensor(differences_PE, dtype=torch.float32)).numpy()
+
+    @torch.inference_mode()
+    def improvements(self, differences_PE: np.ndarray) -> np.ndarray | None:
+        """Told change (P,) of the score, in points, positive where people got better; None without a head on scores."""
+        if not isinstance(self.head, ChangeHead):
+            return None
+        improvement_P = self.head.improvement(torch.as_tensor(differences_PE, dtype=torch.float32))
+        return np.asarray((self.head.gain * improvement_P).double().numpy())
 
     @torch.inference_mode()
     def class_probability(self, visits: VisitEmbeddings) -> np.ndarray:
@@ -138,7 +149,8 @@ def load_trained(run: Run, store: Store) -> Trained:
     """
     state, result = run.load_model()
     recipe = run.recipe
-    encoder = encoder_for(recipe.encoder, recipe.data, store)
+    members = [finished_encoder_for(recipe.encoder, recipe.data, store) for _ in range(recipe.ensemble.members)]
+    encoder = EnsembleEncoder(members) if len(members) > 1 else members[0]
     encoder.load_state_dict(state["encoder"])
     width = encoder.width_joined()
     has_fusion = state.get("fusion_head") is not None
@@ -148,9 +160,9 @@ def load_trained(run: Run, store: Store) -> Trained:
     if any(term.trains_score_head for term in recipe.terms):
         score_head = ScoreHead(width)
         score_head.load_state_dict(state["score_head"])
-    head = None
+    head: ProgressionHead | ChangeHead | None = None
     if state["progression_head"] is not None:
-        head = ProgressionHead(width, recipe.head.hidden)
+        head = ChangeHead(width) if recipe.head.on == "score" else ProgressionHead(width, recipe.head.hidden)
         head.load_state_dict(state["progression_head"])
         head.eval()
     return Trained(run, result, encoder.eval(), score_head, head, has_fusion)

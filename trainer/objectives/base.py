@@ -63,6 +63,7 @@ class Term(Recipe):
         needs_views: whether it compares two views of one scan.
         needs_sampling: the data.sampling that it cannot do without, and what it does, for the message; None where any
             will do.
+        needs_visits: whether it compares scans of one subject, so that a batch of single scans teaches it nothing.
         needs_modalities: whether it sees the modalities of a visit apart.
         compares_modalities: whether it compares them with each other, which takes two.
         warns_at_chance: see `Objective`.
@@ -75,6 +76,7 @@ class Term(Recipe):
     needs_scores: ClassVar[bool] = False
     needs_views: ClassVar[bool] = False
     needs_sampling: ClassVar[tuple[Literal["pairs", "scans", "visits"], str] | None] = None
+    needs_visits: ClassVar[bool] = False
     needs_modalities: ClassVar[bool] = False
     compares_modalities: ClassVar[bool] = False
     warns_at_chance: ClassVar[bool] = False

@@ -13,6 +13,7 @@ from pydantic import Field
 from trainer.objectives.base import Term
 
 METHODS = (
+    "change",
     "chrono",
     "clinimcl",
     "conpro",

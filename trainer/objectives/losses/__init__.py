@@ -1,5 +1,6 @@
 """The formulas of the published objectives as functions of tensors; each returns a scalar with a gradient."""
 
+from trainer.objectives.losses.change import pair_change
 from trainer.objectives.losses.conpro import margin_contrast, preference
 from trainer.objectives.losses.contrast import info_nce, info_nce_chance, nt_xent, sup_con
 from trainer.objectives.losses.learner import LearnerVariant, learner
@@ -17,6 +18,7 @@ __all__ = [
     "learner",
     "margin_contrast",
     "nt_xent",
+    "pair_change",
     "preference",
     "rank_n_contrast",
     "sup_con",
