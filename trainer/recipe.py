@@ -1,12 +1,13 @@
 """The training recipe: every setting of a run, frozen, read from TOML; named recipes lie in trainer/recipes/."""
 
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from preprocess.errors import UsageError
+from preprocess.errors import InterscanError, UsageError
 from preprocess.manifest import OutcomeSpec
 from preprocess.recipe import Recipe, override, parse, read_toml
 from trainer.objectives.base import Term
@@ -14,7 +15,7 @@ from trainer.objectives.registry import AnyTerm
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
-Target = Literal["progression", "regression", "severity", "classification"]
+Task = Literal["progression", "regression", "severity", "classification"]
 
 
 class SplitRecipe(Recipe):
@@ -138,10 +139,10 @@ class HeadRecipe(Recipe):
 
     Attributes:
         hidden: hidden units; 0 for the convex head.
-        l2: strengths tried; the best on the validation pairs is kept.
+        l2: penalties tried; the best on the validation pairs is kept.
         pairs: which training pairs: neighbouring visits, or every earlier with every later one.
         threshold: `fixed`: outcome.threshold; `tertiles`: the change that leaves a third of the training subjects'
-            pairs of consecutive visits stable; it takes the place of outcome.threshold everywhere, whatever that was.
+            pairs of consecutive visits stable; it replaces outcome.threshold everywhere, whatever that was.
     """
 
     hidden: int = Field(default=0, ge=0)
@@ -156,7 +157,7 @@ class CheckpointRecipe(Recipe):
     Attributes:
         every_epochs: epochs between checkpoints.
         keep: how many of the latest stay.
-        best: figure of the history whose best checkpoint stays too, named by checkpoints/best.json: `loss`,
+        best: metric of the history whose best checkpoint stays too, named by checkpoints/best.json: `loss`,
             `retrieval_at_1`, an objective's name, or that with `_over_chance`; empty for none.
     """
 
@@ -190,7 +191,7 @@ class TrainRecipe(Recipe):
     Attributes:
         objective: parts of the loss, for a recipe of one phase.
         phase: the phases, where there are several; then `objective` is empty.
-        target: what the embeddings are for, which decides the figures of `interscan evaluate`: `progression` of pairs,
+        task: what the embeddings are for, which decides the metrics of `interscan evaluate`: `progression` of pairs,
             `regression` of the score, its `severity` grades, or `classification` by a score of two values.
     """
 
@@ -206,7 +207,7 @@ class TrainRecipe(Recipe):
     encoder: EncoderRecipe = EncoderRecipe()
     objective: tuple[AnyTerm, ...] = ()
     phase: tuple[PhaseRecipe, ...] = ()
-    target: Target = "progression"
+    task: Task = "progression"
     augment: AugmentRecipe = AugmentRecipe()
     optim: OptimRecipe = OptimRecipe()
     head: HeadRecipe = HeadRecipe()
@@ -233,9 +234,9 @@ class TrainRecipe(Recipe):
         return tuple(term for phase in self.phases for term in phase.objective)
 
 
-def higher_is_better(figure: str) -> bool:
-    """Whether a higher value of a figure that checkpoint.best names is better; losses are better low."""
-    return figure == "retrieval_at_1"
+def higher_is_better(metric: str) -> bool:
+    """Whether a higher value of a metric that checkpoint.best names is better; losses are better low."""
+    return metric == "retrieval_at_1"
 
 
 def named_recipes() -> dict[str, Path]:
@@ -259,9 +260,25 @@ def load_recipe(source: str, assignments: tuple[str, ...] = ()) -> TrainRecipe:
         raise UsageError(f"{source}: no recipe of that name (there are {', '.join(named)}); or give a .toml file")
     path = named.get(source, Path(source))
     data: dict[str, Any] = override(read_toml(path), assignments)
+    refuse_renamed(data, where=source)
     recipe = parse(TrainRecipe, data, where=source)
     refuse_contradictions(recipe, where=source)
     return recipe
+
+
+def refuse_renamed(settings: Mapping[str, Any], *, where: str, error: type[InterscanError] = UsageError) -> None:
+    """Refuse a recipe that still calls `task` by its former name `target`.
+
+    Args:
+        settings: the recipe's keys and values.
+        where: how the message names the recipe.
+        error: what to raise.
+
+    Raises:
+        InterscanError: the given type, with the new name of the key.
+    """
+    if "target" in settings:
+        raise error(f"{where}: unknown key 'target'; target is now called task")
 
 
 def refuse_contradictions(recipe: TrainRecipe, *, where: str) -> None:
@@ -309,12 +326,12 @@ def refuse_contradictions(recipe: TrainRecipe, *, where: str) -> None:
             f"{where}: optim.cache_chunk is {recipe.optim.cache_chunk} and encoder.name is {recipe.encoder.name!r}, "
             "which draws other frames each time it sees a scan; set optim.cache_chunk = 0"
         )
-    wanted = recipe.checkpoint.best
+    best = recipe.checkpoint.best
     for phase in recipe.phases:
         names = [term.name for term in phase.objective]
-        if wanted not in ("", "loss", "retrieval_at_1") and wanted.removesuffix("_over_chance") not in names:
+        if best not in ("", "loss", "retrieval_at_1") and best.removesuffix("_over_chance") not in names:
             raise UsageError(
-                f"{where}: checkpoint.best is {wanted!r} and the objectives are {', '.join(names)}; name a "
+                f"{where}: checkpoint.best is {best!r} and the objectives are {', '.join(names)}; name a "
                 "figure of one of them, loss or retrieval_at_1"
             )
 

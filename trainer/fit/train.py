@@ -50,13 +50,13 @@ from trainer.fit.stop import StopRequest, listening
 from trainer.fit.supply import Supply, SupplyOptions
 from trainer.fit.tracking import Tracking
 from trainer.fit.trial import scans_at_once, settle
-from trainer.fit.validation import validation_figures
+from trainer.fit.validation import validation_metrics
 from trainer.metrics.embedding_space import same_subject_retrieval
 from trainer.objectives.base import ScoreStatistics
 from trainer.recipe import TrainRecipe, refuse_contradictions
 
 _FINISHED = b"finished"
-"""What the first process tells the others instead of a state."""
+"""What the first process sends to the others instead of a state."""
 
 
 def train_run(
@@ -81,7 +81,7 @@ def train_run(
         stop: says when to stop, from a caller who listens to signals; this function listens when not given.
 
     Returns:
-        The run's result: last epoch's figures, head, speed; the same in all processes.
+        The run's result: last epoch's metrics, head, speed; the same in all processes.
 
     Raises:
         InterscanError: the store or the run does not fit the recipe, the run does not fit into the device, another
@@ -226,7 +226,7 @@ def _train_leased(
         with Tracking(run.location, first_epoch=loop.position.epoch) as tracking:
             loop.run(stop, tracking, progress)
         fusion = _fit_fusion(parts)
-        if parts.plan.recipe.data.modalities and parts.plan.recipe.target == "classification":
+        if parts.plan.recipe.data.modalities and parts.plan.recipe.task == "classification":
             return _finish(run, loop, None, parts.statistics, fusion)
         head = _fit_progression(parts)
         if head is None:
@@ -259,10 +259,10 @@ def _build_loop(parts: _Parts, checkpoints: Checkpoints) -> Loop:
         for phase in recipe.phases
     ]
     visits = visit_pairs(validation, recipe.outcome, which="consecutive")
-    can_retrieve = len(visits) > 0 and len(validation.places_by_subject) > 1
+    can_retrieve = len(visits) > 0 and len(validation.indices_by_subject) > 1
     if recipe.checkpoint.best == "retrieval_at_1" and not can_retrieve:
         raise UsageError(
-            f"checkpoint.best is retrieval_at_1 and the {len(validation.places_by_subject)} validation subjects have "
+            f"checkpoint.best is retrieval_at_1 and the {len(validation.indices_by_subject)} validation subjects have "
             "no visits to find; set checkpoint.best = 'loss', or raise split.validation"
         )
 
@@ -272,7 +272,7 @@ def _build_loop(parts: _Parts, checkpoints: Checkpoints) -> Loop:
         found = same_subject_retrieval(embeddings_NE, validation.subject_ids, validation.days_N)
         return {"retrieval_at_1": found.value, "retrieval_chance": found.chance}
 
-    def no_figures(_: TrainingModel) -> dict[str, float]:
+    def no_metrics(_: TrainingModel) -> dict[str, float]:
         """Visits of a cross-section cannot be found again; embedding them would take a good part of an epoch."""
         return {}
 
@@ -293,9 +293,9 @@ def _build_loop(parts: _Parts, checkpoints: Checkpoints) -> Loop:
         optimisation=Optimisation(**recipe.optim.model_dump(exclude={"epochs"})),
         compute=compute,
         saving=Saving(checkpoints, recipe.checkpoint.every_epochs, recipe.checkpoint.best),
-        validate=no_figures
+        validate=no_metrics
         if recipe.data.modalities and not can_retrieve
-        else validation_figures(parts.supply, validation, compute, score),
+        else validation_metrics(parts.supply, validation, compute, score),
         group=parts.group,
     )
 
@@ -314,7 +314,7 @@ def _fit_progression(parts: _Parts) -> FittedHead | None:
         pairs.append(
             (embeddings_NE[later] - embeddings_NE[earlier], np.concatenate([visits.labels_P, repeats.labels_P]))
         )
-    return fit_head(*pairs[0], *pairs[1], hidden=recipe.head.hidden, strengths=recipe.head.l2, seed=recipe.seed)
+    return fit_head(*pairs[0], *pairs[1], hidden=recipe.head.hidden, penalties=recipe.head.l2, seed=recipe.seed)
 
 
 def _standardise(parts: _Parts, encoder: VisitEncoder) -> None:
@@ -327,7 +327,7 @@ def _standardise(parts: _Parts, encoder: VisitEncoder) -> None:
 
 
 def _fit_fusion(parts: _Parts) -> FittedFusion | None:
-    """The fusion head on frozen encoders; where it was trained with them, that one, with its figures."""
+    """The fusion head on frozen encoders; where it was trained with them, that one, with its metrics."""
     recipe, encoder = parts.plan.recipe, parts.model.encoder
     if not isinstance(encoder, VisitEncoder):
         return None
@@ -344,7 +344,7 @@ def _fit_fusion(parts: _Parts) -> FittedFusion | None:
     )
     if any(term.trains_fusion for term in recipe.phases[-1].objective):
         return judge_fusion(copy.deepcopy(encoder.network.fusion).cpu(), training, validation, classes=classes)
-    return fit_fusion(training, validation, classes=classes, strengths=recipe.head.l2)
+    return fit_fusion(training, validation, classes=classes, penalties=recipe.head.l2)
 
 
 def _finish(
