@@ -18,7 +18,7 @@ VISITS = (
     Arm("clinimcl", "clinimcl"),
     Arm("simclr", "simclr"),
     Arm("supcon", "supcon"),
-    Arm("supremix", "supremix", ("target=progression", "objective.0.bin_width=3")),
+    Arm("supremix", "supremix", ("task=progression", "objective.0.bin_width=3")),
     Arm("rank", "rank"),
     Arm("chrono", "chrono"),
     Arm("untrained", "mse", _UNTRAINED),
@@ -30,7 +30,7 @@ MMSE = (
     "outcome.threshold=2.0",
 )
 AGE = ("outcome.name=age", "outcome.higher_is_better=false", "outcome.threshold=1.0")
-GRADE = ("outcome.name=grade", "outcome.higher_is_better=false", "outcome.threshold=1.0", "target=severity")
+GRADE = ("outcome.name=grade", "outcome.higher_is_better=false", "outcome.threshold=1.0", "task=severity")
 BUDGETS = (0.25, 0.5, 1.0)
 
 
@@ -132,7 +132,7 @@ CASES = (
                 Compared("mae", "probe_mae", higher_is_better=False),
                 Compared("mse", "probe_mse", higher_is_better=False),
             ),
-            (*_SMALL, *outcome, "target=regression", "optim.epochs=20", f"split.train={budget}"),
+            (*_SMALL, *outcome, "task=regression", "optim.epochs=20", f"split.train={budget}"),
         )
         for target, outcome, bin_width, budgets in (("mmse", MMSE, 3, BUDGETS), ("age", AGE, 5, BUDGETS[-1:]))
         for budget in budgets

@@ -77,9 +77,9 @@ def run_case(
                 kept.write_text(json.dumps(found))
                 if is_drawn:
                     panels[arm.name] = DistancePanel(*strangers(trained))
-            told = {metric.name: found[metric.key] for metric in case.metrics if metric.key in found}
+            metrics = {metric.name: found[metric.key] for metric in case.metrics if metric.key in found}
             sys.stderr.write(
-                f"{case.name} {arm.name} seed {seed}: " + ", ".join(f"{k} {v:.3f}" for k, v in told.items())
+                f"{case.name} {arm.name} seed {seed}: " + ", ".join(f"{k} {v:.3f}" for k, v in metrics.items())
             )
             sys.stderr.write("\n")
             for metric in case.metrics:

@@ -102,6 +102,13 @@ def test_a_wrong_key_or_value_is_named_as_the_recipe_spells_it(tmp_path: Path, t
     assert refusal(path).startswith(f"{path}: {message}")
 
 
+def test_a_recipe_that_still_says_target_is_refused_with_the_new_name(tmp_path: Path) -> None:
+    path = write(tmp_path, HEAD + 'target = "severity"\n' + OBJECTIVE)
+    assert refusal(path) == f"{path}: unknown key 'target'; target is now called task"
+    assert refusal("mse", "target=regression") == "mse: unknown key 'target'; target is now called task"
+    assert load_recipe("mse", ("task=regression",)).task == "regression"
+
+
 def test_single_values_can_be_set(tmp_path: Path) -> None:
     recipe = load_recipe(
         "demo", ("optim.epochs=5", "seed = 7", "data.modality=T2w", "objective.1.weight=0.25", "head.l2=[0.5]")
@@ -170,7 +177,7 @@ def test_cached_gradients_over_batch_statistics_are_refused_with_the_remedy(tmp_
         ("accuracy", "checkpoint.best is 'accuracy' and the objectives are info_nce; name a figure of one of them"),
     ],
 )
-def test_a_best_figure_that_cannot_be_there_is_refused(tmp_path: Path, best: str, message: str) -> None:
+def test_a_best_metric_that_cannot_be_there_is_refused(tmp_path: Path, best: str, message: str) -> None:
     path = write(tmp_path, HEAD + OBJECTIVE + f"[checkpoint]\nbest = '{best}'\n")
     assert refusal(path).startswith(f"{path}: {message}")
 

@@ -1,4 +1,4 @@
-"""Measures a finished run on its held-out subjects: every metric of its target by name, and nothing is written."""
+"""Measures a finished run on its held-out subjects: every metric of its task by name, and nothing is written."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from trainer.data.cohort import Cohort
 from trainer.data.pairs import Pairs, rescan_pairs, visit_pairs
 from trainer.encoders.visits import VisitEncoder
 from trainer.evaluate.probes import best_threshold
-from trainer.evaluate.targets import Embedded, normal_score, stranger_correlation, target_metrics
+from trainer.evaluate.tasks import Embedded, normal_score, stranger_correlation, task_metrics
 from trainer.fit.embedding import embed_cohort, embed_visits
 from trainer.fit.precision import Compute, choose_compute
 from trainer.fit.run import Run
@@ -59,7 +59,7 @@ class Measured:
     Attributes:
         trained: the networks.
         held_out: the subjects' embedded scans.
-        probabilities_P3: the labelled pairs' changes as predicted; None where the recipe asks for none or cannot tell.
+        probabilities_P3: the labelled pairs' changes as predicted; None where the recipe predicts none.
         metrics: by name.
     """
 
@@ -89,7 +89,7 @@ def measure_run(run: Run, store: Store, cohort: Cohort, *, num_resamples: int = 
     found |= _score_metrics(held_out, trained, draws)
     found |= _published_metrics(held_out, trained, store, cohort, draws)
     probabilities_P3 = None
-    if run.recipe.target == "progression" and trained.head is not None and len(held_out.labelled):
+    if run.recipe.task == "progression" and trained.head is not None and len(held_out.labelled):
         probabilities_P3 = _probabilities(held_out, trained)
         found |= _progression_metrics(held_out, probabilities_P3, draws)
     return Measured(trained, held_out, probabilities_P3, found)
@@ -102,17 +102,15 @@ def _published_metrics(
     recipe, held = trained.run.recipe, Embedded(held_out.cohort, held_out.embeddings_NE)
     has_scores = not np.isnan(held_out.cohort.scores_N).all()
     found = {"stranger_correlation": stranger_correlation(held, *draws)} if has_scores else {}
-    if recipe.target == "progression" or not has_scores:
+    if recipe.task == "progression" or not has_scores:
         return found
-    if recipe.target == "classification":
+    if recipe.task == "classification":
         return found | _classified(trained, store, cohort, held.cohort, draws)
     training, validation = (
         Embedded(part, _embed(trained, store, part))
         for part in (cohort.of_subjects(trained.run.split.of(name)) for name in ("train", "validation"))
     )
-    return found | target_metrics(
-        recipe.target, training, validation, held, normal=normal_score(recipe), **draws._asdict()
-    )
+    return found | task_metrics(recipe.task, training, validation, held, normal=normal_score(recipe), **draws._asdict())
 
 
 def _classified(trained: Trained, store: Store, cohort: Cohort, held: Cohort, draws: _Draws) -> dict[str, Metric]:
@@ -228,6 +226,6 @@ def _progression_metrics(held_out: HeldOut, probabilities_P3: np.ndarray, draws:
         "brier": Metric(value=scores.brier, num=num),
         "calibration_error": Metric(value=scores.calibration_error, num=num),
     }
-    for place, name in enumerate(PROGRESSIONS):
-        found[f"recall_{name}"] = Metric(value=scores.recall[place], num=int((labels_P == place).sum()))
+    for index, name in enumerate(PROGRESSIONS):
+        found[f"recall_{name}"] = Metric(value=scores.recall[index], num=int((labels_P == index).sum()))
     return found

@@ -136,8 +136,8 @@ def _similarity_plots(held_out: HeldOut, seed: int, history: History) -> dict[st
 def _epoch_plots(held_out: HeldOut, run: Run, store: Store) -> dict[str, bytes]:
     """The paths at several epochs, where the run kept at least two of them."""
     epochs = kept_epochs(run)
-    has_paths = len(held_out.pairs) > 0 and len(held_out.cohort.places_by_subject) > 1
-    if run.recipe.target != "progression" or not has_paths or sum(epoch > 0 for epoch in epochs) < 2:
+    has_paths = len(held_out.pairs) > 0 and len(held_out.cohort.indices_by_subject) > 1
+    if run.recipe.task != "progression" or not has_paths or sum(epoch > 0 for epoch in epochs) < 2:
         return {}
     cohort, last = held_out.cohort, run.recipe.epochs
     shown = spread(epochs, EPOCHS_DRAWN)
@@ -157,7 +157,7 @@ def _progression_plots(held_out: HeldOut, probabilities_P3: np.ndarray) -> dict[
 
 def _count(cohort: Cohort, run: Run) -> SplitCount:
     pairs = visit_pairs(cohort, run.recipe.outcome, which="consecutive").labelled()
-    return SplitCount(subjects=len(cohort.places_by_subject), scans=len(cohort), pairs=len(pairs))
+    return SplitCount(subjects=len(cohort.indices_by_subject), scans=len(cohort), pairs=len(pairs))
 
 
 def _summary(history: History) -> HistorySummary:
@@ -191,7 +191,7 @@ def _absent(held_out: HeldOut, trained: Trained) -> tuple[str, ...]:
     outcome = trained.run.recipe.outcome.name
     reasons = {
         "One subject is held out: no retrieval, and no distances between subjects.": len(
-            held_out.cohort.places_by_subject
+            held_out.cohort.indices_by_subject
         )
         == 1,
         "No held-out subject has visits on two known days: no distances between visits.": not len(held_out.pairs),

@@ -53,8 +53,8 @@ class Term(Recipe):
             def __call__(self, output: BatchOutput) -> Value | None:
                 return Value(output.embeddings_BKE.square().mean(), chance=0.0)
 
-    Fields are settings. Class attributes say what the objective needs of the recipe and what it asks of the run; the
-    defaults ask for nothing.
+    Fields are settings. Class attributes say what the objective needs of the recipe and of the run; the
+    defaults need nothing.
 
     Attributes:
         weight: factor in the loss.

@@ -145,7 +145,7 @@ PLOTS: dict[str, PlotText] = {
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """An interval drawn in a table cell; places are 0 to 100 along the axis, None where there is nothing to draw."""
+    """An interval drawn in a table cell; positions are 0 to 100 along the axis, None where there is nothing to draw."""
 
     value: float
     low: float | None
@@ -220,12 +220,12 @@ def _bar(metric: Metric, axis: tuple[float, float]) -> Bar | None:
     if metric.value is None or (metric.low is None and metric.chance is None):
         return None
 
-    def place(number: float | None) -> float | None:
+    def percent(number: float | None) -> float | None:
         return None if number is None else 100 * min(max((number - axis[0]) / (axis[1] - axis[0]), 0), 1)
 
-    value = place(metric.value)
+    value = percent(metric.value)
     assert value is not None
-    return Bar(value, place(metric.low), place(metric.high), place(metric.chance), f"{axis[0]:g} to {axis[1]:g}")
+    return Bar(value, percent(metric.low), percent(metric.high), percent(metric.chance), f"{axis[0]:g} to {axis[1]:g}")
 
 
 def _plot(name: str, png: bytes) -> dict[str, object]:

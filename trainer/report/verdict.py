@@ -1,4 +1,4 @@
-"""What the numbers say in plain words: better than chance and than the controls, or not, or not to be told.
+"""What the numbers say in plain words: better than chance and than the controls, or not, or undecided.
 
 Pure: an Evaluation in, sentences out. "Better" always means that the whole 95 % interval lies above what it is compared
 with; a point estimate alone earns nothing.
@@ -53,7 +53,7 @@ class Verdict:
     """The answer first.
 
     Attributes:
-        standing: whether the main claim is shown, not shown, or cannot be told.
+        standing: whether the main claim is shown, not shown, or open.
         headline: one plain sentence.
         details: the sentences with the numbers behind it, main claim first.
     """

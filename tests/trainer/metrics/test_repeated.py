@@ -42,7 +42,7 @@ def test_corrected_interval_misses_no_more_often_than_asked_where_the_plain_one_
 
 def test_a_metric_is_averaged_within_repeats_and_then_over_them() -> None:
     score = np.random.default_rng(2).uniform(0.4, 0.9, 12)
-    sizes = [FoldSize(place // 3, 20 + place % 3, 10 - place % 3) for place in range(12)]
+    sizes = [FoldSize(index // 3, 20 + index % 3, 10 - index % 3) for index in range(12)]
     found = summed_up(score.tolist(), sizes, chance=0.5)
     repeats = score.reshape(4, 3).mean(axis=1)
     assert found.by_fold_R == pytest.approx(tuple(score))

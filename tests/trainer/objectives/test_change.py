@@ -7,10 +7,10 @@ from preprocess.errors import UsageError
 from preprocess.manifest import OutcomeSpec
 from tests.support.cohorts import tiny_recipe
 from tests.support.outputs import output_of
+from trainer.contradictions import refuse_contradictions
 from trainer.objectives.base import ScoreStatistics, TrainingScores
 from trainer.objectives.change import PairChange
 from trainer.objectives.losses import pair_change
-from trainer.recipe import refuse_contradictions
 
 NAN = float("nan")
 SCORES = TrainingScores(

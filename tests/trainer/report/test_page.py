@@ -117,10 +117,10 @@ def test_headline_turns_when_the_numbers_do() -> None:
 def test_each_number_stands_beside_chance_and_its_best_control() -> None:
     page = Page(render_report(made(), {}, []))
     cells = [" ".join(cell.split()) for cell in page.cells]
-    row = next(place for place, cell in enumerate(cells) if cell.startswith(METRICS["macro_f1"].title + " ↑"))
+    row = next(index for index, cell in enumerate(cells) if cell.startswith(METRICS["macro_f1"].title + " ↑"))
     assert cells[row + 1 : row + 5] == ["0.50", "0.42 to 0.58", "", "0.35"]
     assert cells[row + 5 : row + 7] == ["0.41the gap in days alone", "80"]
-    unmeasured = next(place for place, cell in enumerate(cells) if cell.startswith("my <own> metric"))
+    unmeasured = next(index for index, cell in enumerate(cells) if cell.startswith("my <own> metric"))
     assert cells[unmeasured + 1 : unmeasured + 3] == ["–", "–"]
     assert unmeasured > row
 
