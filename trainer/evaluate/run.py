@@ -87,14 +87,14 @@ def _controls(
         return ()
     fitted = fit_controls(training, held_out, seed)
     compared = compare_with_controls(fitted, held_out, predicted_P, seed=seed)
-    shuffled = permute_labels(held_out.label, predicted_P, seed=seed)
+    shuffled = permute_labels(held_out.label, predicted_P, held_out.subject_id, seed=seed)
     return control_results(fitted, compared, shuffled, num=len(held_out.label))
 
 
 def _pair_table(cohort: Cohort, pairs: Pairs) -> PairTable:
     scanners = np.array(cohort.scanners)
     return PairTable(
-        subject_id=np.array(cohort.subject_ids)[pairs.earlier_P],
+        subject_id=np.array(cohort.groups)[pairs.earlier_P],
         gap_days=pairs.gap_days_P,
         scanner_earlier=scanners[pairs.earlier_P],
         scanner_later=scanners[pairs.later_P],
