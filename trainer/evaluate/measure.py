@@ -23,6 +23,7 @@ from trainer.metrics import embedding_space, progression
 from trainer.metrics.evaluation import Metric
 from trainer.metrics.intervals import cluster_bootstrap
 from trainer.metrics.pair_distances import change_correlation, noise_floor
+from trainer.metrics.scanner_strata import scanner_strata
 from trainer.metrics.tasks import binary_metrics, change_accuracy, finite_vector, spearman
 
 
@@ -228,6 +229,15 @@ def _progression_metrics(held_out: HeldOut, probabilities_P3: np.ndarray, draws:
         "brier": Metric(value=scores.brier, num=num),
         "calibration_error": Metric(value=scores.calibration_error, num=num),
     }
+    scanners = np.array(held_out.cohort.scanners)
+    found |= scanner_strata(
+        labels_P,
+        probabilities_P3,
+        scanners[held_out.labelled.earlier_P],
+        scanners[held_out.labelled.later_P],
+        held_out.subjects(held_out.labelled),
+        **draws._asdict(),
+    )
     for place, name in enumerate(PROGRESSIONS):
         found[f"recall_{name}"] = Metric(value=scores.recall[place], num=int((labels_P == place).sum()))
     return found

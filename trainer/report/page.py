@@ -37,6 +37,12 @@ class MetricText:
 
 METRICS: dict[str, MetricText] = {
     "macro_f1": MetricText("Macro-F1", "higher", "hits and false alarms, each class counting alike", (0, 1)),
+    "same_scanner_macro_f1": MetricText(
+        "Macro-F1, one scanner", "higher", "the pairs with both scans from one scanner", (0, 1)
+    ),
+    "changed_scanner_macro_f1": MetricText(
+        "Macro-F1, scanner changed", "higher", "the pairs between two scanners", (0, 1)
+    ),
     "accuracy": MetricText("Accuracy", "higher", "share of pairs called right", (0, 1)),
     "balanced_accuracy": MetricText("Balanced accuracy", "higher", "mean share found, over the classes", (0, 1)),
     "recall_improved": MetricText("Found: improved", "higher", "share of improved pairs called so", (0, 1)),

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,25 @@ def test_progression_metrics_are_scikit_learns(evaluation: Evaluation, truth: Tr
     assert found["log_loss"].value == pytest.approx(
         log_loss(truth.labels, exact / exact.sum(axis=1, keepdims=True), labels=[0, 1, 2]), rel=1e-3, abs=1e-5
     )
+
+
+def test_macro_f1_by_scanner_is_that_of_the_pairs_of_each_kind(
+    tmp_path: Path, silent: Callable[[int, int], None]
+) -> None:
+    scans = [
+        replace(scan, scanner="" if scan.subject_id == "sub-01" else "AB"[int(scan.day == 730.0)])
+        for scan in default_scans(num_subjects=15, odd=False)
+    ]
+    found = evaluate_cohort(tmp_path, silent, scans, split={"validation": 0.2, "test": 0.5}).metrics
+    cohort = read_cohort(Store.open(str(tmp_path / "store")), MODALITY, "mmse")
+    held = Run.open(Location(tmp_path / "run")).split.of("test")
+    assert held < set(cohort.subject_ids)
+    num_known = len(held - {"sub-01"})
+    assert found["same_scanner_macro_f1"].num == found["changed_scanner_macro_f1"].num == num_known
+    assert found["same_scanner_macro_f1"].num_subjects == num_known
+    unknown = found["macro_f1"].num - 2 * num_known
+    assert unknown == (2 if "sub-01" in held else 0)
+    assert ("left out" in found["changed_scanner_macro_f1"].note) == bool(unknown)
 
 
 def test_score_metrics_are_numpys_and_scipys(evaluation: Evaluation, truth: Truth) -> None:
