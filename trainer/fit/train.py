@@ -19,7 +19,7 @@ from preprocess.lease import RUN, Lease, LeasedLocation
 from preprocess.storage import Location
 from preprocess.store import Store
 from trainer.data.augment import Augment
-from trainer.data.pairs import rescan_pairs, visit_pairs
+from trainer.data.pairs import visit_pairs
 from trainer.data.splits import Split
 from trainer.data.standards import fit_standard
 from trainer.encoders.visits import VisitEncoder
@@ -37,6 +37,7 @@ from trainer.fit.distributed import Group, joined
 from trainer.fit.embedding import embed_visits
 from trainer.fit.fusion import FittedFusion, FusionExamples, fit_fusion, judge_fusion
 from trainer.fit.head import FittedHead, fit_head
+from trainer.fit.head_pairs import head_pairs
 from trainer.fit.loop import Loop
 from trainer.fit.model import TrainingModel, new_model
 from trainer.fit.optim import Optimisation
@@ -304,16 +305,10 @@ def _fit_progression(parts: _Parts) -> FittedHead | None:
     recipe = parts.plan.recipe
     # In float32, as the exported model will compute.
     exact = Compute(parts.compute.device, torch.float32)
-    pairs = []
-    for cohort in (parts.plan.training, parts.plan.validation):
-        embeddings_NE = parts.supply.embed(parts.model.encoder, cohort, exact)
-        visits = visit_pairs(cohort, recipe.outcome, which=recipe.head.pairs).labelled()
-        repeats = rescan_pairs(cohort, recipe.outcome).labelled()
-        earlier = np.concatenate([visits.earlier_P, repeats.earlier_P])
-        later = np.concatenate([visits.later_P, repeats.later_P])
-        pairs.append(
-            (embeddings_NE[later] - embeddings_NE[earlier], np.concatenate([visits.labels_P, repeats.labels_P]))
-        )
+    pairs = [
+        head_pairs(parts.supply.embed(parts.model.encoder, cohort, exact), cohort, recipe)
+        for cohort in (parts.plan.training, parts.plan.validation)
+    ]
     return fit_head(*pairs[0], *pairs[1], hidden=recipe.head.hidden, strengths=recipe.head.l2, seed=recipe.seed)
 
 

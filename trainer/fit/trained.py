@@ -8,7 +8,7 @@ from torch import nn
 
 from preprocess.errors import RunError
 from preprocess.store import Store
-from trainer.encoders import Embedder, ProgressionHead, ScoreHead
+from trainer.encoders import Embedder, ProgressionHead, Projector, ScoreHead
 from trainer.encoders.visits import VisitEncoder
 from trainer.fit.embedding import VisitEmbeddings
 from trainer.fit.model import encoder_for
@@ -71,6 +71,7 @@ class Trained:
         score_head: predicts the standardised score; None when the recipe trained none.
         head: the progression head; None when the training pairs showed fewer than two classes.
         has_fusion: whether the encoder of visits holds a fitted fusion head.
+        projector: what contrasts were taught on; None when the recipe trained none.
     """
 
     run: Run
@@ -79,6 +80,7 @@ class Trained:
     score_head: ScoreHead | None
     head: ProgressionHead | None
     has_fusion: bool = False
+    projector: Projector | None = None
 
     def pair_model(self) -> PairModel:
         """The networks as one module.
@@ -121,6 +123,13 @@ class Trained:
         return np.asarray(torch.sigmoid(logits_N).numpy())
 
     @torch.inference_mode()
+    def projections(self, embeddings_NE: np.ndarray) -> np.ndarray | None:
+        """Projections (N, P) of embeddings, unit rows; None when the recipe trained no projector."""
+        if self.projector is None:
+            return None
+        return np.asarray(self.projector(torch.as_tensor(embeddings_NE, dtype=torch.float32)).numpy())
+
+    @torch.inference_mode()
     def predicted_scores(self, embeddings_NE: np.ndarray) -> np.ndarray | None:
         """Predicted scores (N,) in the outcome's own unit; None when the recipe trained no score head."""
         statistics = self.result.score_statistics
@@ -153,4 +162,8 @@ def load_trained(run: Run, store: Store) -> Trained:
         head = ProgressionHead(width, recipe.head.hidden)
         head.load_state_dict(state["progression_head"])
         head.eval()
-    return Trained(run, result, encoder.eval(), score_head, head, has_fusion)
+    projector = None
+    if any(term.trains_projection for term in recipe.terms):
+        projector = Projector(width, width, recipe.encoder.projection_width).eval()
+        projector.load_state_dict(state["projector"])
+    return Trained(run, result, encoder.eval(), score_head, head, has_fusion, projector)
