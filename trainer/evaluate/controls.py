@@ -24,7 +24,7 @@ class PairTable:
     """What is known of each pair of scans without looking at them.
 
     Attributes:
-        subject_id: (P,) who.
+        subject_id: (P,) who; people of whom scans have equal content are one.
         gap_days: (P,) days from the earlier to the later scan, finite.
         scanner_earlier: (P,) scanner name of the earlier scan, empty when unknown.
         scanner_later: (P,) scanner name of the later scan.
@@ -87,15 +87,16 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class LabelPermutation:
-    """Macro-F1 that the same predictions get when the held-out labels are shuffled.
+    """Macro-F1 that the same predictions get when the labels of whole people are exchanged.
 
     Attributes:
         mean: over shuffles.
         low: 2.5th percentile.
         high: 97.5th percentile.
-        p_value: (1 + shuffles at least as good) / (1 + shuffles). Pairs are shuffled one by one; where subjects have
-            many pairs it is too optimistic, and the interval over subjects is the one to trust.
+        p_value: (1 + shuffles at least as good) / (1 + shuffles), valid for people with several pairs each.
         num_shuffles: how many.
+        num_people: people with a pair.
+        num_fixed: those whose labels stay, since nobody else has as many pairs; they only make the p-value larger.
     """
 
     mean: float
@@ -103,6 +104,14 @@ class LabelPermutation:
     high: float
     p_value: float
     num_shuffles: int
+    num_people: int
+    num_fixed: int
+
+    @property
+    def note(self) -> str:
+        """What was exchanged, in a sentence for the report."""
+        said = "the labels of whole people, exchanged between people with equally many pairs"
+        return f"{said}; {self.num_fixed} of {self.num_people} people keep theirs" if self.num_fixed else said
 
 
 def fit_controls(train: PairTable, test: PairTable, seed: int) -> list[Control]:
@@ -178,27 +187,59 @@ def compare_with_controls(
 
 
 def permute_labels(
-    labels: npt.ArrayLike, predicted: npt.ArrayLike, *, seed: int, num_shuffles: int = 1000
-) -> LabelPermutation:
-    """Score unchanged predictions against shuffled labels: macro-F1 with every link to the scans cut.
+    labels: npt.ArrayLike,
+    predicted: npt.ArrayLike,
+    subject_ids: npt.ArrayLike | Sequence[str],
+    *,
+    seed: int,
+    num_shuffles: int = 1000,
+) -> LabelPermutation | None:
+    """Score unchanged predictions against the labels of other people: macro-F1 with every link to the scans cut.
+
+    The exchangeable units are people, not pairs. Two pairs of a person share a visit, a course of disease and a habit
+    of the model, so shuffling pair by pair would compare with labels that no cohort has, and its p-value would be too
+    small. Each person's labels stay together, in the order of visits, and go as one block to a person with equally
+    many pairs: whole-block exchange (Winkler et al. 2015, "Multi-level block permutation", NeuroImage 123). Pairs are
+    not shuffled within a person as well: neighbouring changes share the noise of the visit between them, so their
+    order is not exchangeable. The p-value counts the labels as they are among the shuffles (Phipson and Smyth 2010).
 
     Args:
-        labels: (P,) true classes.
+        labels: (P,) true classes, the pairs of a person in the order of visits.
         predicted: (P,) predicted classes.
+        subject_ids: (P,) whose pair.
         seed: decides the shuffles; the same seed gives the same ones.
         num_shuffles: how many.
+
+    Returns:
+        None where no two people have equally many pairs, so that nothing can be exchanged.
 
     Raises:
         ValueError: nothing to score or unequal lengths.
     """
     label_P, guess_P = np.asarray(labels), np.asarray(predicted)
+    code_P = np.unique(np.asarray(subject_ids), return_inverse=True)[1]
+    if code_P.shape != label_P.shape:
+        raise ValueError(f"{code_P.shape} subject_ids for labels {label_P.shape}; one each is needed")
     reached = macro_f1(label_P, guess_P)
+    num_S = np.bincount(code_P)
+    rows_S = np.split(np.argsort(code_P, kind="stable"), np.cumsum(num_S)[:-1])
+    # By number of pairs k: the rows of the people who have so many, one person a line.
+    blocks = [np.stack([rows for rows in rows_S if len(rows) == k]) for k in np.unique(num_S)]
+    blocks = [rows_Sk for rows_Sk in blocks if len(rows_Sk) > 1]
+    if not blocks:
+        return None
     generator = np.random.default_rng(seed)
-    scores = np.array([macro_f1(generator.permutation(label_P), guess_P) for _ in range(num_shuffles)])
+    scores = np.empty(num_shuffles)
+    for shuffle in range(num_shuffles):
+        exchanged_P = label_P.copy()
+        for rows_Sk in blocks:
+            exchanged_P[rows_Sk] = label_P[generator.permutation(rows_Sk)]
+        scores[shuffle] = macro_f1(exchanged_P, guess_P)
     low, high = np.quantile(scores, (0.025, 0.975))
     # 1e-12: equal confusions reached by another order of sums count as equally good.
     p_value = (1 + int((scores >= reached - 1e-12).sum())) / (1 + num_shuffles)
-    return LabelPermutation(float(scores.mean()), float(low), float(high), p_value, num_shuffles)
+    num_fixed = len(num_S) - sum(map(len, blocks))
+    return LabelPermutation(float(scores.mean()), float(low), float(high), p_value, num_shuffles, len(num_S), num_fixed)
 
 
 def control_results(
@@ -209,7 +250,7 @@ def control_results(
     Args:
         controls: from `fit_controls`.
         comparisons: from `compare_with_controls`, in the same order.
-        shuffled: from `permute_labels`; None leaves it out.
+        shuffled: from `permute_labels`; None, where nothing can be exchanged, leaves it out.
         num: held-out pairs.
     """
     results = [
@@ -224,7 +265,14 @@ def control_results(
         for control, comparison in zip(controls, comparisons, strict=True)
     ]
     if shuffled is not None:
-        score = Metric(value=shuffled.mean, low=shuffled.low, high=shuffled.high, num=num)
+        score = Metric(
+            value=shuffled.mean,
+            low=shuffled.low,
+            high=shuffled.high,
+            num=num,
+            num_subjects=shuffled.num_people,
+            note=shuffled.note,
+        )
         results.append(ControlResult(name="shuffled_labels", scores={"macro_f1": score}, p_value=shuffled.p_value))
     return tuple(results)
 

@@ -13,6 +13,7 @@ from preprocess.types import PROGRESSIONS
 from trainer.data.cohort import Cohort
 from trainer.data.pairs import Pairs, rescan_pairs, visit_pairs
 from trainer.encoders.visits import VisitEncoder
+from trainer.evaluate.identity import identity_metrics
 from trainer.evaluate.probes import best_threshold
 from trainer.evaluate.tasks import Embedded, normal_score, stranger_correlation, task_metrics
 from trainer.fit.embedding import embed_cohort, embed_visits
@@ -23,6 +24,7 @@ from trainer.metrics import embedding_space, progression
 from trainer.metrics.evaluation import Metric
 from trainer.metrics.intervals import cluster_bootstrap
 from trainer.metrics.pair_distances import change_correlation, noise_floor
+from trainer.metrics.scanner_strata import scanner_strata
 from trainer.metrics.tasks import binary_metrics, change_accuracy, finite_vector, spearman
 
 
@@ -82,10 +84,25 @@ def measure_run(run: Run, store: Store, cohort: Cohort, *, num_resamples: int = 
         RunError: the run is not finished, or its weights were deleted.
         StoreError: the store has no scan of the held-out subjects.
     """
-    trained = load_trained(run, store)
+    return measure_trained(load_trained(run, store), store, cohort, num_resamples=num_resamples)
+
+
+def measure_trained(trained: Trained, store: Store, cohort: Cohort, *, num_resamples: int = 2000) -> Measured:
+    """Measure the networks of a run, whatever their weights; arguments and errors as of `measure_run`.
+
+    Args:
+        trained: the networks, and the run whose recipe and split they follow.
+        store: what the run was trained on.
+        cohort: what its recipe reads of that store.
+        num_resamples: number of bootstrap resamples; 0 gives metrics without intervals, in a fraction of the time.
+    """
+    run = trained.run
     held_out = _embed_held_out(trained, store, cohort)
     draws = _Draws(run.recipe.seed, num_resamples)
     found = _similarity_metrics(held_out, draws)
+    projections_NP = trained.projections(held_out.embeddings_NE)
+    if projections_NP is not None and can_identify(held_out):
+        found |= identity_metrics(projections_NP, held_out.cohort, **draws._asdict(), prefix="projection_")
     found |= _score_metrics(held_out, trained, draws)
     found |= _published_metrics(held_out, trained, store, cohort, draws)
     probabilities_P3 = None
@@ -107,7 +124,7 @@ def _published_metrics(
     if recipe.task == "classification":
         return found | _classified(trained, store, cohort, held.cohort, draws)
     training, validation = (
-        Embedded(part, _embed(trained, store, part))
+        Embedded(part, embed_with(trained, store, part))
         for part in (cohort.of_subjects(trained.run.split.of(name)) for name in ("train", "validation"))
     )
     return found | task_metrics(recipe.task, training, validation, held, normal=normal_score(recipe), **draws._asdict())
@@ -134,7 +151,13 @@ def _classified(trained: Trained, store: Store, cohort: Cohort, held: Cohort, dr
     }
 
 
-def _embed(trained: Trained, store: Store, cohort: Cohort) -> np.ndarray:
+def can_identify(held_out: HeldOut) -> bool:
+    """Whether somebody has visits on two days, and somebody else was scanned."""
+    return len(held_out.pairs) > 0 and len(held_out.cohort.indices_by_subject) > 1
+
+
+def embed_with(trained: Trained, store: Store, cohort: Cohort) -> np.ndarray:
+    """Embeddings (N, E) of a cohort's scans, in float32 on the recipe's device; then the encoder is on the CPU."""
     recipe = trained.run.recipe
     compute = Compute(choose_compute(recipe.device, "float32").device, torch.float32)
     embeddings_NE = embed_cohort(trained.encoder.to(compute.device), store, recipe.data.arrays, cohort, compute)
@@ -149,7 +172,7 @@ def _embed_held_out(trained: Trained, store: Store, cohort: Cohort) -> HeldOut:
         raise StoreError(
             f"{store.location.uri}: no scan of the run's held-out subjects; give the store it was trained on"
         )
-    embeddings_NE = _embed(trained, store, held)
+    embeddings_NE = embed_with(trained, store, held)
     pairs = visit_pairs(held, run.recipe.outcome, which="consecutive")
     return HeldOut(held, embeddings_NE, pairs, pairs.labelled(), rescan_pairs(held, run.recipe.outcome))
 
@@ -161,14 +184,9 @@ def _probabilities(held_out: HeldOut, trained: Trained) -> np.ndarray:
 
 def _similarity_metrics(held_out: HeldOut, draws: _Draws) -> dict[str, Metric]:
     cohort, embeddings_NE = held_out.cohort, held_out.embeddings_NE
-    subjects = np.array(cohort.groups)
     found = {"embedding_spread": Metric(value=embedding_space.embedding_spread(embeddings_NE), num=len(cohort))}
-    if len(held_out.pairs) and len(set(cohort.subject_ids)) > 1:
-        hits = embedding_space.same_subject_hits(embeddings_NE, cohort.subject_ids, cohort.days_N)
-        interval = cluster_bootstrap(
-            lambda rows: float(hits.hit_Q[rows].mean()), subjects[hits.row_Q], **draws._asdict()
-        )
-        found["retrieval_at_1"] = Metric.from_interval(interval, num=len(hits.row_Q), chance=hits.summary().chance)
+    if can_identify(held_out):
+        found |= identity_metrics(embeddings_NE, cohort, **draws._asdict())
         apart = embedding_space.within_between(embeddings_NE, cohort.subject_ids, cohort.days_N)
         found["within_distance"] = Metric(value=apart.within, num=apart.num_within)
         found["between_distance"] = Metric(value=apart.between, num=apart.num_between)
@@ -226,6 +244,15 @@ def _progression_metrics(held_out: HeldOut, probabilities_P3: np.ndarray, draws:
         "brier": Metric(value=scores.brier, num=num),
         "calibration_error": Metric(value=scores.calibration_error, num=num),
     }
+    scanners = np.array(held_out.cohort.scanners)
+    found |= scanner_strata(
+        labels_P,
+        probabilities_P3,
+        scanners[held_out.labelled.earlier_P],
+        scanners[held_out.labelled.later_P],
+        held_out.subjects(held_out.labelled),
+        **draws._asdict(),
+    )
     for index, name in enumerate(PROGRESSIONS):
         found[f"recall_{name}"] = Metric(value=scores.recall[index], num=int((labels_P == index).sum()))
     return found

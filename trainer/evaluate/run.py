@@ -12,6 +12,7 @@ from trainer.data.splits import SPLITS
 from trainer.evaluate.controls import PairTable, compare_with_controls, control_results, fit_controls, permute_labels
 from trainer.evaluate.measure import HeldOut, measure_run
 from trainer.evaluate.trajectories import embed_epochs, kept_epochs, spread
+from trainer.evaluate.untrained import measure_untrained
 from trainer.fit.context import cohort_of
 from trainer.fit.run import Run
 from trainer.fit.tracking import History, read_history
@@ -65,16 +66,17 @@ def _evaluate(run: Run, store_uri: str | None) -> Evaluation:
         known = visit_pairs(training, recipe.outcome, which="consecutive").labelled()
         table, held_table = _pair_table(training, known), _pair_table(held_out.cohort, held_out.labelled)
         controls = _controls(table, held_table, probabilities_P3.argmax(axis=1), recipe.seed)
+    untrained = measure_untrained(measured, store, cohort)
     evaluation = Evaluation(
         run_uri=run.location.uri,
         recipe=recipe.name,
         fingerprint=store.manifest.fingerprint,
         splits={name: _count(cohort.of_subjects(run.split.of(name)), run) for name in SPLITS},
-        metrics=measured.metrics,
-        controls=controls,
+        metrics=measured.metrics | untrained.metrics,
+        controls=(*controls, untrained.control),
         history=_summary(history),
         notes=_notes(run, cohort),
-        caveats=_absent(held_out, trained),
+        caveats=(*_absent(held_out, trained), *_unshuffled(controls)),
     )
     _write(run, evaluation, drawn, history)
     return evaluation
@@ -87,14 +89,14 @@ def _controls(
         return ()
     fitted = fit_controls(training, held_out, seed)
     compared = compare_with_controls(fitted, held_out, predicted_P, seed=seed)
-    shuffled = permute_labels(held_out.label, predicted_P, seed=seed)
+    shuffled = permute_labels(held_out.label, predicted_P, held_out.subject_id, seed=seed)
     return control_results(fitted, compared, shuffled, num=len(held_out.label))
 
 
 def _pair_table(cohort: Cohort, pairs: Pairs) -> PairTable:
     scanners = np.array(cohort.scanners)
     return PairTable(
-        subject_id=np.array(cohort.subject_ids)[pairs.earlier_P],
+        subject_id=np.array(cohort.groups)[pairs.earlier_P],
         gap_days=pairs.gap_days_P,
         scanner_earlier=scanners[pairs.earlier_P],
         scanner_later=scanners[pairs.later_P],
@@ -202,6 +204,12 @@ def _absent(held_out: HeldOut, trained: Trained) -> tuple[str, ...]:
         ),
     }
     return tuple(reason for reason, holds in reasons.items() if holds)
+
+
+def _unshuffled(controls: tuple[ControlResult, ...]) -> tuple[str, ...]:
+    if not controls or any(control.name == "shuffled_labels" for control in controls):
+        return ()
+    return ("No two held-out people have equally many pairs: labels cannot be shuffled between them.",)
 
 
 def _write(run: Run, evaluation: Evaluation, drawn: Mapping[str, bytes], history: History) -> None:

@@ -3,11 +3,9 @@
 import copy
 import time
 
-import numpy as np
 import torch
 
 from preprocess.console import LOG
-from trainer.data.pairs import rescan_pairs, visit_pairs
 from trainer.encoders import Embedder, Encoder, ScoreHead
 from trainer.encoders.linear_score import CoarseBrightness, LinearScore, WithLinearScore
 from trainer.encoders.visits import VisitEncoder
@@ -23,6 +21,7 @@ from trainer.fit.context import two_classes
 from trainer.fit.embedding import embed_visits
 from trainer.fit.fusion import FittedFusion, FusionExamples, fit_fusion, judge_fusion
 from trainer.fit.head import FittedHead, fit_head
+from trainer.fit.head_pairs import head_pairs
 from trainer.fit.loop import Loop
 from trainer.fit.parts import Parts
 from trainer.fit.precision import Compute
@@ -54,16 +53,10 @@ def _fit_progression(parts: Parts) -> FittedHead | None:
     recipe = parts.plan.recipe
     # In float32, as the exported model will compute.
     exact = Compute(parts.compute.device, torch.float32)
-    pairs = []
-    for cohort in (parts.plan.training, parts.plan.validation):
-        embeddings_NE = parts.supply.embed(parts.model.encoder, cohort, exact)
-        visits = visit_pairs(cohort, recipe.outcome, which=recipe.head.pairs).labelled()
-        repeats = rescan_pairs(cohort, recipe.outcome).labelled()
-        earlier = np.concatenate([visits.earlier_P, repeats.earlier_P])
-        later = np.concatenate([visits.later_P, repeats.later_P])
-        pairs.append(
-            (embeddings_NE[later] - embeddings_NE[earlier], np.concatenate([visits.labels_P, repeats.labels_P]))
-        )
+    pairs = [
+        head_pairs(parts.supply.embed(parts.model.encoder, cohort, exact), cohort, recipe)
+        for cohort in (parts.plan.training, parts.plan.validation)
+    ]
     return fit_head(*pairs[0], *pairs[1], hidden=recipe.head.hidden, penalties=recipe.head.l2, seed=recipe.seed)
 
 
@@ -130,7 +123,7 @@ def _write(
     history = loop.position.history
     model = {
         "encoder": (encoder or loop.model.encoder).state_dict(),
-        "projector": loop.model.projector.state_dict(),
+        "projector": None if isinstance(encoder, WithLinearScore) else loop.model.projector.state_dict(),
         "score_head": (score_head or loop.model.score_head).state_dict(),
         "anchor_E": loop.model.anchor_E,
         "progression_head": head.head.state_dict() if head else None,

@@ -73,7 +73,8 @@ def test_metrics_json_is_plain_json_with_the_documented_keys(evaluated: Finished
     assert found["fingerprint"] == evaluated.store.manifest.fingerprint
     assert {"retrieval_at_1", "within_distance", "between_distance", "noise_floor_95", "macro_f1", "mae", "log_loss",
             "change_correlation", "embedding_spread", "calibration_error"} <= found["metrics"].keys()  # fmt: skip
-    assert {control["name"] for control in found["controls"]} == {"gap_days", "scanner", "majority", "shuffled_labels"}
+    assert {control["name"] for control in found["controls"]} == {
+        "gap_days", "scanner", "majority", "shuffled_labels", "untrained"}  # fmt: skip
 
 
 def test_the_held_out_subjects_are_all_and_only_those_never_trained_on(
@@ -208,7 +209,8 @@ def test_a_cohort_without_scores_is_evaluated_on_similarity_alone(
     found = evaluate_cohort(tmp_path, silent, scans, objective=[{"name": "info_nce"}])
     assert "retrieval_at_1" in found.metrics
     assert not {"macro_f1", "mae", "change_correlation"} & found.metrics.keys()
-    assert found.controls == ()
+    assert [control.name for control in found.controls] == ["untrained"]
+    assert "macro_f1" not in found.controls[0].scores
     assert any("no progression head" in caveat for caveat in found.caveats)
 
 
