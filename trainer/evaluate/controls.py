@@ -58,16 +58,18 @@ class Control:
     """One baseline on the held-out pairs.
 
     Attributes:
-        name: `gap_days`, `scanner` or `majority`.
+        name: `gap_days`, `scanner`, `majority`, or that of a control which looks at the scans.
         predicted_P: (P,) its class for each held-out pair.
         macro_f1: on the held-out pairs.
         balanced_accuracy: on the held-out pairs.
+        probabilities_P3: (P, 3) of those that answer probabilities; None for the others.
     """
 
     name: str
     predicted_P: npt.NDArray[np.int64]
     macro_f1: float
     balanced_accuracy: float
+    probabilities_P3: npt.NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,23 @@ def fit_controls(train: PairTable, test: PairTable, seed: int) -> list[Control]:
         Control(name, predicted, macro_f1(test.label, predicted), balanced_accuracy(test.label, predicted))
         for name, predicted in predictions.items()
     ]
+
+
+def joined_controls(turns: Sequence[Sequence[Control]], labels: npt.ArrayLike) -> list[Control]:
+    """The controls of several turns as one, over the pairs of all.
+
+    Args:
+        turns: what `fit_controls` found in each, the same names in the same order.
+        labels: (P,) true classes of all pairs, turn after turn.
+    """
+    label_P = np.asarray(labels)
+    joined = []
+    for own in zip(*turns, strict=True):
+        predicted_P = np.concatenate([control.predicted_P for control in own])
+        joined.append(
+            Control(own[0].name, predicted_P, macro_f1(label_P, predicted_P), balanced_accuracy(label_P, predicted_P))
+        )
+    return joined
 
 
 def compare_with_controls(
@@ -243,7 +262,11 @@ def permute_labels(
 
 
 def control_results(
-    controls: Sequence[Control], comparisons: Sequence[Comparison], shuffled: LabelPermutation | None, *, num: int
+    controls: Sequence[Control],
+    comparisons: Sequence[Comparison],
+    shuffled: LabelPermutation | None,
+    *,
+    labels: npt.ArrayLike,
 ) -> tuple[ControlResult, ...]:
     """Put controls, their comparisons and the shuffled labels in the form that metrics.json holds.
 
@@ -251,14 +274,16 @@ def control_results(
         controls: from `fit_controls`.
         comparisons: from `compare_with_controls`, in the same order.
         shuffled: from `permute_labels`; None, where nothing can be exchanged, leaves it out.
-        num: held-out pairs.
+        labels: (P,) true classes of the held-out pairs.
     """
+    num = len(np.asarray(labels))
     results = [
         ControlResult(
             name=control.name,
             scores={
                 "macro_f1": Metric.from_interval(comparison.score, num=num),
                 "balanced_accuracy": Metric(value=control.balanced_accuracy, num=num),
+                **_log_loss(control, labels),
             },
             lead=Metric.from_interval(comparison.lead, num=num, chance=0.0),
         )
@@ -275,6 +300,14 @@ def control_results(
         )
         results.append(ControlResult(name="shuffled_labels", scores={"macro_f1": score}, p_value=shuffled.p_value))
     return tuple(results)
+
+
+def _log_loss(control: Control, labels: npt.ArrayLike) -> dict[str, Metric]:
+    if control.probabilities_P3 is None:
+        return {}
+    label_P = np.asarray(labels)
+    chosen_P = control.probabilities_P3[np.arange(len(label_P)), label_P]
+    return {"log_loss": Metric(value=float(-np.log(chosen_P).mean()), num=len(label_P))}
 
 
 def _scanners(table: PairTable) -> npt.NDArray[np.str_]:

@@ -7,11 +7,19 @@ import numpy as np
 from preprocess.lease import RUN, held
 from preprocess.store import Store
 from trainer.data.cohort import Cohort
-from trainer.data.pairs import Pairs, visit_pairs
+from trainer.data.pairs import visit_pairs
 from trainer.data.splits import SPLITS
-from trainer.evaluate.controls import PairTable, compare_with_controls, control_results, fit_controls, permute_labels
-from trainer.evaluate.measure import HeldOut, measure_run
+from trainer.evaluate.controls import (
+    compare_with_controls,
+    control_results,
+    fit_controls,
+    joined_controls,
+    permute_labels,
+)
+from trainer.evaluate.measure import HeldOut, exact_compute, measure_run
+from trainer.evaluate.ridge_control import ridge_control
 from trainer.evaluate.trajectories import embed_epochs, kept_epochs, spread
+from trainer.evaluate.turns import Answers, pair_table
 from trainer.evaluate.untrained import measure_untrained
 from trainer.fit.context import cohort_of
 from trainer.fit.run import Run
@@ -21,10 +29,13 @@ from trainer.metrics import progression
 from trainer.metrics.embedding_space import between_distances
 from trainer.metrics.evaluation import ControlResult, Evaluation, HistorySummary, SplitCount
 from trainer.metrics.pair_distances import change_correlation, noise_floor
+from trainer.recipe import TrainRecipe
 from trainer.report import plots
 from trainer.report.page import render_report
 from trainer.report.trajectory_plots import epoch_trajectories
 
+RIDGE = "brightness_ridge"
+"""Name of the control that looks at the scans without a network."""
 FOLDER = "evaluation"
 METRICS_NAME = f"{FOLDER}/metrics.json"
 REPORT_NAME = f"{FOLDER}/report.html"
@@ -54,7 +65,7 @@ def _evaluate(run: Run, store_uri: str | None) -> Evaluation:
     store = run.open_store(store_uri)
     recipe = run.recipe
     cohort = cohort_of(store, recipe.data, recipe.outcome.name)
-    measured = measure_run(run, store, cohort)
+    measured = measure_run(run, store, cohort, in_turns=True)
     trained, held_out, probabilities_P3 = measured.trained, measured.held_out, measured.probabilities_P3
     history = read_history(run.location)
     drawn = _similarity_plots(held_out, recipe.seed, history)
@@ -62,10 +73,8 @@ def _evaluate(run: Run, store_uri: str | None) -> Evaluation:
     controls: tuple[ControlResult, ...] = ()
     if probabilities_P3 is not None:
         drawn |= _progression_plots(held_out, probabilities_P3)
-        training = cohort.of_subjects(run.split.of("train"))
-        known = visit_pairs(training, recipe.outcome, which="consecutive").labelled()
-        table, held_table = _pair_table(training, known), _pair_table(held_out.cohort, held_out.labelled)
-        controls = _controls(table, held_table, probabilities_P3.argmax(axis=1), recipe.seed)
+    if measured.answers is not None:
+        controls = _controls(measured.answers, store, cohort, recipe)
     untrained = measure_untrained(measured, store, cohort)
     evaluation = Evaluation(
         run_uri=run.location.uri,
@@ -82,26 +91,22 @@ def _evaluate(run: Run, store_uri: str | None) -> Evaluation:
     return evaluation
 
 
-def _controls(
-    training: PairTable, held_out: PairTable, predicted_P: np.ndarray, seed: int
-) -> tuple[ControlResult, ...]:
-    if len(training.label) == 0:
-        return ()
-    fitted = fit_controls(training, held_out, seed)
-    compared = compare_with_controls(fitted, held_out, predicted_P, seed=seed)
-    shuffled = permute_labels(held_out.label, predicted_P, held_out.subject_id, seed=seed)
-    return control_results(fitted, compared, shuffled, num=len(held_out.label))
-
-
-def _pair_table(cohort: Cohort, pairs: Pairs) -> PairTable:
-    scanners = np.array(cohort.scanners)
-    return PairTable(
-        subject_id=np.array(cohort.groups)[pairs.earlier_P],
-        gap_days=pairs.gap_days_P,
-        scanner_earlier=scanners[pairs.earlier_P],
-        scanner_later=scanners[pairs.later_P],
-        label=pairs.labels_P,
-    )
+def _controls(answers: Answers, store: Store, cohort: Cohort, recipe: TrainRecipe) -> tuple[ControlResult, ...]:
+    """The controls, fitted for each turn on the people whom its networks saw."""
+    turns = []
+    for turn in answers.turns:
+        training = cohort.of_subjects(turn.training)
+        known = visit_pairs(training, recipe.outcome, which="consecutive").labelled()
+        if not len(known):
+            return ()
+        turns.append(fit_controls(pair_table(training, known), turn.table(), recipe.seed))
+    table, predicted_P = answers.table(), answers.probabilities_P3.argmax(axis=1)
+    fitted = joined_controls(turns, table.label)
+    ridge = ridge_control(RIDGE, answers, store, cohort, recipe, exact_compute(recipe))
+    fitted += [] if ridge is None else [ridge]
+    compared = compare_with_controls(fitted, table, predicted_P, seed=recipe.seed)
+    shuffled = permute_labels(table.label, predicted_P, table.subject_id, seed=recipe.seed)
+    return control_results(fitted, compared, shuffled, labels=table.label)
 
 
 def _similarity_plots(held_out: HeldOut, seed: int, history: History) -> dict[str, bytes]:

@@ -17,7 +17,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
 
 def embedded(cohort: Cohort, apart: float) -> np.ndarray:
     generator = np.random.default_rng(0)
-    own = {name: apart * generator.normal(size=5) for name in cohort.places_by_subject}
+    own = {name: apart * generator.normal(size=5) for name in cohort.indices_by_subject}
     return np.stack([own[name] for name in cohort.subject_ids]) + generator.normal(size=(len(cohort), 5))
 
 
