@@ -1,4 +1,4 @@
-"""The verb `bench`: runs a script of benchmarks/ from a checkout, with its defaults, and hands its figures over.
+"""The verb `bench`: runs a script of benchmarks/ from a checkout, with its defaults, and prints its results.
 
 The scripts need the slow bucket of tests/support and nilearn's template, which no installed package carries; so this
 works in a checkout with the extra `test`, and says so elsewhere.
@@ -49,7 +49,7 @@ def bench(
 
     Args:
         part: what is measured.
-        quick: small sizes that show that it runs; their figures mean nothing.
+        quick: small sizes that show that it runs; their results mean nothing.
         peers_python: interpreter with the streaming libraries of benchmarks/requirements-peers.txt, for stream.
         json: print the result as one JSON object on stdout.
     """
@@ -95,7 +95,7 @@ def _run(script: Path, arguments: list[str]) -> dict[str, Any]:
         try:
             printed, _ = running.communicate()
         except KeyboardInterrupt:
-            # It has processes of its own, which it ends when it is asked to and not when it is killed.
+            # It has processes of its own, which it ends when it is interrupted and not when it is killed.
             running.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 running.wait(_END_SECONDS)
