@@ -9,7 +9,9 @@ import json as jsonlib
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
 
 from preprocess.console import EXIT_DONE, JsonFlag, emit
 from preprocess.errors import UsageError
@@ -37,7 +39,7 @@ _END_SECONDS = 1.0
 def bench(
     part: Literal["stream", "train", "methods"],
     *,
-    quick: bool = False,
+    quick: Annotated[bool, Parameter(negative="")] = False,
     peers_python: str | None = None,
     json: JsonFlag = False,
 ) -> int:

@@ -18,7 +18,7 @@ def preprocess(
     store: str,
     *,
     recipe: Path | None = None,
-    modality: tuple[str, ...] = (),
+    modality: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     cohort: str | None = None,
     missing: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     not_missing: Annotated[tuple[str, ...], Parameter(negative="")] = (),
@@ -27,7 +27,7 @@ def preprocess(
     shard: str | None = None,
     commit: Annotated[bool, Parameter(negative="")] = False,
     accept_left_out: Annotated[bool, Parameter(negative="")] = False,
-    dry_run: bool = False,
+    dry_run: Annotated[bool, Parameter(negative="")] = False,
     json: JsonFlag = False,
 ) -> int:
     """Turn raw scans into a store; run it again to go on after an interruption or to add new scans.
