@@ -118,16 +118,16 @@ def provenance(manifest: Manifest) -> Provenance:
     )
 
 
-def chance_caution(metric: Metric | None, figure: str = "macro-F1") -> str | None:
-    """A sentence when the held-out figure is unknown or not shown to be above chance."""
+def chance_caution(metric: Metric | None, title: str = "macro-F1") -> str | None:
+    """A sentence when the held-out metric is unknown or not shown to be above chance."""
     if metric is None:
-        return f"The model comes without a held-out {figure}: how often it is right is unknown."
+        return f"The model comes without a held-out {title}: how often it is right is unknown."
     # Without an interval, over fewer subjects than one needs, no value shows anything.
     if metric.chance is None or (metric.low is not None and metric.low > metric.chance):
         return None
     between = "" if metric.low is None or metric.high is None else f" ({metric.low:.2f} to {metric.high:.2f})"
     return (
-        f"The model is not shown to be better than chance: held-out {figure} {metric.value:.2f}{between}, "
+        f"The model is not shown to be better than chance: held-out {title} {metric.value:.2f}{between}, "
         f"chance {metric.chance:.2f}."
     )
 

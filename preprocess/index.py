@@ -16,7 +16,7 @@ from preprocess.types import Finding
 
 @dataclass(frozen=True, slots=True)
 class IndexRecord:
-    """One scan's place in the store; the columns of `schema.INDEX_COLUMNS`, plus outcomes by name."""
+    """One scan's row in the store; the columns of `schema.INDEX_COLUMNS`, plus outcomes by name."""
 
     row: int
     modality: str
@@ -49,7 +49,7 @@ class IndexRecord:
 
     @property
     def person(self) -> str:
-        """The subject, told from those of all other cohorts; see `person_of`."""
+        """The subject, distinct from those of all other cohorts; see `person_of`."""
         return person_of(self.cohort, self.subject_id)
 
     def to_dict(self) -> dict[str, Any]:

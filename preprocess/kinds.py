@@ -80,7 +80,7 @@ def prepare_scan(data: bytes, scan: Scan, recipe: VolumeRecipe) -> Prepared:
         return Prepared(to_stored(fit(unit_CHW, recipe.image.size), recipe.dtype))
     aspect = 1.0
     if file_type == "video":
-        frames, aspect = read_video(data, num_wanted=recipe.clip.frames, name=scan.name)
+        frames, aspect = read_video(data, num_frames=recipe.clip.frames, name=scan.name)
     else:
         frames = _chosen(data, file_type == "numpy", scan, recipe.clip.frames)
     return Prepared(to_stored(_to_clip(frames, recipe, aspect, scan.name), recipe.dtype))
@@ -128,7 +128,7 @@ def _single(data: bytes, scan: Scan) -> np.ndarray:
     return image
 
 
-def _chosen(data: bytes, is_numpy: bool, scan: Scan, num_wanted: int) -> list[np.ndarray]:
+def _chosen(data: bytes, is_numpy: bool, scan: Scan, num_frames: int) -> list[np.ndarray]:
     """Frames at equal steps over a clip that is one array."""
     pixels = read_npy(data, name=scan.name) if is_numpy else read_dicom(data, name=scan.name)
     # A last axis of 3 or 4 in a 3D array is the colours of one picture, and no clip that is so narrow.
@@ -136,7 +136,7 @@ def _chosen(data: bytes, is_numpy: bool, scan: Scan, num_wanted: int) -> list[np
     if not is_clip:
         message = f"{scan.name}: shape {pixels.shape}, expected (frames, height, width) or the same with 3 colours"
         raise ScanError(Finding("wrong_shape", f"{message}; save the clip so"))
-    frames = [pixels[place] for place in pick_frames(len(pixels), num_wanted, name=scan.name)]
+    frames = [pixels[index] for index in pick_frames(len(pixels), num_frames, name=scan.name)]
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         num_bad = int(pixels.size - np.count_nonzero(np.isfinite(pixels)))
         message = f"{scan.name}: {num_bad} pixels are NaN or infinite; export the file again"

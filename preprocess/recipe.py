@@ -192,10 +192,11 @@ class VolumeRecipe(Recipe):
             if self.fingerprint(transform_version=version) == fingerprint:
                 return (
                     f"its rows were made by transform version {version}, this program makes them by version "
-                    f"{TRANSFORM_VERSION}; keep that store as it is, and make a new one in another place"
+                    f"{TRANSFORM_VERSION}; keep that store as it is, and make a new one at another location"
                 )
         return (
-            f"this recipe's is {self.fingerprint()}; use the recipe in its store.json, or another place for the store"
+            f"this recipe's is {self.fingerprint()}; use the recipe in its store.json, or another location for the "
+            "store"
         )
 
 
@@ -249,7 +250,7 @@ def override(data: dict[str, Any], assignments: tuple[str, ...]) -> dict[str, An
     A number names a table of a list, counted from 0: `objective.0.temperature=0.1`.
 
     Raises:
-        UsageError: an assignment without `=`, or to a place that is in no table.
+        UsageError: an assignment without `=`, or a key that lies in no table.
     """
     for assignment in assignments:
         path, equals, value = assignment.partition("=")

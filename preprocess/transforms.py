@@ -37,7 +37,7 @@ def to_volume(image: Image, recipe: VolumeRecipe, *, name: str) -> Volume:
         name: what messages call the scan.
 
     Returns:
-        The volume, shape (1, *grid), RAS+, in the recipe's dtype; with a finding where the head's place is in doubt.
+        The volume, shape (1, *grid), RAS+, in the recipe's dtype; with a finding where the head's position is in doubt.
 
     Raises:
         ScanError: too little of the field of view is foreground.
@@ -117,7 +117,7 @@ def _to_unit_range(values_DHW: FloatArray, percentile: float) -> FloatArray:
 
     Only the inner ellipsoid counts (radius 58 mm in the default box): it is nearly all brain, whereas fat of the scalp,
     which some sequences show three times as bright as white matter, would otherwise take most of the range. Otsu's
-    threshold is not asked here: next to very bright fat it lies above the brain. Padding (exactly 0) does not count.
+    threshold is not used here: next to very bright fat it lies above the brain. Padding (exactly 0) does not count.
     """
     axes = [np.linspace(-1.0, 1.0, edge) ** 2 for edge in values_DHW.shape]
     radius_DHW = np.sqrt(axes[0][:, None, None] + axes[1][:, None] + axes[2])
