@@ -21,7 +21,7 @@ from preprocess.quality import check_image
 from preprocess.readers import read_nifti
 from preprocess.recipe import VolumeRecipe
 from preprocess.transforms import to_stored, to_volume
-from preprocess.types import MAX_VOXELS, Finding, Kind, Scan
+from preprocess.types import MAX_VOXELS, Finding, Kind, Scan, TissueFit
 from preprocess.video import read_video
 
 AXES: dict[Kind, tuple[str, ...]] = {
@@ -42,6 +42,7 @@ class Prepared:
         spacing_mm: a volume's own voxel edges; empty for other kinds.
         affine: a volume's grid index to its own RAS+ millimetres, row by row; empty for other kinds.
         columns: headings of an array that was a table; else empty.
+        tissue: what was fitted to a volume's grey values, plausible or not; None where the recipe asks for no fit.
     """
 
     values: np.ndarray | None
@@ -49,6 +50,7 @@ class Prepared:
     spacing_mm: tuple[float, ...] = ()
     affine: tuple[float, ...] = ()
     columns: tuple[str, ...] = ()
+    tissue: TissueFit | None = None
 
 
 def axes_of(kind: Kind, row_shape: Sequence[int]) -> tuple[str, ...]:
@@ -107,7 +109,13 @@ def prepare_volume(data: bytes, recipe: VolumeRecipe, *, name: str, max_voxels: 
     except ScanError as error:
         return Prepared(None, (*findings, error.finding))
     affine = tuple(float(value) for value in volume.affine.ravel())
-    return Prepared(volume.voxels_CDHW, (*findings, *volume.findings), spacing_mm=image.spacing_mm, affine=affine)
+    return Prepared(
+        volume.voxels_CDHW,
+        (*findings, *volume.findings),
+        spacing_mm=image.spacing_mm,
+        affine=affine,
+        tissue=volume.tissue,
+    )
 
 
 def _prepare_array(data: bytes, is_table: bool, scan: Scan, recipe: VolumeRecipe) -> Prepared:

@@ -18,6 +18,7 @@ DECISIVE = {
     "field_of_view": "stretched",
     "orientation": "qform",
     "intensity_percentiles": (1.0, 98.0),
+    "intensity": "tissue",
     "dtype": "uint16",
 }
 OF_OTHER_KINDS = {"kinds", "clip", "image", "array"}
@@ -55,8 +56,8 @@ def test_a_store_of_an_older_transform_version_is_distinguished_from_one_of_anot
 
 def test_a_recipe_of_volumes_is_written_as_before_there_were_other_kinds() -> None:
     written = VolumeRecipe(kinds={"T1w": "volume"}).model_dump(mode="json")
-    # Where nothing is said of orientation, nothing is written: the fingerprint is what it was before it could be said.
-    assert set(written) == {*DECISIVE, "quality", "modalities"} - {"orientation"}
+    # Where nothing is said of orientation or intensity, nothing is written: the fingerprint is what it was before.
+    assert set(written) == {*DECISIVE, "quality", "modalities"} - {"orientation", "intensity"}
     assert VolumeRecipe(kinds={"T1w": "volume"}).fingerprint() == FINGERPRINT
 
 
