@@ -167,7 +167,7 @@ def test_results_for_the_report_keep_scores_leads_and_the_p_value() -> None:
     controls = fit_controls(train, test, seed=0)
     compared = compare_with_controls(controls, test, test.label, seed=0, num_resamples=100)
     shuffled = permute_labels(test.label, test.label, test.subject_id, seed=0, num_shuffles=50)
-    results = control_results(controls, compared, shuffled, num=len(test))
+    results = control_results(controls, compared, shuffled, labels=test.label)
     assert [one.name for one in results] == ["gap_days", "scanner", "majority", "shuffled_labels"]
     assert results[1].scores["macro_f1"].value == pytest.approx(controls[1].macro_f1)
     assert results[1].lead is not None
@@ -175,4 +175,4 @@ def test_results_for_the_report_keep_scores_leads_and_the_p_value() -> None:
     assert shuffled is not None
     assert (results[3].p_value, results[3].lead) == (shuffled.p_value, None)
     assert results[3].scores["macro_f1"].num_subjects == 80
-    assert [one.name for one in control_results(controls, compared, None, num=len(test))][-1] == "majority"
+    assert [one.name for one in control_results(controls, compared, None, labels=test.label)][-1] == "majority"
