@@ -21,7 +21,7 @@ from preprocess.store import Store
 from trainer.evaluate.answers import answer_metrics
 from trainer.evaluate.fold_plan import PlannedFold, plan_folds
 from trainer.evaluate.measure import exact_compute, measure_run
-from trainer.evaluate.ridge_control import ridge_control
+from trainer.evaluate.ridge_control import ridge_controls
 from trainer.evaluate.turns import Answers, Turn
 from trainer.fit.context import cohort_of
 from trainer.fit.run import Run
@@ -56,7 +56,6 @@ ARMS = (
     Arm("with the linear score", ("ensemble.members=1",)),
     Arm("with three members: the recipe", ()),
 )
-RIDGE = "ridge on brightness, no network"
 
 
 def main() -> None:
@@ -87,11 +86,11 @@ def main() -> None:
             turns = [follow(recipe, store, fold, options.work / str(number)) for fold in folds]
             found[f"{number} {arm.name}"] = Answers(tuple(turns), recipe.outcome.higher_is_better)
     any_arm = next(iter(found.values()))
-    ridge = ridge_control(RIDGE, any_arm, store, cohort, base, exact_compute(base))
-    if ridge is not None and ridge.probabilities_P3 is not None:
-        ends = np.cumsum([len(turn.pairs) for turn in any_arm.turns])[:-1]
+    ends = np.cumsum([len(turn.pairs) for turn in any_arm.turns])[:-1]
+    for ridge in ridge_controls(any_arm, store, cohort, base, exact_compute(base)):
+        assert ridge.probabilities_P3 is not None
         parts = np.split(ridge.probabilities_P3, ends)
-        found[RIDGE] = Answers(
+        found[f"{ridge.name}, no network"] = Answers(
             tuple(
                 Turn(turn.training, turn.cohort, turn.pairs, own_P3, None)
                 for turn, own_P3 in zip(any_arm.turns, parts, strict=True)

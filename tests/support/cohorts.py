@@ -113,12 +113,13 @@ def write_store(
         voxels = volume_of(scan, dtype)
         if scan.present:
             write_row(array, location.uri, row, voxels)
-        records.append(_record(row, scan, voxels))
+        records.append(record(row, scan, voxels))
     commit(location, recipe, records)
     return Store.open(location)
 
 
-def _record(row: int, scan: TinyScan, voxels: np.ndarray) -> IndexRecord:
+def record(row: int, scan: TinyScan, voxels: np.ndarray) -> IndexRecord:
+    """The index record of a scan that was written."""
     left_out = (Finding("too_coarse", "left out by the test cohort"),)
     return IndexRecord(
         row=row,

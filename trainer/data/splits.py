@@ -142,7 +142,7 @@ def member_splits(
     Each training subject is thus unseen by one member, whose answers for it are as good as held out.
 
     Args:
-        split: of the whole run.
+        split: that of the whole run.
         num_members: at least 2.
         seed: the same seed and split give the same parts.
         together: disjoint sets of subjects that stay in one part.

@@ -1,4 +1,4 @@
-"""The control that looks at the scans without a network: ridge regression on coarse brightness.
+"""Controls that look at the scans without a network: ridge regression on coarse brightness, and on coarse tissue.
 
 A network that does not tell change better than this has not earned its cost.
 """
@@ -11,6 +11,7 @@ from trainer.data.cohort import Cohort
 from trainer.data.pairs import rescan_pairs, visit_pairs
 from trainer.encoders.linear_score import CoarseBrightness
 from trainer.evaluate.controls import Control
+from trainer.evaluate.tissue_maps import tissue_maps
 from trainer.evaluate.turns import Answers, Turn
 from trainer.fit.change import calibrate
 from trainer.fit.embedding import embed_cohort
@@ -25,13 +26,12 @@ GRID = 12
 _NUM_FOLDS = 5
 
 
-def ridge_control(
-    name: str, answers: Answers, store: Store, cohort: Cohort, recipe: TrainRecipe, compute: Compute
-) -> Control | None:
-    """The ridge's answers for the pairs of every turn, fitted each time on the people whom the run's networks saw.
+def ridge_controls(
+    answers: Answers, store: Store, cohort: Cohort, recipe: TrainRecipe, compute: Compute
+) -> list[Control]:
+    """The ridges' answers for the pairs of every turn, fitted each time on the people whom the run's networks saw.
 
     Args:
-        name: of the control.
         answers: of the run.
         store: what it was trained on.
         cohort: what its recipe reads of that store.
@@ -39,13 +39,27 @@ def ridge_control(
         compute: where brightness is averaged.
 
     Returns:
-        None where the rows are no volumes, or some turn's training people show no change.
+        `brightness_ridge` and `tissue_ridge`; those that the rows allow, none where some turn's people show no change.
     """
     shape = store.layout(recipe.data.modality).shape
     if recipe.data.modalities or len(shape) != 4:
-        return None
+        return []
     embedder = CoarseBrightness(GRID, in_channels=shape[0])
-    features_NF = embed_cohort(embedder, store, recipe.data.arrays, cohort, compute)
+    features = {
+        "brightness_ridge": embed_cohort(embedder, store, recipe.data.arrays, cohort, compute),
+        "tissue_ridge": tissue_maps(store, recipe.data.modality, cohort.rows_N.tolist(), GRID),
+    }
+    found = (
+        _control(name, answers, cohort, feature_NF, recipe)
+        for name, feature_NF in features.items()
+        if feature_NF is not None
+    )
+    return [control for control in found if control is not None]
+
+
+def _control(
+    name: str, answers: Answers, cohort: Cohort, features_NF: np.ndarray, recipe: TrainRecipe
+) -> Control | None:
     predicted = [_answer(turn, cohort, features_NF, recipe) for turn in answers.turns]
     if any(part is None for part in predicted):
         return None

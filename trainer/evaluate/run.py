@@ -17,7 +17,7 @@ from trainer.evaluate.controls import (
     permute_labels,
 )
 from trainer.evaluate.measure import HeldOut, exact_compute, measure_run
-from trainer.evaluate.ridge_control import ridge_control
+from trainer.evaluate.ridge_control import ridge_controls
 from trainer.evaluate.trajectories import embed_epochs, kept_epochs, spread
 from trainer.evaluate.turns import Answers, pair_table
 from trainer.evaluate.untrained import measure_untrained
@@ -34,8 +34,6 @@ from trainer.report import plots
 from trainer.report.page import render_report
 from trainer.report.trajectory_plots import epoch_trajectories
 
-RIDGE = "brightness_ridge"
-"""Name of the control that looks at the scans without a network."""
 FOLDER = "evaluation"
 METRICS_NAME = f"{FOLDER}/metrics.json"
 REPORT_NAME = f"{FOLDER}/report.html"
@@ -102,8 +100,7 @@ def _controls(answers: Answers, store: Store, cohort: Cohort, recipe: TrainRecip
         turns.append(fit_controls(pair_table(training, known), turn.table(), recipe.seed))
     table, predicted_P = answers.table(), answers.probabilities_P3.argmax(axis=1)
     fitted = joined_controls(turns, table.label)
-    ridge = ridge_control(RIDGE, answers, store, cohort, recipe, exact_compute(recipe))
-    fitted += [] if ridge is None else [ridge]
+    fitted += ridge_controls(answers, store, cohort, recipe, exact_compute(recipe))
     compared = compare_with_controls(fitted, table, predicted_P, seed=recipe.seed)
     shuffled = permute_labels(table.label, predicted_P, table.subject_id, seed=recipe.seed)
     return control_results(fitted, compared, shuffled, labels=table.label)
