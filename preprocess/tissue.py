@@ -20,11 +20,12 @@ from preprocess.types import Finding, FloatArray, TissueFit
 
 _Numbers = npt.NDArray[np.float64]
 
-STORED_MEANS = (0.25, 0.55, 0.80)
+STORED_MEANS = (0.25, 0.58, 0.80)
 """Where the means of CSF, grey and white matter lie in a stored volume of `intensity = "tissue"`.
 
-Black is 0. Between the four values brightness is linear; above white matter it rises at the mean slope from CSF to
-white matter and ends at 1, so that fat and vessels, which are brighter, stay apart from white matter.
+They keep the distances that the three have in T1w scans, so that no contrast is stretched much. Black is 0. Between the
+four values brightness is linear; above white matter it rises at the mean slope from CSF to white matter and ends at 1,
+so that fat and vessels, which are brighter, stay apart from white matter.
 """
 _HALF_AXES_MM, _MIDDLE_MM = np.array([58.0, 72.0, 50.0]), np.array([0.0, -4.0, 8.0])
 """The fitted region, right, anterior and superior of the box's middle: nearly all brain, above the skull's base."""

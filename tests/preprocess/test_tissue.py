@@ -224,8 +224,13 @@ def test_real_flair_and_t2w_scans_are_told_from_t1w(real_data: Path) -> None:
     paths = sorted(p for p in real_data.glob("mri_longitudinal/*/*/anat/*.nii.gz") if "T1w" not in p.name)
     assert len(paths) == 8
     for path in paths:
-        prepared = prepare_volume(path.read_bytes(), TISSUE, name=path.name)
+        data = path.read_bytes()
+        prepared = prepare_volume(data, TISSUE, name=path.name)
         assert {finding.code for finding in prepared.findings} & {"not_t1_like", "no_three_tissues"}
+        # The stored volume of percentiles says the same: whoever has no other recipe can ask it.
+        stored = prepare_volume(data, TISSUE.model_copy(update={"intensity": "percentile"}), name=path.name).values
+        assert stored is not None
+        assert contrast_findings(fit_tissue(stored[0].astype(np.float32), 4.0), name=path.name) != []
 
 
 @pytest.mark.real_data
