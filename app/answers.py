@@ -3,9 +3,8 @@
 import math
 
 import numpy as np
-import numpy.typing as npt
 
-from app import references
+from app import checks, references
 from app.decision import (
     RESEARCH,
     chance_caution,
@@ -13,6 +12,7 @@ from app.decision import (
     decide,
     model_reasons,
     pair_reasons,
+    person_reasons,
     possible_answers,
     scan_reasons,
     worst_first,
@@ -33,6 +33,7 @@ from app.schemas import (
     Uncertainty,
 )
 from preprocess.distances import cosine_distance
+from preprocess.image_statistics import ImageStatistics
 from preprocess.manifest import Manifest
 from preprocess.types import PROGRESSIONS, FloatArray, Progression
 
@@ -53,7 +54,7 @@ def answer_embedding(model: LoadedModel, scan: PreparedScan) -> EmbeddingAnswer:
         model=manifest.name,
         version=manifest.version,
         fingerprint=manifest.inputs.fingerprint,
-        scan=_facts(model, scan, embedding_E),
+        scan=_facts(model, scan, embedding_E, checks.describe(model, scan)),
         severity=_severity(model, embedding_E),
     )
 
@@ -86,9 +87,16 @@ def answer_progression(
     uncertainty = judge(probabilities_3)
     change = _change(model, embeddings_2E[0], embeddings_2E[1])
     predicted = _predicted_change(model, embeddings_2E[0], embeddings_2E[1])
-    paired = [_paired(model, scan, vector) for scan, vector in zip((earlier, later), embeddings_2E, strict=True)]
+    looks = [checks.describe(model, scan) for scan in (earlier, later)]
+    paired = [
+        _paired(model, scan, vector, found)
+        for scan, vector, found in zip((earlier, later), embeddings_2E, looks, strict=True)
+    ]
+    is_flagged = any(check.is_beyond for scan in paired for check in scan.checks)
+    same_person = None if is_flagged else checks.same_person(model, looks[0], looks[1])
     reasons = [
         *pair_reasons(earlier, later, is_same_scan=is_same_scan, gap_days=gap_days),
+        *person_reasons(same_person),
         *scan_reasons("earlier", paired[0], earlier.findings),
         *scan_reasons("later", paired[1], later.findings),
         *model_reasons(manifest),
@@ -116,6 +124,7 @@ def answer_progression(
         outcome=manifest.outcome,
         gap_days=gap_days,
         is_same_scan=is_same_scan,
+        same_person=same_person,
         earlier=paired[0],
         later=paired[1],
         provenance=provenance(manifest),
@@ -149,11 +158,12 @@ def provenance(manifest: Manifest) -> Provenance:
     )
 
 
-def _facts(model: LoadedModel, scan: PreparedScan, embedding_E: FloatArray) -> ScanFacts:
+def _facts(model: LoadedModel, scan: PreparedScan, embedding_E: FloatArray, looks: ImageStatistics | None) -> ScanFacts:
     return ScanFacts(
         sha256=scan.sha256,
         findings=[FindingModel.of(finding) for finding in scan.findings],
         out_of_distribution=model.references.out_of_distribution(embedding_E),
+        checks=checks.scan_checks(model, looks),
     )
 
 
@@ -173,8 +183,10 @@ def _severity(model: LoadedModel, embedding_E: FloatArray) -> SeverityAnswer | N
     )
 
 
-def _paired(model: LoadedModel, scan: PreparedScan, embedding_E: npt.NDArray[np.float32]) -> PairedScan:
-    facts = _facts(model, scan, embedding_E)
+def _paired(
+    model: LoadedModel, scan: PreparedScan, embedding_E: FloatArray, looks: ImageStatistics | None
+) -> PairedScan:
+    facts = _facts(model, scan, embedding_E, looks)
     return PairedScan(**dict(facts), neighbours=model.references.neighbours(embedding_E))
 
 

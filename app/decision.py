@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import get_args
 
 from app.inputs import PreparedScan
-from app.schemas import Change, Decision, PairedScan, PredictedChange, ReasonCode, Uncertainty
+from app.schemas import Change, Decision, ImageCheck, PairedScan, PredictedChange, ReasonCode, Uncertainty
+from preprocess.image_statistics import CheckName
 from preprocess.manifest import FEW_NOISE_PAIRS, Manifest, Metric
 from preprocess.types import Finding, Progression
 
@@ -14,6 +15,13 @@ HARMLESS_FINDINGS = frozenset({"units_converted", "voxel_sizes_unread"})
 """Remarks on a header whose other entries leave no doubt about the voxels."""
 CONTRAST_FINDINGS = frozenset({"not_t1_like"})
 """Remarks that a scan is of another contrast than its modality says."""
+_LOOKS: dict[CheckName, str] = {
+    "layout": "bright and dark parts lie elsewhere",
+    "residual": "it has coarse structures that none of them has",
+    "extent": "the head fills the box otherwise",
+    "brightness": "the middle of the head has other grey values",
+    "detail": "it is blurred, noisy or of thick slices",
+}
 RESEARCH = "For research only: not a medical device, not for decisions about a patient."
 _NO_DECISION: frozenset[ReasonCode] = frozenset(
     {"not_same_person", "not_this_contrast", "out_of_distribution", "quality", "several_answers_possible"}
@@ -73,6 +81,17 @@ def pair_reasons(
     return []
 
 
+def person_reasons(same_person: ImageCheck | None) -> list[Reason]:
+    """Whether the two heads may be those of two people."""
+    if same_person is None or not same_person.is_beyond:
+        return []
+    sentence = (
+        f"The two heads may not be of one person: they differ by {same_person.value:.1f}, and "
+        f"{same_person.percentile:g} % of two visits of one person by less than {same_person.limit:.1f}."
+    )
+    return [Reason("not_same_person", sentence)]
+
+
 def scan_reasons(name: str, scan: PairedScan, findings: Iterable[Finding]) -> list[Reason]:
     """What keeps one scan from being compared.
 
@@ -89,6 +108,14 @@ def scan_reasons(name: str, scan: PairedScan, findings: Iterable[Finding]) -> li
         for finding in findings
         if finding.code not in HARMLESS_FINDINGS
     ]
+    beyond = [check.name for check in scan.checks if check.is_beyond]
+    if "contrast" in beyond:
+        contrast = "bright tissue lies too far out, as in FLAIR or T2w"
+        reasons.append(Reason("not_this_contrast", f"The {name} scan may be of another contrast: {contrast}."))
+    unlike = [_LOOKS[check] for check in beyond if check in _LOOKS]
+    if unlike:
+        sentence = f"The {name} scan does not look like the training scans: {'; '.join(unlike)}."
+        reasons.append(Reason("out_of_distribution", sentence))
     place = scan.out_of_distribution
     if place.is_outside:
         sentence = (

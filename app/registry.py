@@ -97,7 +97,7 @@ def load_artefact(uri: str) -> LoadedModel:
         files[REFERENCES_NAME],
         name=name,
         width=manifest.embedding_width,
-        has_decision=manifest.decision is not None,
+        decision=manifest.decision,
     )
     severity = None
     if manifest.kind == "severity":

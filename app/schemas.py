@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from preprocess.image_statistics import CheckName
 from preprocess.manifest import ArtefactKind, Metric, OutcomeSpec
 from preprocess.types import Finding, Progression
 
@@ -133,12 +134,25 @@ class OutOfDistribution(Schema):
     is_outside: bool | None = Field(description="Whether more than 99 % of the validation scans lie nearer.")
 
 
+class ImageCheck(Schema):
+    """One statistic of the image itself, no network asked, and the limit beyond which it is flagged."""
+
+    name: CheckName
+    value: float
+    limit: float
+    percentile: float = Field(description="Of unseen people's scans or pairs of visits, which the limit is.")
+    is_beyond: bool
+
+
 class ScanFacts(Schema):
     """What was received and how it was found."""
 
     sha256: str = Field(description="SHA-256 of the file as received.")
     findings: list[FindingModel] = Field(description="Quality remarks; the scan was usable.")
     out_of_distribution: OutOfDistribution
+    checks: list[ImageCheck] = Field(
+        default=[], description="How the image looks next to the training scans; empty when the artefact has no checks."
+    )
 
 
 class GradeDistances(Schema):
@@ -287,6 +301,10 @@ class ProgressionAnswer(Schema):
     outcome: OutcomeSpec = Field(description="The score whose change the three classes stand for.")
     gap_days: float | None
     is_same_scan: bool = Field(description="Whether both scans are the same file or the same voxels.")
+    same_person: ImageCheck | None = Field(
+        description="How much the two heads differ beyond what two visits of one person do; null when the artefact has "
+        "no such check, or a scan is flagged itself."
+    )
     earlier: PairedScan
     later: PairedScan
     provenance: Provenance

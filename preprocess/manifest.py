@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from preprocess.image_statistics import CheckName
 from preprocess.recipe import VolumeRecipe
 from preprocess.types import PROGRESSIONS, Progression
 
@@ -46,6 +47,16 @@ DECISION_REFERENCE_ARRAYS = {
     "earlier embedding is the predicted change, positive where the person got better",
 }
 """Beside `REFERENCE_ARRAYS`, in artefacts with the part `Decision`."""
+IMAGE_REFERENCE_ARRAYS = {
+    "image_mean_DHW": "float32, mean coarse brightness of the training scans, in blocks",
+    "image_axes_KF": "float32, their principal components, each over the flattened blocks",
+    "image_sd_K": "float32, their standard deviation along each component",
+    "visit_precision_KK": "float32, inverse covariance of the difference of two visits of one person along the "
+    "components; zeros where too few people came twice",
+    "looks_mean_S": "float32, means of the other image statistics, ordered as preprocess.image_statistics has them",
+    "looks_precision_SS": "float32, their inverse covariance, zero between groups",
+}
+"""Beside `DECISION_REFERENCE_ARRAYS`, where the part `Decision` has checks of images."""
 FEW_NOISE_PAIRS = 20
 """With fewer scan-rescan pairs, a 95th percentile is the largest value seen."""
 
@@ -141,6 +152,34 @@ class ChangeNoise(Part):
     unit: str
 
 
+class Check(Part):
+    """The limit of one image statistic, set on scans or pairs that the reference of the statistic was not fitted to.
+
+    Attributes:
+        name: which statistic; `identity` is one of a pair, the others are of a scan.
+        limit: a greater value is flagged.
+        percentile: which percentile of the reference values the limit is.
+        num: how many reference values there were.
+    """
+
+    name: CheckName
+    limit: float = Field(ge=0)
+    percentile: float = Field(gt=0, lt=100)
+    num: int = Field(ge=1)
+
+
+class Flagged(Part):
+    """How many of the held-out scans or pairs of one kind are flagged.
+
+    Attributes:
+        share: flagged ones among all, 0 to 1.
+        num: scans or pairs.
+    """
+
+    share: float = Field(ge=0, le=1)
+    num: int = Field(ge=1)
+
+
 class Decision(Part):
     """What an answer is decided with, measured on people whom no network behind the answer had seen.
 
@@ -155,6 +194,9 @@ class Decision(Part):
         base_rate_log_loss: the same of always stating the frequencies of the classes among the same pairs.
         is_calibrated: whether `log_loss` lies below `base_rate_log_loss`; else the probabilities say less than the
             frequencies alone, and the model counts as uncalibrated.
+        checks: limits of image statistics; none for modalities other than volumes and for cohorts that are too small.
+        flagged: by kind, measured at export on the held-out people: their scans as they are, corrupted scans, pairs of
+            their own visits, and pairs of two people.
     """
 
     coverage: float = Field(gt=0, lt=1)
@@ -166,6 +208,8 @@ class Decision(Part):
     log_loss: float
     base_rate_log_loss: float
     is_calibrated: bool
+    checks: tuple[Check, ...] = ()
+    flagged: dict[str, Flagged] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -152,6 +152,7 @@ def write_artefact(
     noise_distances: tuple[float, ...] = (0.0001, 0.0002, 0.0004, 0.001),
     macro_f1: tuple[float, float, float, float] | None = (0.61, 0.52, 0.70, 0.40),
     decision: dict[str, Any] | None = None,
+    references: dict[str, np.ndarray] | None = None,
     changes: dict[str, Any] | None = None,
     golden_shift: float = 0.0,
 ) -> Path:
@@ -164,6 +165,7 @@ def write_artefact(
         noise_distances: of scan-rescan pairs.
         macro_f1: value, low, high, chance; None leaves the metric out.
         decision: the part of that name, from `decision_part`; None is an artefact of an earlier version.
+        references: arrays of references.npz to add.
         changes: keys of the manifest to replace, at the top level.
         golden_shift: added to the golden embedding, to make it wrong.
     """
@@ -175,6 +177,7 @@ def write_artefact(
         REFERENCES_NAME: _npz(
             **_references(noise_distances),
             **({} if decision is None else {"change_direction_E": model.weights_E.detach().numpy()}),
+            **(references or {}),
         ),
     }
     for file, data in files.items():

@@ -32,6 +32,7 @@ from trainer.data.cohort import Cohort, read_cohort
 from trainer.data.splits import SPLITS
 from trainer.evaluate.run import METRICS_NAME
 from trainer.evaluate.targets import normal_score
+from trainer.export.checks import EmbeddedCohort, with_checks
 from trainer.export.decision import decision_part, decision_references
 from trainer.export.programs import BATCH_SIZES, TOLERANCE, export_programs
 from trainer.export.references import build_references
@@ -147,16 +148,37 @@ def _read_evaluation(run: Run) -> Evaluation:
 
 
 def _progression(trained: Trained, store: Store, evaluation: Evaluation) -> _Content:
-    model = trained.pair_model()
-    parts = _embedded_parts(trained, store)
+    model, recipe = trained.pair_model(), trained.run.recipe
+    training, training_NE, validation, validation_NE = _embedded_parts(trained, store)
     head = trained.result.progression_head
     assert head is not None
+    references = build_references(recipe, training, training_NE, validation, validation_NE)
+    decision = decision_part(head, recipe.outcome)
+    limits: tuple[str, ...] = ()
+    if decision is not None:
+        references |= decision_references(trained)
+    if decision is not None and store.manifest.recipe.kind_of(recipe.data.modality) == "volume":
+        held_out = read_cohort(store, recipe.data.modality, recipe.outcome.name).of_subjects(
+            trained.run.split.of("test")
+        )
+        checked = with_checks(
+            decision,
+            trained.encoder,
+            store,
+            recipe.data.modality,
+            training=EmbeddedCohort(training, training_NE),
+            validation=EmbeddedCohort(validation, validation_NE),
+            held_out=held_out,
+            seed=recipe.seed,
+        )
+        decision, limits = checked.decision, checked.limits
+        references |= checked.arrays
     error = evaluation.metrics.get("calibration_error")
     return _Content(
         kind="progression",
         model=model,
-        golden=_golden(model, store.layout(trained.run.recipe.data.modality).shape, store.manifest.recipe.dtype),
-        references=build_references(trained.run.recipe, *parts) | decision_references(trained),
+        golden=_golden(model, store.layout(recipe.data.modality).shape, store.manifest.recipe.dtype),
+        references=references,
         guarantee="exchanging the two scans exchanges P(improved) and P(declined) exactly",
         intended_use=INTENDED_USE,
         calibration=Calibration(
@@ -164,7 +186,8 @@ def _progression(trained: Trained, store: Store, evaluation: Evaluation) -> _Con
             num_pairs=head.num_validation,
             expected_calibration_error=error.value if error else None,
         ),
-        decision=decision_part(head, trained.run.recipe.outcome),
+        decision=decision,
+        limits=limits,
     )
 
 
