@@ -28,7 +28,7 @@ _NO_DECISION: frozenset[ReasonCode] = frozenset(
 )
 _NO_CHANGE: frozenset[ReasonCode] = frozenset({"same_day", "within_noise", "few_noise_pairs", "no_noise_floor"})
 """What keeps from improved and declined, and not from stable."""
-_UNPROVEN: frozenset[ReasonCode] = frozenset({"model_not_above_chance", "model_without_figures", "uncalibrated"})
+_UNPROVEN: frozenset[ReasonCode] = frozenset({"model_not_above_chance", "model_without_metrics", "uncalibrated"})
 """What keeps from every decision unless the caller accepts it."""
 
 
@@ -177,12 +177,12 @@ def possible_answers(
 
 
 def model_reasons(manifest: Manifest) -> list[Reason]:
-    """What the model's own held-out figures say against relying on it."""
+    """What the model's own held-out metrics say against relying on it."""
     metric = manifest.metrics.get(HEADLINE_METRIC)
     by_chance = chance_caution(metric)
     reasons = []
     if by_chance is not None:
-        reasons.append(Reason("model_without_figures" if metric is None else "model_not_above_chance", by_chance))
+        reasons.append(Reason("model_without_metrics" if metric is None else "model_not_above_chance", by_chance))
     decision = manifest.decision
     if decision is not None and not decision.is_calibrated:
         sentence = (
@@ -193,15 +193,15 @@ def model_reasons(manifest: Manifest) -> list[Reason]:
     return reasons
 
 
-def chance_caution(metric: Metric | None, figure: str = "macro-F1") -> str | None:
-    """A sentence when the held-out figure is unknown or not shown to be above chance."""
+def chance_caution(metric: Metric | None, title: str = "macro-F1") -> str | None:
+    """A sentence when the held-out metric is unknown or not shown to be above chance."""
     if metric is None:
-        return f"The model comes without a held-out {figure}: how often it is right is unknown."
+        return f"The model comes without a held-out {title}: how often it is right is unknown."
     # Without an interval, over fewer subjects than one needs, no value shows anything.
     if metric.chance is None or (metric.low is not None and metric.low > metric.chance):
         return None
     between = "" if metric.low is None or metric.high is None else f" ({metric.low:.2f} to {metric.high:.2f})"
     return (
-        f"The model is not shown to be better than chance: held-out {figure} {metric.value:.2f}{between}, "
+        f"The model is not shown to be better than chance: held-out {title} {metric.value:.2f}{between}, "
         f"chance {metric.chance:.2f}."
     )

@@ -60,7 +60,7 @@ async def admit(
 
 @dataclass(frozen=True, slots=True)
 class ScanRequest:
-    """One scan and which model is asked."""
+    """One scan and the model requested for it."""
 
     scan: UploadFile | str
     fields: ScanFields
@@ -68,7 +68,7 @@ class ScanRequest:
 
 @dataclass(frozen=True, slots=True)
 class PairRequest:
-    """Two scans and which model is asked."""
+    """Two scans and the model requested for it."""
 
     earlier: UploadFile | str
     later: UploadFile | str

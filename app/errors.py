@@ -120,16 +120,16 @@ async def _on_crash(request: Request, error: Exception) -> Response:
     request_id = getattr(request.state, "request_id", "")
     # The error's own text is left out of the log: it could quote a scan's header.
     frames = traceback.extract_tb(error.__traceback__)
-    places = "\n".join(f"  {frame.filename}:{frame.lineno} in {frame.name}" for frame in frames)
-    LOG.error("request %s failed: %s\n%s", request_id, type(error).__qualname__, places)
+    stack = "\n".join(f"  {frame.filename}:{frame.lineno} in {frame.name}" for frame in frames)
+    LOG.error("request %s failed: %s\n%s", request_id, type(error).__qualname__, stack)
     detail = "the service failed; give the operator this request id"
     return _answer(request, ProblemError(500, "internal", detail))
 
 
 def _invalid(faults: list[tuple[tuple[int | str, ...], str]]) -> ProblemError:
     named = tuple(
-        FieldFault(field=".".join(map(str, place)) or "body", message=message.removeprefix("Value error, "))
-        for place, message in faults
+        FieldFault(field=".".join(map(str, field)) or "body", message=message.removeprefix("Value error, "))
+        for field, message in faults
     )
     detail = "; ".join(f"{fault.field}: {fault.message}" for fault in named)
     return ProblemError(422, "invalid_request", detail, faults=named)

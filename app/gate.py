@@ -23,7 +23,7 @@ class Gate:
     """
 
     def __init__(self, *, max_running: int, max_waiting: int, max_wait_s: float) -> None:
-        self._places = threading.BoundedSemaphore(max_running)
+        self._slots = threading.BoundedSemaphore(max_running)
         self._max_inside = max_running + max_waiting
         self._max_wait_s = max_wait_s
         self._num_inside = 0
@@ -46,12 +46,12 @@ class Gate:
                 raise _busy(f"all {self._max_inside} places are taken")
             self._num_inside += 1
         try:
-            if not self._places.acquire(timeout=self._max_wait_s):
+            if not self._slots.acquire(timeout=self._max_wait_s):
                 raise _busy(f"no turn within {self._max_wait_s:g} s")
             try:
                 yield
             finally:
-                self._places.release()
+                self._slots.release()
         finally:
             with self._count:
                 self._num_inside -= 1

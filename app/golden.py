@@ -49,7 +49,7 @@ def check_golden(
 
 
 def _pair_answers(engine: Engine, manifest: Manifest, arrays: dict[str, np.ndarray], *, name: str) -> Answers:
-    earlier, later, embedding_BE, probabilities_B3 = _wanted(
+    earlier, later, embedding_BE, probabilities_B3 = _required(
         arrays, ("earlier_BCDHW", "later_BCDHW", "embedding_BE", "probabilities_B3"), name=name
     )
     volume = (manifest.inputs.channels, *manifest.inputs.volume_recipe.grid)
@@ -66,7 +66,7 @@ def _pair_answers(engine: Engine, manifest: Manifest, arrays: dict[str, np.ndarr
 def _severity_answers(
     engine: Engine, manifest: Manifest, arrays: dict[str, np.ndarray], severity: SeverityReferences, *, name: str
 ) -> Answers:
-    scans, embedding_BE, severity_B = _wanted(arrays, ("scans_B", "embedding_BE", "severity_B"), name=name)
+    scans, embedding_BE, severity_B = _required(arrays, ("scans_B", "embedding_BE", "severity_B"), name=name)
     row = manifest.inputs.volume_recipe.row_shape(manifest.inputs.modality)
     if not len(scans) or scans.shape[1:] != row:
         raise ArtefactError(f"{name}: scans {scans.shape} are not (B, {row}); export the model again")
@@ -80,8 +80,8 @@ def _severity_answers(
     return answers
 
 
-def _wanted(arrays: dict[str, np.ndarray], wanted: tuple[str, ...], *, name: str) -> list[np.ndarray]:
-    missing = [key for key in wanted if key not in arrays]
+def _required(arrays: dict[str, np.ndarray], names: tuple[str, ...], *, name: str) -> list[np.ndarray]:
+    missing = [key for key in names if key not in arrays]
     if missing:
         raise ArtefactError(f"{name}: no array {', '.join(missing)}; export the model again")
-    return [arrays[key] for key in wanted]
+    return [arrays[key] for key in names]

@@ -23,7 +23,8 @@ def is_ready(port: str) -> bool:
 
 def main() -> None:
     """Exit with 0 when the service is ready, with 1 when it is not or does not answer."""
-    sys.exit(0 if is_ready(os.environ.get("PORT") or os.environ.get("INTERSCAN_PORT") or "8000") else 1)
+    # The order of `serve --port`: images set PORT, so INTERSCAN_PORT has to come first here too.
+    sys.exit(0 if is_ready(os.environ.get("INTERSCAN_PORT") or os.environ.get("PORT") or "8000") else 1)
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def read_uri(uri: str, prefixes: Sequence[str], *, name: str, max_bytes: int) ->
         uri: as the caller sent it.
         prefixes: what may be read, as `normal_prefix` gives them.
         name: what messages call the scan.
-        max_bytes: asked of the storage before anything is fetched.
+        max_bytes: compared with the size in the storage before anything is fetched.
 
     Raises:
         ProblemError: 403 outside the list, 413 too large, 422 not there, 502 when the storage refuses.

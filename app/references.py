@@ -52,7 +52,7 @@ class References:
     images: ImageReferences | None = None
 
     def out_of_distribution(self, embedding_E: npt.NDArray[np.float32]) -> OutOfDistribution:
-        """Mahalanobis distance, and its place among the validation scans."""
+        """Mahalanobis distance, and its rank among the validation scans."""
         distance = mahalanobis_distance(embedding_E, self.ood_mean_E, self.ood_precision_EE)
         if not self.ood_distances_Q.size:
             return OutOfDistribution(distance=distance, percentile=None, is_outside=None)

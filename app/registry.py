@@ -48,7 +48,7 @@ class LoadedModel:
 
         Args:
             where: how the message names the artefact.
-            verb: what was asked of it.
+            verb: what was requested of it.
 
         Raises:
             ArtefactError: the artefact is of another kind.
@@ -67,7 +67,7 @@ def load_program(data: bytes) -> Program:
         RuntimeError: not a TorchScript file.
     """
     with _LOADING, warnings.catch_warnings():
-        # TorchScript is the artefact's contract until torch.export takes its place.
+        # TorchScript is the artefact's contract until torch.export replaces it.
         warnings.filterwarnings("ignore", r"`torch\.jit\.load` is deprecated", DeprecationWarning)
         program = torch.jit.load(io.BytesIO(data), map_location="cpu")  # type: ignore[no-untyped-call]
     return cast(Program, program.eval())
@@ -134,13 +134,13 @@ class Registry:
     def load(self) -> None:
         """Load every artefact that is not ready; one that fails keeps its reason and does not stop the others."""
         try:
-            for place in range(len(self._uris)):
-                if place not in self._models and not self._stop.is_set():
-                    self._load_one(place)
+            for index in range(len(self._uris)):
+                if index not in self._models and not self._stop.is_set():
+                    self._load_one(index)
         finally:
-            for place, status in enumerate(self._statuses):
+            for index, status in enumerate(self._statuses):
                 if status.status in ("waiting", "loading"):
-                    self._mark(place, "failed", "loading was broken off; see the server's log")
+                    self._mark(index, "failed", "loading was broken off; see the server's log")
             self.finished.set()
 
     def keep_loading(self) -> None:
@@ -174,7 +174,7 @@ class Registry:
     @property
     def models(self) -> list[LoadedModel]:
         """The models that may answer, the default first."""
-        return [self._models[place] for place in sorted(self._models)]
+        return [self._models[index] for index in sorted(self._models)]
 
     @property
     def default(self) -> LoadedModel | None:
@@ -187,11 +187,11 @@ class Registry:
         Raises:
             ProblemError: 404 when there is none of that name and version; 503 when it may be one that is not ready.
         """
-        for place, model in sorted(self._models.items()):
+        for index, model in sorted(self._models.items()):
             manifest = model.manifest
-            is_asked = name in (None, manifest.name) and version in (None, manifest.version)
+            is_meant = name in (None, manifest.name) and version in (None, manifest.version)
             # Without a name the first artefact is meant, even while it is not ready.
-            if is_asked and (place == 0 or name is not None or version is not None):
+            if is_meant and (index == 0 or name is not None or version is not None):
                 return model
         if self.is_ready:
             known = ", ".join(f"{model.manifest.name} {model.manifest.version}" for model in self.models)
@@ -200,11 +200,11 @@ class Registry:
         loading = "no artefact was given" if not self._uris else "models are still being loaded; try again"
         raise ProblemError(503, "not_ready", reasons or loading, headers={"Retry-After": "10"})
 
-    def _load_one(self, place: int) -> None:
-        uri = self._uris[place]
-        before = self._statuses[place].reason
+    def _load_one(self, index: int) -> None:
+        uri = self._uris[index]
+        before = self._statuses[index].reason
         if before is None:
-            self._mark(place, "loading")
+            self._mark(index, "loading")
         try:
             model = load_artefact(uri)
             _require_volumes(uri, model.manifest, "use interscan embed on a store")
@@ -213,10 +213,10 @@ class Registry:
             reason = _without_path(str(error), uri)
             if reason != before:
                 LOG.error("not ready: %s", error)
-            self._mark(place, "failed", reason)
+            self._mark(index, "failed", reason)
         else:
-            self._models[place] = model
-            self._mark(place, "ready")
+            self._models[index] = model
+            self._mark(index, "ready")
             LOG.info("ready: %s %s", model.manifest.name, model.manifest.version)
 
     def _refuse_twin(self, uri: str, manifest: Manifest) -> None:
@@ -224,8 +224,8 @@ class Registry:
         if any((twin.manifest.name, twin.manifest.version) == (name, version) for twin in self.models):
             raise ArtefactError(f"{uri}: {name} {version} is loaded already; name each artefact once")
 
-    def _mark(self, place: int, status: Literal["loading", "ready", "failed"], reason: str | None = None) -> None:
-        self._statuses[place] = ArtefactStatus(artefact=_label(self._uris[place]), status=status, reason=reason)
+    def _mark(self, index: int, status: Literal["loading", "ready", "failed"], reason: str | None = None) -> None:
+        self._statuses[index] = ArtefactStatus(artefact=_label(self._uris[index]), status=status, reason=reason)
 
 
 def _without_path(text: str, uri: str) -> str:

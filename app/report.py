@@ -55,10 +55,10 @@ def _reference_line(title: str, known: DistanceReference | None) -> str:
 
 
 def _scan_lines(name: str, scan: PairedScan, score: str) -> list[str]:
-    place = scan.out_of_distribution
-    text = f"  {name:<15}distance to the training scans {place.distance:.1f}"
-    if place.percentile is not None:
-        text += f", farther than {place.percentile:.0f} % of the validation scans"
+    typical = scan.out_of_distribution
+    text = f"  {name:<15}distance to the training scans {typical.distance:.1f}"
+    if typical.percentile is not None:
+        text += f", farther than {typical.percentile:.0f} % of the validation scans"
     near = scan.neighbours
     if near is None:
         return [text]

@@ -23,7 +23,7 @@ ReasonCode = Literal[
     "several_answers_possible",
     "no_prediction_set",
     "model_not_above_chance",
-    "model_without_figures",
+    "model_without_metrics",
     "uncalibrated",
 ]
 """Why an answer is what it is, worst first; docs/operations.md says what each means and keeps from being answered."""
@@ -54,7 +54,7 @@ class PairFields(ModelChoice):
     )
     accept_unproven: bool = Field(
         default=False,
-        description="Whether to decide with a model whose held-out figures are not above chance or whose probabilities "
+        description="Whether to decide with a model whose held-out metrics are not above chance or whose probabilities "
         "are not calibrated; without it such a model answers `undecided`.",
     )
 

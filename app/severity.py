@@ -63,15 +63,15 @@ def parse_severity(arrays: Mapping[str, npt.NDArray[np.generic]], *, name: str, 
     if missing:
         raise ArtefactError(f"{name}: no array {', '.join(missing)}; export the model again")
     embeddings_NE = np.asarray(arrays["embeddings_NE"], dtype=np.float64)
-    places_K = np.asarray(arrays["normal_places_K"])
+    indices_K = np.asarray(arrays["normal_places_K"])
     anchor_E, distances_V, grades_V = (
         np.asarray(arrays[key], dtype=np.float64)
         for key in ("anchor_E", "validation_distances_V", "validation_grades_V")
     )
     expected = {
         "anchor_E": embeddings_NE.shape[1:],
-        "normal_places_K": (places_K.size,),
-        "normal_rows_K": (places_K.size,),
+        "normal_places_K": (indices_K.size,),
+        "normal_rows_K": (indices_K.size,),
         "validation_distances_V": (distances_V.size,),
         "validation_grades_V": (distances_V.size,),
     }
@@ -87,14 +87,14 @@ def parse_severity(arrays: Mapping[str, npt.NDArray[np.generic]], *, name: str, 
     ):
         if not np.isfinite(array).all():
             raise ArtefactError(f"{name}: {key} holds NaN or infinity; export the model again")
-    is_place = places_K.size > 0 and places_K.dtype.kind in "iu" and places_K.min() >= 0
-    if not is_place or places_K.max() >= len(embeddings_NE):
-        raise ArtefactError(f"{name}: normal_places_K are not places of embeddings_NE; export the model again")
+    are_indices = indices_K.size > 0 and indices_K.dtype.kind in "iu" and indices_K.min() >= 0
+    if not are_indices or indices_K.max() >= len(embeddings_NE):
+        raise ArtefactError(f"{name}: normal_places_K are not indices of embeddings_NE; export the model again")
     length = float(np.linalg.norm(anchor_E))
-    difference = float(np.abs(embeddings_NE[places_K].mean(axis=0) - anchor_E).max())
+    difference = float(np.abs(embeddings_NE[indices_K].mean(axis=0) - anchor_E).max())
     if not length > 0 or difference > tolerance * max(length, 1.0):
         raise ArtefactError(
-            f"{name}: anchor_E differs by {difference:.2g} from the mean of its {places_K.size} normal scans; export "
+            f"{name}: anchor_E differs by {difference:.2g} from the mean of its {indices_K.size} normal scans; export "
             "the model again"
         )
     by_grade = {float(grade): np.sort(distances_V[grades_V == grade]) for grade in np.unique(grades_V)}

@@ -63,8 +63,8 @@ def require_own_modules(checkout: Path, work: Path) -> None:
     Raises:
         SystemExit: another copy of the program was imported.
     """
-    asked = [sys.executable, "-c", "import interscan; print(interscan.__file__ or list(interscan.__path__)[0])"]
-    found = subprocess.run(asked, cwd=work, env=environment(checkout), capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", "import interscan; print(interscan.__file__ or list(interscan.__path__)[0])"]
+    found = subprocess.run(command, cwd=work, env=environment(checkout), capture_output=True, text=True, check=True)
     if checkout not in Path(found.stdout.strip()).resolve().parents:
         raise SystemExit(f"{checkout}: the program that runs is {found.stdout.strip()}; give the folder of a checkout")
 
@@ -187,10 +187,10 @@ def with_needs(names: Sequence[str]) -> list[Road]:
     for name in names:
         if name not in known:
             raise SystemExit(f"{name}: no such road; there are {', '.join(known)}")
-    wanted = set(names or known)
+    chosen = set(names or known)
     for road in reversed(ROADS):  # each needs only earlier ones
-        wanted |= set(road.needs) if road.name in wanted else set()
-    return [road for road in ROADS if road.name in wanted]
+        chosen |= set(road.needs) if road.name in chosen else set()
+    return [road for road in ROADS if road.name in chosen]
 
 
 def observe(checkout: Path, work: Path, roads: Sequence[Road]) -> Record:
@@ -229,17 +229,17 @@ def observe(checkout: Path, work: Path, roads: Sequence[Road]) -> Record:
     return {"machine": machine, "steps": steps, "used_s": used_s}
 
 
-def differences(before: Any, after: Any, place: str = "") -> Iterator[str]:
+def differences(before: Any, after: Any, path: str = "") -> Iterator[str]:
     """One line for each value that differs, is gone or is new, with the way to it.
 
     Args:
         before: nested value of plain JSON.
         after: what should be equal to it, in the order of keys too.
-        place: of both, within the whole.
+        path: the keys that lead to both, within the whole.
     """
     if isinstance(before, dict) and isinstance(after, dict):
         for key in [*before, *(key for key in after if key not in before)]:
-            inner = f"{place} > {key}" if place else key
+            inner = f"{path} > {key}" if path else key
             if key not in after:
                 yield f"{inner}: gone; was {_short(before[key])}"
             elif key not in before:
@@ -247,21 +247,21 @@ def differences(before: Any, after: Any, place: str = "") -> Iterator[str]:
             else:
                 yield from differences(before[key], after[key], inner)
         if before.keys() == after.keys() and list(before) != list(after):
-            yield f"{place}: the same keys in another order, {_short(list(after))}"
+            yield f"{path}: the same keys in another order, {_short(list(after))}"
     elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
         for number, (one, other) in enumerate(zip(before, after, strict=True)):
-            yield from differences(one, other, f"{place} > {number}")
+            yield from differences(one, other, f"{path} > {number}")
     elif isinstance(before, list) and isinstance(after, list):
-        yield from _changed_entries(before, after, place)
+        yield from _changed_entries(before, after, path)
     elif before != after or type(before) is not type(after):
-        yield f"{place}: {_short(before)} -> {_short(after)}"
+        yield f"{path}: {_short(before)} -> {_short(after)}"
 
 
-def _changed_entries(before: list[Any], after: list[Any], place: str) -> Iterator[str]:
+def _changed_entries(before: list[Any], after: list[Any], path: str) -> Iterator[str]:
     left, right = ([json.dumps(one) for one in entries] for entries in (before, after))
-    yield f"{place}: {len(before)} entries -> {len(after)}"
-    yield from (f"{place}: gone; was {_short(json.loads(one))}" for one in left if one not in right)
-    yield from (f"{place}: new; is {_short(json.loads(one))}" for one in right if one not in left)
+    yield f"{path}: {len(before)} entries -> {len(after)}"
+    yield from (f"{path}: gone; was {_short(json.loads(one))}" for one in left if one not in right)
+    yield from (f"{path}: new; is {_short(json.loads(one))}" for one in right if one not in left)
 
 
 def _short(value: Any) -> str:

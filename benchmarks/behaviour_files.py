@@ -65,7 +65,7 @@ TEXTS: tuple[tuple[str, str, str], ...] = (
         rf"{MASK} \1",
         "time it took, or speed",
     ),
-    (r"(CHECKOUT/)[\w/.-]+\.py:\d+", r"\1*.py", "a module's place, and lines within it, may move"),
+    (r"(CHECKOUT/)[\w/.-]+\.py:\d+", r"\1*.py", "a module's path, and lines within it, may move"),
     *((rf"\b{key} [\d.e+-]+", f"{key} {MASK}", why) for key, why in VOLATILE.items()),
 )
 """Patterns in text, what is written instead, and why."""
@@ -80,18 +80,18 @@ class Normaliser:
     """Makes texts and values alike that differ only in what varies from run to run.
 
     Args:
-        places: absolute folders and the words that stand for them, for example the checkout.
+        folders: absolute folders and the words that stand for them, for example the checkout.
     """
 
-    def __init__(self, places: Mapping[str, str]) -> None:
+    def __init__(self, folders: Mapping[str, str]) -> None:
         # The longest first, since one may lie within another.
-        self._places = sorted(places.items(), key=lambda one: -len(one[0]))
+        self._folders = sorted(folders.items(), key=lambda one: -len(one[0]))
         self._patterns = [(re.compile(pattern), instead) for pattern, instead, _ in TEXTS]
 
     def text(self, text: str) -> str:
         """A text without times, rates, drawn names and folders of this run."""
-        for place, word in self._places:
-            text = text.replace(place, word)
+        for folder, word in self._folders:
+            text = text.replace(folder, word)
         for pattern, instead in self._patterns:
             text = pattern.sub(instead, text)
         return text
@@ -211,11 +211,11 @@ def _events(normaliser: Normaliser, path: Path, name: str) -> Any:
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
     from tensorboard.util.tensor_util import make_ndarray
 
-    figures: dict[str, list[Any]] = {}
+    metrics: dict[str, list[Any]] = {}
     for event in EventFileLoader(str(path)).Load():
         for one in event.summary.value:
-            figures.setdefault(one.tag, []).append([event.step, float(make_ndarray(one.tensor))])
-    return normaliser.value({tag: MASK if tag in VOLATILE else figures[tag] for tag in sorted(figures)}, name)
+            metrics.setdefault(one.tag, []).append([event.step, float(make_ndarray(one.tensor))])
+    return normaliser.value({tag: MASK if tag in VOLATILE else metrics[tag] for tag in sorted(metrics)}, name)
 
 
 def _fixed_scans(folder: Path, number: int) -> list[torch.Tensor]:
@@ -228,18 +228,20 @@ def _fixed_scans(folder: Path, number: int) -> list[torch.Tensor]:
     ]
 
 
-def _answers(scans: list[torch.Tensor], asked: Callable[..., Any]) -> Any:
+def _answers(scans: list[torch.Tensor], method: Callable[..., Any]) -> Any:
     with torch.no_grad():
-        return asked(*scans)
+        return method(*scans)
 
 
 def _script(normaliser: Normaliser, path: Path, name: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # torch announces the end of TorchScript
         model = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
-        asked = {key: 2 if key == "compare" else 1 for key in ("embed", "compare", "severity") if hasattr(model, key)}
+        num_inputs = {
+            key: 2 if key == "compare" else 1 for key in ("embed", "compare", "severity") if hasattr(model, key)
+        }
         answers = {
-            key: _answers(_fixed_scans(path.parent, number), getattr(model, key)) for key, number in asked.items()
+            key: _answers(_fixed_scans(path.parent, number), getattr(model, key)) for key, number in num_inputs.items()
         }
     return normaliser.value({"parameters": dict(model.state_dict()), "answers": answers}, name)
 

@@ -26,10 +26,10 @@ class Step:
         name: unique within its road.
         arguments: of `interscan`; paths are relative to the work folder.
         prepare: writes or damages files before; what it does is no behaviour of the program.
-        interrupt_at: a file; when it is there, the program is asked to stop. How far it came is a matter of chance.
+        interrupt_at: a file; when it exists, the program gets a signal to stop. How far it came is a matter of chance.
         resumes: goes on from there, so that progress and the names of events are a matter of chance too.
         is_measured: stdout holds measured numbers; its digits are masked.
-        serves: answers over HTTP until it has been asked everything.
+        serves: answers over HTTP until every request was sent.
         is_cold: starts Python anew. Nothing that trains may, since torch would begin at other random numbers.
     """
 
@@ -199,7 +199,7 @@ VARIANTS = (
                                             "data.subjects_per_epoch=0.5")), of="clinimcl"),
     *method("contrastive", "brain", (*TINY, *values("objective.0.variant=contrastive", "head.threshold=tertiles")),
             of="mse"),
-    *method("supremix-change", "brain", (*TINY, *values("target=progression", "outcome.name=mmse",
+    *method("supremix-change", "brain", (*TINY, *values("task=progression", "outcome.name=mmse",
                                                        "outcome.higher_is_better=true", "outcome.threshold=2")),
             of="supremix"),
     *method("fusion", "connectome", (*FOUR, *values('objective=[{name="fusion_bce"}]')), of="joint"),

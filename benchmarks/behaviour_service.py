@@ -1,4 +1,4 @@
-"""Asks a served artefact over HTTP what a client would ask, and notes every answer."""
+"""Sends a served artefact the HTTP requests that a client would send, and records every answer."""
 
 import json
 import re
@@ -73,7 +73,7 @@ def _answer(name: str, status: int, content_type: str, text: str, normaliser: No
 
 
 def converse(program: Program, log: Path, work: Path, normaliser: Normaliser) -> dict[str, Any]:
-    """Wait until a service is ready, ask it everything, and end it.
+    """Wait until a service is ready, send it every request, and end it.
 
     Args:
         program: `interscan serve`.

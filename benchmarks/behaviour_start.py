@@ -45,7 +45,7 @@ class Program(Protocol):
         """Wait for the exit code."""
 
     def send_signal(self, number: int) -> None:
-        """Ask it to stop."""
+        """Signal it to stop."""
 
     def kill(self) -> None:
         """End it at once."""
@@ -81,7 +81,7 @@ class Forked:
         return code
 
     def send_signal(self, number: int) -> None:
-        """Ask it to stop; nothing where it has ended."""
+        """Signal it to stop; nothing where it has ended."""
         if self.poll() is None:
             os.kill(self._pid, number)
 

@@ -78,13 +78,13 @@ def step_once(options: argparse.Namespace, pairs: int, chunk: int) -> dict[str, 
 
 
 def in_child(arguments: list[str], pairs: int, chunk: int) -> dict[str, Any]:
-    """One case in a fresh process; its figures, or that it ran out of memory."""
+    """One case in a fresh process; its result, or that it ran out of memory."""
     command = [sys.executable, __file__, *arguments, "--case", str(pairs), str(chunk)]
     ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if ended.returncode:
         return {"pairs": pairs, "cache_chunk": chunk, "failed": ended.returncode}
-    figures: dict[str, Any] = json.loads(ended.stdout)
-    return figures
+    result: dict[str, Any] = json.loads(ended.stdout)
+    return result
 
 
 def main() -> None:

@@ -1,10 +1,10 @@
 """Training on a GPU: the step, the bucket, the published pipeline, memory and money, beside what `plan` predicts.
 
 python -m benchmarks.cuda [--gpu NAME] [--out FILE]        on a machine with a CUDA device, about half an hour
-python -m benchmarks.cuda --device cpu --quick             the same code, tiny, on any machine; its figures mean nothing
+python -m benchmarks.cuda --device cpu --quick             the same code, tiny, on any machine; its numbers mean nothing
 
 step       ms a volume of both encoders at 96^3 and 128^3, batches of 8 to 256, eager and by torch.compile, from stored
-           bytes on the device to changed weights; a batch that does not fit is told, and no larger one tried.
+           bytes on the device to changed weights; a batch that does not fit is reported, and no larger one tried.
 bucket     volumes a second and utilisation (time in steps over wall time) from a bucket at 30 ms, both encoders, read
            anew in each epoch and with the cohort staying on the device.
 published  the published pipeline rebuilt (benchmarks/published_pipeline.py) on the same device.
@@ -129,13 +129,13 @@ def time_steps(compute: Compute, sizes: Sizes, hardware: Hardware, gpu: str) -> 
             for backend in ("", sizes.backend):
                 for batch in sizes.batches:
                     case = StepCase(encoder, edge, batch, backend)
-                    figures = case.time(compute, steps=sizes.steps)
-                    if "ms_per_volume" in figures:
-                        figures["usd_per_thousand"] = dollars(hardware, gpu, 1000 / figures["ms_per_volume"])
-                        figures |= predicted_step(case, compute, hardware, gpu)
-                    sys.stderr.write(f"{encoder} {edge}^3, {batch} volumes, {figures['mode']}: {_said(figures)}\n")
-                    found.append(figures)
-                    if "ms_per_volume" not in figures:
+                    metrics = case.time(compute, steps=sizes.steps)
+                    if "ms_per_volume" in metrics:
+                        metrics["usd_per_thousand"] = dollars(hardware, gpu, 1000 / metrics["ms_per_volume"])
+                        metrics |= predicted_step(case, compute, hardware, gpu)
+                    sys.stderr.write(f"{encoder} {edge}^3, {batch} volumes, {metrics['mode']}: {_said(metrics)}\n")
+                    found.append(metrics)
+                    if "ms_per_volume" not in metrics:
                         break  # a larger batch fits no better
     return found
 
@@ -178,9 +178,9 @@ def measure_bucket(
         for encoder in ENCODERS:
             prediction = predicted_run(store, encoder, compute, sizes, hardware, gpu)
             for resident in _RESIDENT:
-                figures = train_from(store, encoder, compute, sizes, resident)
-                figures["usd_per_thousand"] = dollars(hardware, gpu, figures["volumes_per_s"])
-                result["bucket"].append(figures | (prediction if resident == "none" else {}))
+                metrics = train_from(store, encoder, compute, sizes, resident)
+                metrics["usd_per_thousand"] = dollars(hardware, gpu, metrics["volumes_per_s"])
+                result["bucket"].append(metrics | (prediction if resident == "none" else {}))
         result["published"] = train_published(slow, compute, sizes)
         result["published"]["usd_per_thousand"] = dollars(hardware, gpu, result["published"]["volumes_per_s"])
     ours = {one["resident"]: one["volumes_per_s"] for one in result["bucket"] if one["encoder"] == "fast"}
@@ -194,7 +194,7 @@ def measure_bucket(
 def train_from(
     store: Store, encoder: Encoder, compute: Compute, sizes: Sizes, resident: Literal["none", "auto"]
 ) -> dict[str, Any]:
-    """Train epochs from the bucket as the trainer reads them; figures of the last one."""
+    """Train epochs from the bucket as the trainer reads them; metrics of the last one."""
     forget(compute.device)
     rows = np.arange(sizes.rows).reshape(-1, 2)
     plan = [rows[start : start + sizes.bucket_batch // 2] for start in range(0, len(rows), sizes.bucket_batch // 2)]
@@ -307,18 +307,18 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join([*lines, "", f"ours over the published pipeline: {ratios}"])
 
 
-def _said(figures: dict[str, Any]) -> str:
-    if figures.get("out_of_memory"):
+def _said(metrics: dict[str, Any]) -> str:
+    if metrics.get("out_of_memory"):
         return "out of memory"
-    return "failed" if "failed" in figures else _number(figures.get("ms_per_volume"))
+    return "failed" if "failed" in metrics else _number(metrics.get("ms_per_volume"))
 
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}"
 
 
-def _money(figures: dict[str, Any]) -> str:
-    prices = figures.get("usd_per_thousand", {})
+def _money(metrics: dict[str, Any]) -> str:
+    prices = metrics.get("usd_per_thousand", {})
     return ", ".join(f"{cloud} {usd:.2g}" for cloud, usd in prices.items()) or "-"
 
 

@@ -93,18 +93,18 @@ class StepCase:
 
     def time(self, compute: Compute, *, steps: int) -> dict[str, Any]:
         """Median ms a volume and peak memory; or that it does not fit, or that torch.compile fails, and how."""
-        told = {
+        described = {
             "encoder": self.encoder, "edge": self.edge, "batch": self.batch, "mode": self.backend or "eager"
         }  # fmt: skip
         forget(compute.device)
         try:
-            return told | self._time(compute, steps)
+            return described | self._time(compute, steps)
         except torch.OutOfMemoryError:
-            return told | {"out_of_memory": True}
+            return described | {"out_of_memory": True}
         except RuntimeError as error:  # what torch._dynamo raises is one
             if not self.backend:
                 raise
-            return told | {"failed": " ".join(str(error).split())[:160]}
+            return described | {"failed": " ".join(str(error).split())[:160]}
 
     def _time(self, compute: Compute, steps: int) -> dict[str, Any]:
         begun = time.perf_counter()
@@ -124,7 +124,7 @@ class StepCase:
 
 
 def wait_for(device: torch.device) -> None:
-    """Return when the device has done what it was asked."""
+    """Return when the device has finished all its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

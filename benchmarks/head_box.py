@@ -124,8 +124,8 @@ def print_shifts(title: str, images: dict[str, Image]) -> None:
         whole_before_mm, whole_now_mm = placed_before(image), placed_now(image)
         for name, changed, rotation, middle_mm in cases(image):
             before, now = (
-                float(np.linalg.norm(place - (rotation.apply(whole - middle_mm) + middle_mm)))
-                for place, whole in ((placed_before(changed), whole_before_mm), (placed_now(changed), whole_now_mm))
+                float(np.linalg.norm(placed - (rotation.apply(whole - middle_mm) + middle_mm)))
+                for placed, whole in ((placed_before(changed), whole_before_mm), (placed_now(changed), whole_now_mm))
             )
             found = heads.find_head(changed)
             shifts[name].append((before, now, 0.0 if found is None else found.seen))

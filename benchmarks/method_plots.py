@@ -59,16 +59,16 @@ def distance_scatter(panels: Mapping[str, DistancePanel], *, score_name: str, pa
     plot = new_plot(0.6 + 2.7 * max(columns, 2), 0.6 + 2.9 * num_rows)
     grid = plot.subplots(num_rows, columns, sharex=True, squeeze=False)
     widest = max(float(panel.pairs.difference_P.max(initial=0)) for panel in panels.values())
-    for place, (axes, (name, panel)) in enumerate(zip(grid.flat, panels.items(), strict=False)):
+    for index, (axes, (name, panel)) in enumerate(zip(grid.flat, panels.items(), strict=False)):
         _draw_pairs(axes, panel.pairs, widest)
         axes.set_title(f"{name}\n{_rho_words(panel.rho)}", fontsize=9.5, color=INK)
-        below = place + columns < len(panels)
+        below = index + columns < len(panels)
         finish_axes(
-            axes, "" if below else f"|difference of {score_name}|", "" if place % columns else "cosine distance"
+            axes, "" if below else f"|difference of {score_name}|", "" if index % columns else "cosine distance"
         )
         axes.xaxis.set_tick_params(labelbottom=not below)
         axes.set_ylim(bottom=0)
-        if axes.get_legend() is not None and place:
+        if axes.get_legend() is not None and index:
             axes.get_legend().remove()
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
@@ -133,17 +133,17 @@ def _draw_methods(axes: Axes, comparison: MethodComparison, names: Sequence[str]
     axes.axvline(rows[comparison.baseline].score.mean, color=ORANGE, linestyle=":", linewidth=1.2)
     if comparison.chance is not None:
         axes.axvline(comparison.chance, color=GREY, linestyle="--", linewidth=1.2)
-    for place, name in enumerate(names):
+    for index, name in enumerate(names):
         score, is_baseline = rows[name].score, name == comparison.baseline
         colour = ORANGE if is_baseline else BLUE
         value_S: npt.NDArray[np.float64] = np.array([value for _, value in rows[name].by_seed])
         axes.plot(
-            value_S, np.full(len(value_S), place + 0.24),
+            value_S, np.full(len(value_S), index + 0.24),
             color=INK, marker="o", markerfacecolor="none", markersize=3.5, markeredgewidth=0.8, linestyle="",
         )  # fmt: skip
         if score.low is not None and score.high is not None:
-            axes.plot([score.low, score.high], [place, place], color=colour, linewidth=1.8, solid_capstyle="butt")
-        axes.plot([score.mean], [place], color=colour, marker="s" if is_baseline else "o", markersize=6.5)
+            axes.plot([score.low, score.high], [index, index], color=colour, linewidth=1.8, solid_capstyle="butt")
+        axes.plot([score.mean], [index], color=colour, marker="s" if is_baseline else "o", markersize=6.5)
     arrow = "higher" if comparison.higher_is_better else "lower"
     finish_axes(axes, f"{comparison.metric} ({arrow} is better)", "")
 

@@ -12,7 +12,7 @@ from preprocess.storage import Location
 from preprocess.store import Store
 from trainer.data.splits import SPLITS
 from trainer.evaluate.measure import Measured, measure_run
-from trainer.evaluate.targets import Embedded, target_metrics
+from trainer.evaluate.tasks import Embedded, task_metrics
 from trainer.fit.context import cohort_of
 from trainer.fit.embedding import embed_cohort
 from trainer.fit.precision import Compute
@@ -105,9 +105,9 @@ def numbers(one: TrainedArm) -> dict[str, float]:
     A metric that is not defined, as the rank correlation of a collapsed embedding, counts as chance.
     """
     recipe, metrics = one.trained.run.recipe, dict(one.measured.metrics)
-    if recipe.target == "progression":
+    if recipe.task == "progression":
         parts = (one.splits[name] for name in SPLITS)
-        metrics |= target_metrics("regression", *parts, normal=0.0, seed=recipe.seed, num_resamples=0)
+        metrics |= task_metrics("regression", *parts, normal=0.0, seed=recipe.seed, num_resamples=0)
     found = {name: metric.chance if metric.value is None else metric.value for name, metric in metrics.items()}
     return {"minutes": one.seconds / 60} | {name: value for name, value in found.items() if value is not None}
 

@@ -3,9 +3,10 @@
 python benchmarks/methods.py [--quick] [--seeds 5] [--only one_cohort] [--cache FOLDER] [--plots FOLDER] [--out FILE]
 
 Every arm of a comparison trains on the same store, split, encoder and number of epochs; seeds change split, initial
-weights and order of batches, for all arms alike. Metrics are of held-out subjects; intervals are over seeds, and
-differences are paired by seed. About three hours on one idle core; with --cache, a run that was cut off goes on where
-it stopped. `--quick` shows that it runs, no more.
+weights and order of batches, for all arms alike. Metrics are of held-out subjects; intervals are over seeds, corrected
+for the subjects that seeds share, and differences are paired by seed. About three hours on one idle core; with --cache,
+a run that was cut off goes on where it stopped. `--quick` shows that it runs, no more. benchmarks/method_again.py
+compares the figures of a result anew.
 """
 
 import argparse
@@ -20,7 +21,8 @@ import torch
 
 from benchmarks.method_cases import CASES, Case
 from benchmarks.method_cohorts import open_cohort
-from benchmarks.method_comparison import MethodComparison, compare_methods, methods_json, methods_table
+from benchmarks.method_comparison import MethodComparison, methods_json, methods_table
+from benchmarks.method_overlap import compare_case, overlap_of
 from benchmarks.method_plots import DistancePanel, distance_scatter, methods_plot
 from benchmarks.method_runs import Arm, numbers, strangers, train_arm
 from benchmarks.running import finish, machine
@@ -77,26 +79,16 @@ def run_case(
                 kept.write_text(json.dumps(found))
                 if is_drawn:
                     panels[arm.name] = DistancePanel(*strangers(trained))
-            told = {metric.name: found[metric.key] for metric in case.metrics if metric.key in found}
+            metrics = {metric.name: found[metric.key] for metric in case.metrics if metric.key in found}
             sys.stderr.write(
-                f"{case.name} {arm.name} seed {seed}: " + ", ".join(f"{k} {v:.3f}" for k, v in told.items())
+                f"{case.name} {arm.name} seed {seed}: " + ", ".join(f"{k} {v:.3f}" for k, v in metrics.items())
             )
             sys.stderr.write("\n")
             for metric in case.metrics:
                 if metric.key in found:
                     values[metric.name].setdefault(arm.name, {})[seed] = found[metric.key]
-    comparisons = [
-        compare_methods(
-            values[metric.name],
-            metric=metric.name,
-            baseline=case.baseline,
-            higher_is_better=metric.higher_is_better,
-            chance=metric.chance,
-        )
-        for metric in case.metrics
-        if values[metric.name].keys() == {arm.name for arm in case.arms}
-    ]
-    return comparisons, panels
+    overlap = overlap_of(case, len({record.person for record in store.records}), num_seeds=options.seeds)
+    return compare_case(case, values, overlap), panels
 
 
 def _digest(arm: Arm, seed: int, settings: tuple[str, ...], store: Store) -> str:

@@ -30,7 +30,7 @@ BUCKET = "preempted"
 LIMIT_S = 12.0
 _PATIENCE_S = 300.0
 _LATER_S = 0.37
-"""Each round is signalled so much later after an epoch than the one before: at another place of its epoch."""
+"""Each round sends its signal this much later after the end of an epoch than the round before, so at another step."""
 
 
 @dataclass(frozen=True)
@@ -123,10 +123,10 @@ def _stop_once(slow: SlowBucket, run: Location, conditions: Conditions, later_s:
             time.sleep(0.1)
         time.sleep(later_s)
         slow.reset()
-        asked = time.perf_counter()
+        signalled = time.perf_counter()
         training.send_signal(signal.SIGTERM)
         _, log = training.communicate(timeout=_PATIENCE_S)
-        seconds = time.perf_counter() - asked
+        seconds = time.perf_counter() - signalled
     seen = slow.stats()
     if training.returncode != 130:
         raise RuntimeError(f"training ended with {training.returncode}: {log.strip().splitlines()[-1]}")
@@ -143,7 +143,7 @@ def _stop_once(slow: SlowBucket, run: Location, conditions: Conditions, later_s:
 
 
 def _epochs(run: Location) -> int:
-    """How many the run's log tells of."""
+    """How many the run's log contains."""
     try:
         return len(run.read("log.jsonl").splitlines())
     except FileNotFoundError:

@@ -128,31 +128,31 @@ def open_clips(data: Path, folder: Path, recipe: VolumeRecipe) -> RealImages:
 
 def open_phantoms(folder: Path, *, quick: bool) -> Store:
     """60 ageing heads of four visits at 2 mm; a store made before in this folder is taken as it is."""
-    place = folder / "phantoms"
-    if not (place / "store" / "store.json").exists():
+    cohort_folder = folder / "phantoms"
+    if not (cohort_folder / "store" / "store.json").exists():
         write_brain_cohort(
-            place / "raw", num_subjects=20 if quick else 60, num_visits=4, seed=_SEED,
+            cohort_folder / "raw", num_subjects=20 if quick else 60, num_visits=4, seed=_SEED,
             spacing_mm=4.0 if quick else 2.0, ageing=True, workers=0,
         )  # fmt: skip
-    return _store(str(place / "raw"), place / "store", head_recipe(quick=quick))
+    return _store(str(cohort_folder / "raw"), cohort_folder / "store", head_recipe(quick=quick))
 
 
 def open_lungs(folder: Path, *, quick: bool) -> Store:
     """60 patients with three clips of one day each, S/F of 80 to 480; otherwise as `open_phantoms`."""
-    place = folder / "lungs"
+    cohort_folder = folder / "lungs"
     recipe = clip_recipe(quick=quick)
-    if not (place / "store" / "store.json").exists():
+    if not (cohort_folder / "store" / "store.json").exists():
         write_lung_cohort(
-            place / "raw", num_subjects=20 if quick else 60, num_visits=1, seed=_SEED,
+            cohort_folder / "raw", num_subjects=20 if quick else 60, num_visits=1, seed=_SEED,
             size_px=recipe.clip.size[0], num_frames=recipe.clip.frames,
         )  # fmt: skip
-    return _store(str(place / "raw" / "scans.csv"), place / "store", recipe)
+    return _store(str(cohort_folder / "raw" / "scans.csv"), cohort_folder / "store", recipe)
 
 
-def _store(source: str, place: Path, recipe: VolumeRecipe) -> Store:
+def _store(source: str, folder: Path, recipe: VolumeRecipe) -> Store:
     """The source's store; only what it lacks is preprocessed."""
-    preprocess(source, str(place), recipe, workers=0)
-    return Store.open(str(place))
+    preprocess(source, str(folder), recipe, workers=0)
+    return Store.open(str(folder))
 
 
 def _write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Path:

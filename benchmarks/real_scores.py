@@ -68,15 +68,15 @@ def exact(statistic: Statistic, labels: Sequence[str], movable: Sequence[int] | 
     Args:
         statistic: of labels (N,); high values speak against chance.
         labels: the true ones.
-        movable: places whose labels are exchanged among each other; all when not given.
+        movable: indices of the scans whose labels are exchanged among each other; all when not given.
     """
     true_N = np.asarray(labels)
-    places = np.arange(len(true_N)) if movable is None else np.asarray(movable, dtype=np.int64)
+    indices = np.arange(len(true_N)) if movable is None else np.asarray(movable, dtype=np.int64)
     value = statistic(true_N)
     values = []
-    for moved in arrangements([str(label) for label in true_N[places]]):
+    for moved in arrangements([str(label) for label in true_N[indices]]):
         other_N = true_N.copy()
-        other_N[places] = moved
+        other_N[indices] = moved
         values.append(statistic(other_N))
     values_A = np.asarray(values)
     reached, highest = values_A >= value - TIE, values_A >= values_A.max() - TIE
@@ -116,7 +116,7 @@ def identity_scores(
     """
     shares_NN = nearest_shares(embeddings_NE)
     people = Counter(subject_ids)
-    queries = [place for place, subject_id in enumerate(subject_ids) if people[subject_id] > 1]
+    queries = [index for index, subject_id in enumerate(subject_ids) if people[subject_id] > 1]
     if not queries:
         raise ValueError(f"none of {len(subject_ids)} scans has a second visit")
 
@@ -128,7 +128,7 @@ def identity_scores(
     blind, held = exact(hits, subject_ids), exact(hits, subject_ids, own)
     rows_NE, day_N = np.asarray(embeddings_NE), np.asarray(days_N, dtype=np.float64)
     apart = within_between(rows_NE, list(subject_ids), day_N)
-    near = within_between(rows_NE[own], [subject_ids[place] for place in own], day_N[own])
+    near = within_between(rows_NE[own], [subject_ids[index] for index in own], day_N[own])
     ratios = {"within_between": apart.ratio, "within_between_own_source": near.ratio}
     return {
         "retrieval_at_1": blind.value,

@@ -1,4 +1,4 @@
-"""Runs readers as processes of their own and puts their figures together; what machine and load it was."""
+"""Runs readers as processes of their own and puts their measurements together; what machine and load it was."""
 
 import json
 import os
@@ -67,7 +67,7 @@ def run_module(python: str, module: str, *arguments: str) -> str:
 
 
 def run_case(python: str, case: Case, job: Job, slow: SlowBucket) -> dict[str, float]:
-    """One reader once: its own figures, and what the bucket saw.
+    """One reader once: its own measurements, and what the bucket saw.
 
     Raises:
         CaseFailedError: see `run_module`.
@@ -85,7 +85,7 @@ def run_case(python: str, case: Case, job: Job, slow: SlowBucket) -> dict[str, f
 
 
 def medians(rounds: list[dict[str, float]]) -> dict[str, float]:
-    """The median of each figure."""
+    """The median of each measurement."""
     return {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
 
 
@@ -115,7 +115,7 @@ def rounded(value: Any) -> Any:
 
 
 def finish(result: dict[str, Any], table: str, out: Path | None) -> None:
-    """The result as JSON on stdout and, when asked for, in a file; a table on stderr."""
+    """The result as JSON on stdout and, when requested, in a file; a table on stderr."""
     sys.stderr.write(table + "\n")
     text = json.dumps(rounded(result), indent=2)
     if out is not None:

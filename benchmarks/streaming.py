@@ -2,7 +2,7 @@
 
 python benchmarks/streaming.py [--quick] [--peers-python PEERS/bin/python] [--growth] [--training] [--out FILE]
 
-Each reader is a process of its own, so that CPU seconds and peak memory are its own; they take turns, and figures are
+Each reader is a process of its own, so that CPU seconds and peak memory are its own; they take turns, and results are
 medians over rounds. Defaults: 512 real-brain volumes of 96^3 uint8, read 32 times over, 30 ms a request, 64 in flight,
 batches of 32, three rounds, about 6 minutes with peers. `--quick`: 24 volumes of 24^3, one round, no peers: shows that
 it runs, no more.
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def summarise(rounds: dict[str, list[dict[str, float]]], skipped: dict[str, str]) -> dict[str, Any]:
-    """The figures that are claimed, and all others below `cases`.
+    """The measurements that are claimed, and all others below `cases`.
 
     Against raw and one-by-one reading, ours counts from the first request on. Against peers ours does too, while
     theirs count from their first batch on: starting workers is not held against them. Peers that read local files are

@@ -1,4 +1,4 @@
-"""The verb `bench`: runs a script of benchmarks/ from a checkout, with its defaults, and hands its figures over.
+"""The verb `bench`: runs a script of benchmarks/ from a checkout, with its defaults, and prints its results.
 
 The scripts need the slow bucket of tests/support and nilearn's template, which no installed package carries; so this
 works in a checkout with the extra `test`, and says so elsewhere.
@@ -9,7 +9,9 @@ import json as jsonlib
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
 
 from preprocess.console import EXIT_DONE, JsonFlag, emit
 from preprocess.errors import UsageError
@@ -37,7 +39,7 @@ _END_SECONDS = 1.0
 def bench(
     part: Literal["stream", "train", "methods"],
     *,
-    quick: bool = False,
+    quick: Annotated[bool, Parameter(negative="")] = False,
     peers_python: str | None = None,
     json: JsonFlag = False,
 ) -> int:
@@ -49,7 +51,7 @@ def bench(
 
     Args:
         part: what is measured.
-        quick: small sizes that show that it runs; their figures mean nothing.
+        quick: small sizes that show that it runs; their results mean nothing.
         peers_python: interpreter with the streaming libraries of benchmarks/requirements-peers.txt, for stream.
         json: print the result as one JSON object on stdout.
     """
@@ -95,7 +97,7 @@ def _run(script: Path, arguments: list[str]) -> dict[str, Any]:
         try:
             printed, _ = running.communicate()
         except KeyboardInterrupt:
-            # It has processes of its own, which it ends when it is asked to and not when it is killed.
+            # It has processes of its own, which it ends when it is interrupted and not when it is killed.
             running.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 running.wait(_END_SECONDS)

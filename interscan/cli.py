@@ -120,7 +120,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _explain(error: CycloptsError) -> str:
-    """What is wrong with a command line, and where the right one is told; of an option, what there is instead."""
+    """What is wrong with a command line, and where the right one is documented; of an option, what there is instead."""
     words = " ".join(("interscan", *(error.command_chain or ())))
     parts = [str(error)]
     if isinstance(error, UnknownOptionError):

@@ -1,7 +1,7 @@
-"""Notices when Python finds somebody else's `preprocess`, `trainer` or `app` in the place of interscan's.
+"""Notices when Python finds somebody else's `preprocess`, `trainer` or `app` instead of interscan's.
 
 interscan installs three top-level packages of these common names. A script `app.py` or a folder `trainer/` in front of
-them on Python's path takes their place, and what follows would be an error about a module nobody has heard of.
+them on Python's path replaces them, and what follows would be an error about a module nobody has heard of.
 """
 
 import sys

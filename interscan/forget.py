@@ -33,15 +33,15 @@ def forget(
     from preprocess.storage import Location
     from trainer.data.cache import DiskCache
 
-    place = Location(store)
-    deleted = forget_person(place, subject, cohort=cohort)
+    location = Location(store)
+    deleted = forget_person(location, subject, cohort=cohort)
     for folder in cache:
         kept = DiskCache(folder, limit_bytes=1)
         for digest in deleted.content_sha256:
             kept.drop(digest)
-    result = {"store": place.uri, "rows": deleted.num_rows, "objects": deleted.num_objects, "caches": len(cache)}
+    result = {"store": location.uri, "rows": deleted.num_rows, "objects": deleted.num_objects, "caches": len(cache)}
     text = (
-        f"{deleted.num_rows} rows of {subject} are gone from {place.uri}, {deleted.num_objects} objects with them; "
+        f"{deleted.num_rows} rows of {subject} are gone from {location.uri}, {deleted.num_objects} objects with them; "
         "runs and artefacts that knew the person are refused: train anew. Raw scans, versions and backups are yours to "
         "delete"
     )

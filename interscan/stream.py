@@ -31,7 +31,7 @@ class VolumeStream(stream.VolumeStream):
         in_flight: most requests at once.
         pin_memory: allocate batches in pinned memory, for copies to a GPU beside computation.
         budget_bytes: most bytes that batches read ahead may hold; a quarter of the available memory when not given.
-        reuse: hand out the same memory again; a batch is then valid only until the next one is asked for.
+        reuse: hand out the same memory again; a batch is then valid only until the next one is requested.
         max_left_out: samples with a missing or damaged volume that may be left out before the stream fails. `kept`
             then tells which samples of the batch are there, or is None when all are.
 

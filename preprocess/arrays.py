@@ -64,7 +64,7 @@ def read_csv(data: bytes, *, name: str, leave_out: Collection[str] = ()) -> tupl
     Args:
         data: the whole file.
         name: what messages call the scan.
-        leave_out: headings of columns that are not wanted, such as labels; those that are not there do not matter.
+        leave_out: headings of columns to leave out, such as labels; those that are not there do not matter.
 
     Returns:
         The values, float64, shape (F,) for one line and (R, F) for R lines, and the F headings. Missing cells are NaN.
@@ -96,7 +96,7 @@ def read_text(data: bytes, *, name: str, leave_out: Collection[str] = ()) -> tup
     Args:
         data: the whole file.
         name: what messages call the scan.
-        leave_out: headings of columns that are not wanted.
+        leave_out: headings of columns to leave out.
 
     Returns:
         As `read_csv`; without headings, one column is a vector too, as numpy.savetxt writes one.
@@ -131,17 +131,17 @@ def _numbers(
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Rows of cells, each with its line, as float64; without a header the first row says how many cells there are."""
     num_columns = len(header) or len(rows[0][1])
-    kept = [place for place in range(num_columns) if not header or header[place] not in leave_out]
+    kept = [column for column in range(num_columns) if not header or header[column] not in leave_out]
     if not kept:
         raise _refusal("empty", f"{name}: array.leave_out names every column; leave one in")
     values = np.empty((len(rows), len(kept)))
-    for place, (line, cells) in enumerate(rows):
+    for row, (line, cells) in enumerate(rows):
         if len(cells) != num_columns:
             said = f"its headings are {num_columns}" if header else f"the first line {num_columns}"
             message = f"{name}: line {line} has {len(cells)} cells, {said}; correct the table"
             raise _refusal("wrong_shape", message)
         for at, column in enumerate(kept):
-            values[place, at] = _number(cells[column], name, line, column, header)
+            values[row, at] = _number(cells[column], name, line, column, header)
     return (values[0] if len(rows) == 1 else values), tuple(header[column] for column in kept) if header else ()
 
 
@@ -166,8 +166,8 @@ def to_array(values: np.ndarray, *, name: str, columns: tuple[str, ...] = ()) ->
         array: FloatArray = np.ascontiguousarray(values, dtype=np.float32)
     bad = np.argwhere(~np.isfinite(array))
     if len(bad):
-        place = f"column {columns[bad[0][-1]]!r}" if columns else f"index {tuple(int(edge) for edge in bad[0])}"
-        message = f"{name}: {len(bad)} values are missing, NaN or infinite in float32, the first at {place}"
+        where = f"column {columns[bad[0][-1]]!r}" if columns else f"index {tuple(int(edge) for edge in bad[0])}"
+        message = f"{name}: {len(bad)} values are missing, NaN or infinite in float32, the first at {where}"
         if columns:
             named = list(dict.fromkeys(columns[index[-1]] for index in bad))
             remedy = f"fill them in, or {_leaving_out(named)}"
@@ -192,7 +192,7 @@ def _is_comment(cells: Sequence[str]) -> bool:
 
 def _counts(num: int) -> tuple[list[str], list[str]]:
     """The numbers of columns as a heading would write them, from 0 and from 1."""
-    return [str(place) for place in range(num)], [str(place) for place in range(1, num + 1)]
+    return [str(column) for column in range(num)], [str(column) for column in range(1, num + 1)]
 
 
 def _without_blanks(lines: Iterable[tuple[int, list[str]]]) -> list[tuple[int, list[str]]]:

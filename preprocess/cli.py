@@ -18,7 +18,7 @@ def preprocess(
     store: str,
     *,
     recipe: Path | None = None,
-    modality: tuple[str, ...] = (),
+    modality: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     cohort: str | None = None,
     missing: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     not_missing: Annotated[tuple[str, ...], Parameter(negative="")] = (),
@@ -27,13 +27,13 @@ def preprocess(
     shard: str | None = None,
     commit: Annotated[bool, Parameter(negative="")] = False,
     accept_left_out: Annotated[bool, Parameter(negative="")] = False,
-    dry_run: bool = False,
+    dry_run: Annotated[bool, Parameter(negative="")] = False,
     json: JsonFlag = False,
 ) -> int:
     """Turn raw scans into a store; run it again to go on after an interruption or to add new scans.
 
     Nothing at the source is lost in silence: files passed over, table rows without a scan, scans without a row, and
-    columns and cells that are not used are counted in the summary, told with examples on stderr, and listed by --json
+    columns and cells that are not used are counted in the summary, shown with examples on stderr, and listed by --json
     and in the store. docs/findings.md has the meaning and the remedy of each code.
 
     Args:
@@ -47,7 +47,7 @@ def preprocess(
         modality: BIDS suffix to keep, T1w when not given; may be repeated.
         cohort: name within which subjects are unique; the data set's own Name when not given.
         missing: a score that means missing in a column, for example --missing mmse=-4; may be repeated. Codes such as
-            -4, -99 and 999 are told by the column's other values when nothing is given, and each is reported.
+            -4, -99 and 999 are recognised by the column's other values when nothing is given, and each is reported.
         not_missing: a score that is one although it looks like a code, for example --not-missing zscore=-4.
         settings: one recipe value, for example --set spacing_mm=3 or --set kinds.LUS=clip; may be repeated.
         workers: processes; one per core when not given, 0 for none.
@@ -77,15 +77,15 @@ def preprocess(
     if modality:
         data["modalities"] = list(modality)
     volumes = parse(VolumeRecipe, override(data, settings), where=str(recipe) if recipe else "preprocess")
-    place = Location(store)
+    location = Location(store)
     choice = read_choice(missing, not_missing)
     listing = list_scans(source, volumes.modalities, kinds=volumes.kinds, cohort=cohort, choice=choice)
     account = listing.account
-    for line in (*leave_forgotten(listing, place), *account.lines()):
+    for line in (*leave_forgotten(listing, location), *account.lines()):
         LOG.warning("%s", line)
     lost = [remark.message for remark in account.left_out]
     if dry_run:
-        plan = engine.plan_run(listing, place, volumes)
+        plan = engine.plan_run(listing, location, volumes)
         claims = [claim for task in plan.tasks for claim in task]
         result = {
             "dry_run": True,
@@ -114,20 +114,20 @@ def preprocess(
         return EXIT_LEFT_OUT if lost else EXIT_DONE
     if share is not None:
         with progress("preprocess") as advance:
-            plan = run_shard(listing, place, volumes, share, workers=workers, progress=advance)
+            plan = run_shard(listing, location, volumes, share, workers=workers, progress=advance)
         num_scans = sum(len(plan.tasks[number]) for number in share.tasks(plan))
-        result = {"store": place.uri, "shard": share.index, "shards": share.count, "written": num_scans}
+        result = {"store": location.uri, "shard": share.index, "shards": share.count, "written": num_scans}
         text = (
             f"shard {share.index} of {share.count}: {num_scans} scans written; --commit makes the store of all shards"
         )
         emit({**result, "fingerprint": volumes.fingerprint()}, text, as_json=json)
         return EXIT_DONE
     if commit:
-        plan, manifest = commit_shards(listing, place, volumes)
+        plan, manifest = commit_shards(listing, location, volumes)
     else:
         with progress("preprocess") as advance:
-            plan, manifest = engine.update(listing, place, volumes, workers=workers, progress=advance)
-    records = Store.open(place).records
+            plan, manifest = engine.update(listing, location, volumes, workers=workers, progress=advance)
+    records = Store.open(location).records
     equal = equal_scans(records, manifest.arrays)
     left_out = [record for record in records if not record.present]
     reasons = [finding.message for record in left_out for finding in record.findings if finding.leaves_out] + lost
@@ -136,7 +136,7 @@ def preprocess(
     remarks = [finding.message for finding in kept if finding.code != EQUAL_CONTENT]
     num_left_out = manifest.num_left_out + account.num_lost
     result = {
-        "store": place.uri,
+        "store": location.uri,
         "found": manifest.num_found + account.num_lost,
         "kept": manifest.num_kept,
         "left_out": num_left_out,
@@ -150,7 +150,7 @@ def preprocess(
         "reconciliation": account.to_dict(),
     }
     counts = f"{manifest.num_kept} kept + {num_left_out} left out = {manifest.num_found + account.num_lost} found"
-    ending = f"store {place.uri}, fingerprint {manifest.fingerprint}"
+    ending = f"store {location.uri}, fingerprint {manifest.fingerprint}"
     summary = "; ".join(part for part in (counts, account.summary(), ending) if part)
     lines = [*_lines("left out", reasons), *_lines("kept, but", remarks), *equal_lines(equal), summary]
     emit(result, "\n".join(lines), as_json=json)

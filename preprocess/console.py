@@ -65,7 +65,7 @@ def emit(result: Mapping[str, Any], text: str, *, as_json: bool) -> None:
 
 
 def complain(message: str) -> None:
-    """Print an error as one line on stderr, if anybody can be told."""
+    """Print an error as one line on stderr, if anybody can read it."""
     with suppress(OSError, ValueError):
         sys.stderr.write(f"interscan: {' '.join(message.split())}\n")
         sys.stderr.flush()

@@ -88,11 +88,11 @@ def _decoded(pixels: Any, header: Any, shape: list[int], name: str) -> np.ndarra
     if not syntax.is_compressed or str(syntax) == _DEFLATED:
         return np.asarray(pixels.pixel_array(header))
     said = f"{name}: its pixels are coded as {syntax.name} ({syntax})"
-    wanted = _DECODERS.get(str(syntax))
-    if wanted is None:
+    decoders = _DECODERS.get(str(syntax))
+    if decoders is None:
         # A video inside DICOM, or a syntax that no library here knows.
         raise _refusal("unreadable", f"{said}, which is not read; export it uncompressed, or a video as .mp4")
-    there = [one for one in wanted if one in pixels.get_decoder(syntax).available_plugins]
+    there = [one for one in decoders if one in pixels.get_decoder(syntax).available_plugins]
     if not there:
         raise UsageError(f"{said}, whose decoder is not installed; pip install 'interscan[dicom]'")
     _check_sizes(header, shape)

@@ -123,9 +123,9 @@ def plan_run(listing: Listing, store: Location, recipe: VolumeRecipe) -> Plan:
         StoreError: the store is of another recipe, or a stored scan has changed at its source.
     """
     if not listing.scans:
-        wanted = ", ".join(recipe.modalities)
+        requested = ", ".join(recipe.modalities)
         others = ", ".join(sorted(listing.other_modalities)) or "none"
-        raise UsageError(f"{listing.root.uri}: no {wanted} scan found (other kinds there: {others}); see --modality")
+        raise UsageError(f"{listing.root.uri}: no {requested} scan found (other kinds there: {others}); see --modality")
     scans = listing.scans
     stored: Sequence[IndexRecord] = ()
     seen = AS_STORED
@@ -185,8 +185,8 @@ def run_plan(
         StorageError: a bucket refuses, or a worker process was killed.
     """
     manifest = read_manifest(store)
-    is_told = manifest is not None and manifest.reconciliation.get(listing.cohort) == describe(listing.account)[0]
-    if manifest is not None and is_told and not plan.tasks and _is_stored(plan.kept, store, manifest):
+    is_reported = manifest is not None and manifest.reconciliation.get(listing.cohort) == describe(listing.account)[0]
+    if manifest is not None and is_reported and not plan.tasks and _is_stored(plan.kept, store, manifest):
         store.delete(WORK_FOLDER)  # what a run leaves that was cut off while it tidied up
         return manifest
     write_tasks(plan, range(len(plan.tasks)), listing, store, recipe, workers=workers, progress=progress)
@@ -298,9 +298,9 @@ def _read_or_nothing(scan: Scan, read: Callable[[Scan], bytes]) -> bytes:
 def _num_workers(workers: int | None, store: Location, source: Location, num_tasks: int) -> int:
     if not (store.is_shared and source.is_shared):
         return 0
-    wanted = num_cores() if workers is None else workers
+    allowed = num_cores() if workers is None else workers
     # A process costs seconds to start: not worth it for one task.
-    return 0 if num_tasks <= 1 else min(wanted, num_tasks)
+    return 0 if num_tasks <= 1 else min(allowed, num_tasks)
 
 
 def _run_tasks(work: Work, plan: Plan, waiting: Sequence[int], workers: int) -> Generator[int, None, None]:

@@ -41,20 +41,20 @@ def equal_scans(records: Iterable[IndexRecord], shapes: Shapes) -> Groups:
         key=lambda record: (record.row, record.modality),
     )
     by_digest: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for place, record in enumerate(compared):
+    for index, record in enumerate(compared):
         for what, digest in (("content", record.content_sha256), ("source", record.source_sha256)):
             if digest:
-                by_digest[what, digest].append(place)
-    return [tuple(compared[place] for place in group) for group in _joined(by_digest.values(), len(compared))]
+                by_digest[what, digest].append(index)
+    return [tuple(compared[index] for index in group) for group in _joined(by_digest.values(), len(compared))]
 
 
 def persons_together(groups: Groups) -> tuple[frozenset[str], ...]:
     """Persons that share content with each other, directly or through others; each group has two or more."""
     shared = [sorted({record.person for record in group}) for group in groups]
     names = sorted({person for persons in shared for person in persons})
-    number = {person: place for place, person in enumerate(names)}
-    joined = _joined([[number[person] for person in persons] for persons in shared], len(names))
-    return tuple(frozenset(names[place] for place in group) for group in joined)
+    index_of = {person: index for index, person in enumerate(names)}
+    joined = _joined([[index_of[person] for person in persons] for persons in shared], len(names))
+    return tuple(frozenset(names[index] for index in group) for group in joined)
 
 
 def with_findings(records: Sequence[IndexRecord], shapes: Shapes) -> list[IndexRecord]:
@@ -64,7 +64,7 @@ def with_findings(records: Sequence[IndexRecord], shapes: Shapes) -> list[IndexR
         records: the whole index, so that scans appended today show at those stored before.
         shapes: shape of each modality's array; as in `equal_scans`.
     """
-    plain = {_place(record): _without_warning(record) for record in records}
+    plain = {_key(record): _without_warning(record) for record in records}
     name = naming(records)
     for group in equal_scans(plain.values(), shapes):
         for record in group:
@@ -73,8 +73,8 @@ def with_findings(records: Sequence[IndexRecord], shapes: Shapes) -> list[IndexR
                 f"{name(record)}: equal content with {others}; used once in training; delete or correct the copies"
             )
             findings = (*record.findings, Finding(EQUAL_CONTENT, message, leaves_out=False))
-            plain[_place(record)] = replace(record, findings=findings)
-    return [plain[_place(record)] for record in records]
+            plain[_key(record)] = replace(record, findings=findings)
+    return [plain[_key(record)] for record in records]
 
 
 def summary(groups: Groups) -> str:
@@ -100,7 +100,7 @@ def _without_warning(record: IndexRecord) -> IndexRecord:
     return replace(record, findings=tuple(one for one in record.findings if one.code != EQUAL_CONTENT))
 
 
-def _place(record: IndexRecord) -> tuple[int, str]:
+def _key(record: IndexRecord) -> tuple[int, str]:
     return (record.row, record.modality)
 
 
@@ -116,6 +116,6 @@ def _joined(edges: Iterable[Sequence[int]], num: int) -> list[list[int]]:
     first, second = np.array(ends).T
     _, group_N = connected_components(coo_array((np.ones(len(ends)), (first, second)), shape=(num, num)), False)
     members: dict[int, list[int]] = defaultdict(list)
-    for place, group in enumerate(group_N.tolist()):
-        members[group].append(place)
+    for index, group in enumerate(group_N.tolist()):
+        members[group].append(index)
     return [group for group in members.values() if len(group) > 1]

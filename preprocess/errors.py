@@ -56,7 +56,7 @@ class StorageError(InterscanError):
     """A bucket or disk refuses, or cannot be reached."""
 
 
-class Interrupted(InterscanError):  # noqa: N818 - a state asked for, not a fault
+class Interrupted(InterscanError):  # noqa: N818 - a requested state, not a fault
     """Stopped on request, after everything needed to go on was written."""
 
     exit_code = 130

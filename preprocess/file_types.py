@@ -1,4 +1,4 @@
-"""What a file is, told from its first bytes (a table from its name), and which kinds of modality read it."""
+"""What a file is, by its first bytes (a table from its name), and which kinds of modality read it."""
 
 import re
 from collections.abc import Sequence
@@ -118,7 +118,7 @@ def unread_reason(name: str) -> str | None:
     """Why a file that a listing passed over, and that looks like a scan, was not read.
 
     Args:
-        name: name of a file that no modality asked for; only the name is looked at.
+        name: name of a file that belongs to no requested modality; only the name is looked at.
 
     Returns:
         One clause with the remedy, for example `FreeSurfer volume, which is not read; convert it with ...`; None for a
@@ -176,8 +176,8 @@ def require_type(data: bytes, uri: str, kind: Kind, *, modality: str, name: str)
     if lie is not None:
         reason = lie
     elif found is None:
-        wanted = " or ".join(_NAMES[known] for known in READ_BY[kind])
-        reason = f"begins with {data[:8].hex() or 'nothing'}, which is not {wanted}; export it as one"
+        expected = " or ".join(_NAMES[known] for known in READ_BY[kind])
+        reason = f"begins with {data[:8].hex() or 'nothing'}, which is not {expected}; export it as one"
     elif READ_BY["volume"] == (found,):
         reason = f"{_NAMES[found]}, which is no {kind}; take {modality} out of kinds, into a new store"
     elif kind == "volume" and found == "dicom" and not is_own_object(data):
@@ -221,7 +221,7 @@ def is_own_object(data: bytes) -> bool:
 
 
 def impostor(data: bytes) -> str | None:
-    """What stands in the place of a file that was never fetched.
+    """What stands in for a file that was never fetched.
 
     Args:
         data: the file, or its first kilobytes.

@@ -33,7 +33,7 @@ class Deleted:
 
 
 def forget_person(store: Location, subject_id: str, *, cohort: str = "") -> Deleted:
-    """Delete all rows of a person; rows of others keep their places and their bytes.
+    """Delete all rows of a person; rows of others keep their numbers and their bytes.
 
     Args:
         store: where the store is.

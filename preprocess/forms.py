@@ -62,7 +62,7 @@ def find_forms(
 
     Args:
         scans: to be written, in the order of their rows.
-        store: asked first, finished or not.
+        store: looked up first, finished or not.
         recipe: names the kinds.
         read: a scan's bytes; raises ScanError.
 

@@ -14,30 +14,30 @@ from preprocess.errors import ScanError
 from preprocess.types import Finding, FloatArray
 
 MIN_FRAMES = 8
-"""A recording that is shorter, and shorter than what is wanted, shows too little of a breath to be stretched."""
+"""Fewest frames that show enough of a breath; a recipe that keeps fewer accepts as many as it keeps."""
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 """Red, green and blue to grey: ITU-R BT.601, as Pillow and ffmpeg have it."""
 
 
-def choose_frames(num_found: int, num_wanted: int) -> list[int]:
-    """Places of the frames that stand for a recording: the middle of each of `num_wanted` equal parts of it.
+def choose_frames(num_found: int, num_frames: int) -> list[int]:
+    """Indices of the frames that stand for a recording: the middle of each of `num_frames` equal parts of it.
 
-    Where the recording is shorter than what is wanted, the nearest frame is repeated.
+    Where the recording has fewer frames than that, the nearest frame is repeated.
     """
-    return [(2 * part + 1) * num_found // (2 * num_wanted) for part in range(num_wanted)]
+    return [(2 * part + 1) * num_found // (2 * num_frames) for part in range(num_frames)]
 
 
-def pick_frames(num_found: int, num_wanted: int, *, name: str) -> list[int]:
+def pick_frames(num_found: int, num_frames: int, *, name: str) -> list[int]:
     """As `choose_frames`, for a recording that is long enough.
 
     Raises:
         ScanError: `too_few_frames`.
     """
-    limit = min(MIN_FRAMES, num_wanted)
+    limit = min(MIN_FRAMES, num_frames)
     if num_found < limit:
         message = f"{name}: {num_found} frames, fewer than {limit}; record a longer clip, or leave this one out"
         raise ScanError(Finding("too_few_frames", message))
-    return choose_frames(num_found, num_wanted)
+    return choose_frames(num_found, num_frames)
 
 
 def to_unit(pixels: np.ndarray, *, name: str) -> FloatArray:

@@ -1,10 +1,10 @@
 """Where the head lies in a scan: the vault of the skull, fitted to the outline of what is bright.
 
-The place must not follow what a scan happens to cover, since the next visit covers something else. So only one part of
-the outline counts, the band of the skull between the brows and the crown, whose place in the head is known: neck, jaw,
-nose, ears and the very top may be in the picture or not. Where the field of view ends, nothing is taken for outline.
+The position must not follow what a scan happens to cover, since the next visit covers something else. So only one part
+of the outline counts, the band of the skull between the brows and the crown, whose position in the head is known: neck,
+jaw, nose, ears and the very top may be in the picture or not. Where the field of view ends, there is no outline.
 
-Model: an ellipsoid of free place, half axes and rotation, bulged by one polynomial of the direction that is the same
+Model: an ellipsoid of free position, half axes and rotation, bulged by one polynomial of the direction that is the same
 for all heads. Fitted by Gauss-Newton steps on distances along the surface normal, reweighted by the biweight-like
 function of Geman and McClure (1987), whose scale falls from 20 to 4 mm; sizes and angles are held by a normal prior.
 """
@@ -136,7 +136,7 @@ def find_head(image: Image) -> Head | None:
 
 
 def doubts(head: Head | None, *, name: str) -> list[Finding]:
-    """What makes a head's place unsure, none of which leaves the scan out.
+    """What makes a head's position unsure, none of which leaves the scan out.
 
     Args:
         head: as found.
@@ -174,12 +174,14 @@ def _find_outline(image: Image) -> _Outline | None:
         for from_above in (False, True)
         if (axis, from_above) != (2, False)  # neck, or where the scan ends
     ]
-    index = np.concatenate([places for places, _ in found])
-    if len(index) < 100:
+    outline_N3 = np.concatenate([positions for positions, _ in found])
+    if len(outline_N3) < 100:
         return None
     edges = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    outward = np.concatenate([np.broadcast_to(sign * edges[:, axis], places.shape) for (places, (axis, sign)) in found])
-    return _Outline(index @ affine[:3, :3].T + affine[:3, 3], outward, inside, affine)
+    outward = np.concatenate(
+        [np.broadcast_to(sign * edges[:, axis], positions.shape) for (positions, (axis, sign)) in found]
+    )
+    return _Outline(outline_N3 @ affine[:3, :3].T + affine[:3, 3], outward, inside, affine)
 
 
 def _first_seen(
@@ -200,10 +202,10 @@ def _first_seen(
     crossing = np.clip((1 - before) / np.maximum(here - before, 1e-6), 0, 1)
     along = i - 1 + np.where(before < 1, crossing, 0.0)
     along = mask.shape[0] - 1 - along if from_above else along
-    places = np.empty((len(i), 3))
-    places[:, axis] = along
-    places[:, [other for other in range(3) if other != axis]] = np.stack([j, k], axis=1)
-    return places, (axis, 1 if from_above else -1)
+    positions = np.empty((len(i), 3))
+    positions[:, axis] = along
+    positions[:, [other for other in range(3) if other != axis]] = np.stack([j, k], axis=1)
+    return positions, (axis, 1 if from_above else -1)
 
 
 def _without_empty_border(image: Image) -> Image:
@@ -295,7 +297,7 @@ def _in_band(directions: _Numbers) -> _Numbers:
 def _step(
     pose: _Pose, points_mm: _Numbers, outward: _Numbers, scale_mm: float, prior: _Numbers
 ) -> tuple[_Pose, float] | None:
-    """One Gauss-Newton step on nine unknowns (place, log half axes, turn); the new pose, and how much agrees."""
+    """One Gauss-Newton step on nine unknowns (centre, log half axes, turn); the new pose, and how much agrees."""
     axes = np.exp(pose.log_axes)
     local = (points_mm - pose.centre_mm) @ pose.rotation
     scaled = local / axes

@@ -10,7 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds a place, and when it was last seen.
+    """Who holds a lease, and when it was last seen.
 
     Attributes:
         host: name of the machine, for people.
@@ -18,7 +18,7 @@ class Holder:
         pid: the process's id.
         process_start: start of that process in clock ticks since boot, since pids are used again; -1 unknown.
         token: random, unlike any other holder's.
-        since: seconds since 1970 when it took the place.
+        since: seconds since 1970 when it took the lease.
         heartbeat: seconds since 1970 when it last renewed.
         does: what it does there, for people.
     """

@@ -10,13 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from preprocess.schema import COHORT_COLUMN, INDEX_COLUMNS, OUTCOME_PREFIX
-from preprocess.types import Finding
+from preprocess.schema import COHORT_COLUMN, INDEX_COLUMNS, OUTCOME_PREFIX, TISSUE, TISSUE_COLUMN
+from preprocess.types import Finding, TissueFit
 
 
 @dataclass(frozen=True, slots=True)
 class IndexRecord:
-    """One scan's place in the store; the columns of `schema.INDEX_COLUMNS`, plus outcomes by name."""
+    """One scan's row in the store; the columns of `schema.INDEX_COLUMNS`, plus a fit and outcomes by name."""
 
     row: int
     modality: str
@@ -36,6 +36,7 @@ class IndexRecord:
     findings: tuple[Finding, ...] = ()
     outcomes: dict[str, float] = field(default_factory=dict)
     cohort: str = ""
+    tissue: TissueFit | None = None
 
     @property
     def name(self) -> str:
@@ -49,7 +50,7 @@ class IndexRecord:
 
     @property
     def person(self) -> str:
-        """The subject, told from those of all other cohorts; see `person_of`."""
+        """The subject, distinct from those of all other cohorts; see `person_of`."""
         return person_of(self.cohort, self.subject_id)
 
     def to_dict(self) -> dict[str, Any]:
@@ -61,7 +62,13 @@ class IndexRecord:
         """The inverse of `to_dict`, also after a trip through JSON."""
         findings = tuple(Finding(**finding) for finding in values["findings"])
         placed = {name: tuple(values[name]) for name in ("spacing_mm", "affine")}
-        return cls(**{**values, **placed, "findings": findings})
+        tissue = values.get("tissue")  # stores of recipes without a fit have no such column
+        fit = None if tissue is None else TissueFit(**{k: _hashable(v) for k, v in tissue.items()})
+        return cls(**{**values, **placed, "findings": findings, "tissue": fit})
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def person_of(cohort: str, subject_id: str) -> str:
@@ -104,6 +111,9 @@ def to_table(records: Iterable[IndexRecord]) -> pa.Table:
     names = sorted({name for record in ordered for name in record.outcomes})
     plain = [record.to_dict() for record in ordered]
     columns = {name: pa.array([values[name] for values in plain], type=kind) for name, kind in INDEX_COLUMNS}
+    if any(record.tissue is not None for record in ordered):
+        # Only then: the index of a store without fits stays what it was, byte for byte.
+        columns[TISSUE_COLUMN] = pa.array([values["tissue"] for values in plain], type=TISSUE)
     for name in names:
         columns[OUTCOME_PREFIX + name] = pa.array([values["outcomes"].get(name) for values in plain], type=pa.float64())
     return pa.table(columns)

@@ -21,7 +21,7 @@ from preprocess.quality import check_image
 from preprocess.readers import read_nifti
 from preprocess.recipe import VolumeRecipe
 from preprocess.transforms import to_stored, to_volume
-from preprocess.types import MAX_VOXELS, Finding, Kind, Scan
+from preprocess.types import MAX_VOXELS, Finding, Kind, Scan, TissueFit
 from preprocess.video import read_video
 
 AXES: dict[Kind, tuple[str, ...]] = {
@@ -42,6 +42,7 @@ class Prepared:
         spacing_mm: a volume's own voxel edges; empty for other kinds.
         affine: a volume's grid index to its own RAS+ millimetres, row by row; empty for other kinds.
         columns: headings of an array that was a table; else empty.
+        tissue: what was fitted to a volume's grey values, plausible or not; None where the recipe asks for no fit.
     """
 
     values: np.ndarray | None
@@ -49,6 +50,7 @@ class Prepared:
     spacing_mm: tuple[float, ...] = ()
     affine: tuple[float, ...] = ()
     columns: tuple[str, ...] = ()
+    tissue: TissueFit | None = None
 
 
 def axes_of(kind: Kind, row_shape: Sequence[int]) -> tuple[str, ...]:
@@ -80,7 +82,7 @@ def prepare_scan(data: bytes, scan: Scan, recipe: VolumeRecipe) -> Prepared:
         return Prepared(to_stored(fit(unit_CHW, recipe.image.size), recipe.dtype))
     aspect = 1.0
     if file_type == "video":
-        frames, aspect = read_video(data, num_wanted=recipe.clip.frames, name=scan.name)
+        frames, aspect = read_video(data, num_frames=recipe.clip.frames, name=scan.name)
     else:
         frames = _chosen(data, file_type == "numpy", scan, recipe.clip.frames)
     return Prepared(to_stored(_to_clip(frames, recipe, aspect, scan.name), recipe.dtype))
@@ -107,7 +109,13 @@ def prepare_volume(data: bytes, recipe: VolumeRecipe, *, name: str, max_voxels: 
     except ScanError as error:
         return Prepared(None, (*findings, error.finding))
     affine = tuple(float(value) for value in volume.affine.ravel())
-    return Prepared(volume.voxels_CDHW, (*findings, *volume.findings), spacing_mm=image.spacing_mm, affine=affine)
+    return Prepared(
+        volume.voxels_CDHW,
+        (*findings, *volume.findings),
+        spacing_mm=image.spacing_mm,
+        affine=affine,
+        tissue=volume.tissue,
+    )
 
 
 def _prepare_array(data: bytes, is_table: bool, scan: Scan, recipe: VolumeRecipe) -> Prepared:
@@ -128,7 +136,7 @@ def _single(data: bytes, scan: Scan) -> np.ndarray:
     return image
 
 
-def _chosen(data: bytes, is_numpy: bool, scan: Scan, num_wanted: int) -> list[np.ndarray]:
+def _chosen(data: bytes, is_numpy: bool, scan: Scan, num_frames: int) -> list[np.ndarray]:
     """Frames at equal steps over a clip that is one array."""
     pixels = read_npy(data, name=scan.name) if is_numpy else read_dicom(data, name=scan.name)
     # A last axis of 3 or 4 in a 3D array is the colours of one picture, and no clip that is so narrow.
@@ -136,7 +144,7 @@ def _chosen(data: bytes, is_numpy: bool, scan: Scan, num_wanted: int) -> list[np
     if not is_clip:
         message = f"{scan.name}: shape {pixels.shape}, expected (frames, height, width) or the same with 3 colours"
         raise ScanError(Finding("wrong_shape", f"{message}; save the clip so"))
-    frames = [pixels[place] for place in pick_frames(len(pixels), num_wanted, name=scan.name)]
+    frames = [pixels[index] for index in pick_frames(len(pixels), num_frames, name=scan.name)]
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         num_bad = int(pixels.size - np.count_nonzero(np.isfinite(pixels)))
         message = f"{scan.name}: {num_bad} pixels are NaN or infinite; export the file again"

@@ -1,4 +1,4 @@
-"""Who may write to a place: one process at a time, by a lease object that is put only where its name is free.
+"""Who may write to a location: one process at a time, by a lease object that is put only where its name is free.
 
 writer.json names the holder (host, pid, a random token) and its last heartbeat. A holder that is gone is replaced: at
 once when it is a dead process of this machine, otherwise when its heartbeat is old and does not move while watched.
@@ -33,7 +33,7 @@ _PATIENCE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Leased:
     """What is held, as messages call it.
 
     Attributes:
@@ -47,24 +47,24 @@ class Place:
     error: type[InterscanError]
 
 
-STORE = Place("store", "another place for the store", StoreError)
-RUN = Place("run", "another --run", RunError)
-CROSS_VALIDATION = Place("cross-validation", "another --out", RunError)
-ARTEFACT = Place("artefact", "another folder for the artefact", ArtefactError)
-SHARD = Place("shard of a store", "another shard", StoreError)
-COHORT = Place("cohort", "another folder for the cohort", StorageError)
+STORE = Leased("store", "another location for the store", StoreError)
+RUN = Leased("run", "another --run", RunError)
+CROSS_VALIDATION = Leased("cross-validation", "another --out", RunError)
+ARTEFACT = Leased("artefact", "another folder for the artefact", ArtefactError)
+SHARD = Leased("shard of a store", "another shard", StoreError)
+COHORT = Leased("cohort", "another folder for the cohort", StorageError)
 
 
 class Lease:
-    """The right to write to one place.
+    """The right to write to one folder.
 
         with Lease(Location("gs://bucket/run"), RUN) as lease:
             lease.require()  # before each change
             lease.beat()  # every `beat_s` seconds; `held` does both by itself
 
     Args:
-        folder: the place's folder.
-        place: what it is.
+        folder: the folder to write to.
+        what: what the folder is, as messages call it.
         does: what this process does there, for people.
         stale_s: age of a heartbeat from which its holder counts as gone.
         beat_s: seconds between two heartbeats; a sixth of `stale_s` when not given.
@@ -73,14 +73,14 @@ class Lease:
     def __init__(
         self,
         folder: Location,
-        place: Place = RUN,
+        what: Leased = RUN,
         *,
         does: str = "trains",
         stale_s: float = 60.0,
         beat_s: float | None = None,
     ) -> None:
         self._folder = folder
-        self._place = place
+        self._what = what
         self._stale_s = stale_s
         self.beat_s = stale_s / 6 if beat_s is None else beat_s
         self._me = Holder.this_process(does)
@@ -92,7 +92,7 @@ class Lease:
     def __enter__(self) -> "Lease":
         try:
             self.acquire()
-        except KeyboardInterrupt:  # it may have come when the place was ours already
+        except KeyboardInterrupt:  # it may have come when the lease was ours already
             self.release()
             raise
         return self
@@ -101,60 +101,60 @@ class Lease:
         self.release()
 
     def acquire(self) -> None:
-        """Take the place.
+        """Take the lease.
 
         Raises:
-            InterscanError: another process holds it; of the place's own class.
-            StorageError: the place's name is no UTF-8, or the file system refuses.
+            InterscanError: another process holds it; of the class in `what`.
+            StorageError: the folder's name is no UTF-8, or the file system refuses.
         """
         complaint = complaint_of_name(self._folder.uri)
         if complaint:
             raise StorageError(complaint)
         self._made_folder = self._folder.is_local and not Path(self._folder.path).exists()
         for _ in range(_ATTEMPTS):
-            asked = time.monotonic()
+            checked_at = time.monotonic()
             is_created = self._folder.create(LEASE_NAME, self._record())
             # Read back: an earlier holder or taker that was frozen between its look and its change may have overwritten
             # or removed what we put a moment ago. And what was refused may be our own: a client that repeats a request
             # whose answer was lost finds the name taken by the first.
             holder = self._read()
             if holder is not None and holder.token == self._me.token:
-                self._confirmed = asked
+                self._confirmed = checked_at
                 return
             if holder is not None and not is_created:
                 self._replace(holder)
-        raise self._place.error(
-            f"{self._folder.uri}: other processes took and left this {self._place.noun} {_ATTEMPTS} times while this "
+        raise self._what.error(
+            f"{self._folder.uri}: other processes took and left this {self._what.noun} {_ATTEMPTS} times while this "
             "one tried; start one at a time"
         )
 
     def require(self) -> None:
-        """Make sure, before anything is written, that the place is still ours.
+        """Make sure, before anything is written, that the lease is still ours.
 
         Asks the bucket, unless it said so a moment ago: nobody may take over sooner than `stale_s` after a heartbeat.
 
         Raises:
-            InterscanError: another process has taken over; of the place's own class.
+            InterscanError: another process has taken over; of the class in `what`.
         """
         if self._lost:
-            raise self._place.error(self._lost)
-        asked = time.monotonic()
-        if asked - self._confirmed > self._stale_s / 12:
-            self._confirm(asked)
+            raise self._what.error(self._lost)
+        checked_at = time.monotonic()
+        if checked_at - self._confirmed > self._stale_s / 12:
+            self._confirm(checked_at)
 
     def beat(self) -> None:
         """Renew the heartbeat; a bucket that cannot be reached for a while is borne.
 
         Raises:
-            InterscanError: another process has taken over; of the place's own class.
+            InterscanError: another process has taken over; of the class in `what`.
         """
         with self._beating:
             if self._lost:
-                raise self._place.error(self._lost)
-            asked = time.monotonic()
+                raise self._what.error(self._lost)
+            checked_at = time.monotonic()
             try:
-                # Looked at before it is written: a heartbeat over another's lease would take the place back.
-                self._confirm(asked)
+                # Looked at before it is written: a heartbeat over another's lease would take the lease back.
+                self._confirm(checked_at)
                 try:
                     self._folder.write(LEASE_NAME, self._record())
                 except StorageError:
@@ -164,20 +164,20 @@ class Lease:
                 LOG.warning("%s: the heartbeat is not written: %s", self._folder.uri, error)
 
     def require_free(self) -> None:
-        """Make sure that nobody alive holds the place, without taking it.
+        """Make sure that nobody alive holds the lease, without taking it.
 
         Raises:
-            InterscanError: another process holds it; of the place's own class.
+            InterscanError: another process holds it; of the class in `what`.
         """
         holder = self._read()
         if holder is not None and not self._is_gone(holder):
-            raise self._place.error(self._held_by(holder))
+            raise self._what.error(self._held_by(holder))
 
     def release(self) -> None:
-        """Give the place back and write nothing more; what cannot be removed is found dead by the next process."""
+        """Give the lease back and write nothing more; what cannot be removed is found dead by the next process."""
         # A heartbeat on the way would come back after it was removed; one that hangs is not waited for.
         free = self._beating.acquire(timeout=_PATIENCE_S)
-        self._lost = self._lost or f"{self._folder.uri}: this process has given the {self._place.noun} back"
+        self._lost = self._lost or f"{self._folder.uri}: this process has given the {self._what.noun} back"
         try:
             holder = self._read()
             if free and holder is not None and holder.token == self._me.token:
@@ -191,32 +191,32 @@ class Lease:
                 with suppress(OSError):  # it holds what was written
                     Path(self._folder.path).rmdir()
 
-    def _confirm(self, asked: float) -> None:
+    def _confirm(self, checked_at: float) -> None:
         holder = self._read()
         if holder is None or holder.token != self._me.token:
             by = f"by {holder.name}" if holder else f"({LEASE_NAME} is gone)"
             self._lost = (
-                f"{self._folder.uri}: this {self._place.noun} was taken over {by}, so this process writes nothing "
+                f"{self._folder.uri}: this {self._what.noun} was taken over {by}, so this process writes nothing "
                 "more; let the other one go on, or start again when it has ended"
             )
-            raise self._place.error(self._lost)
-        self._confirmed = asked
+            raise self._what.error(self._lost)
+        self._confirmed = checked_at
 
     def _replace(self, holder: Holder) -> None:
-        """Remove a holder that is gone, so that the next round can take its place.
+        """Remove a holder that is gone, so that the next round can take the lease.
 
         Raises:
-            InterscanError: it lives, or another process is replacing it; of the place's own class.
+            InterscanError: it lives, or another process is replacing it; of the class in `what`.
         """
         if not self._is_gone(holder):
-            raise self._place.error(self._held_by(holder))
+            raise self._what.error(self._held_by(holder))
         claim = f"writer-claim-{holder.token}.json"
         if not self._folder.create(claim, self._record()):
             other = self._read(claim)
             if other is None:
                 return
             if not self._is_gone(other):
-                raise self._place.error(self._held_by(other))
+                raise self._what.error(self._held_by(other))
             self._folder.delete(claim)
             return
         # The claim excludes all other takers from here; but one may have been done before it was ours.
@@ -240,8 +240,8 @@ class Lease:
         since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(holder.since))
         age_s = max(0.0, time.time() - holder.heartbeat)
         return (
-            f"{self._folder.uri}: {holder.name} {holder.does} this {self._place.noun} since {since}, last heartbeat "
-            f"{age_s:.0f} s ago; wait until it ends, or use {self._place.elsewhere}"
+            f"{self._folder.uri}: {holder.name} {holder.does} this {self._what.noun} since {since}, last heartbeat "
+            f"{age_s:.0f} s ago; wait until it ends, or use {self._what.elsewhere}"
         )
 
     def _record(self) -> bytes:
@@ -254,9 +254,9 @@ class Lease:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, TypeError) as error:
-            raise self._place.error(
+            raise self._what.error(
                 f"{self._folder.uri}/{name}: interscan did not write this; delete it if nobody writes to this "
-                f"{self._place.noun}"
+                f"{self._what.noun}"
             ) from error
 
 
@@ -265,7 +265,7 @@ class LeasedLocation(Location):
 
     Args:
         inner: the folder.
-        lease: asked before each change.
+        lease: checked before each change.
     """
 
     def __init__(self, inner: Location, lease: Lease) -> None:
@@ -315,24 +315,24 @@ class LeasedLocation(Location):
 
 
 @contextmanager
-def held(folder: Location, place: Place, *, does: str = "writes") -> Iterator[LeasedLocation]:
-    """Hold a place while the block runs, with a heartbeat beside it.
+def held(folder: Location, what: Leased, *, does: str = "writes") -> Iterator[LeasedLocation]:
+    """Hold the lease while the block runs, with a heartbeat beside it.
 
         with held(Location("gs://bucket/store"), STORE) as store:
             store.write("index.parquet", table)
 
     Args:
-        folder: the place's folder.
-        place: what it is.
+        folder: the folder to write to.
+        what: what the folder is, as messages call it.
         does: what this process does there, for people.
 
     Yields:
         The folder, which refuses changes once another process has taken over.
 
     Raises:
-        InterscanError: another process holds it; of the place's own class.
+        InterscanError: another process holds it; of the class in `what`.
     """
-    lease = Lease(folder, place, does=does)
+    lease = Lease(folder, what, does=does)
     ended = threading.Event()
 
     def beat() -> None:

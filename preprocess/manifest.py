@@ -36,7 +36,7 @@ REFERENCE_ARRAYS = {
 }
 SEVERITY_REFERENCE_ARRAYS = {
     "anchor_E": "float32, mean embedding of the normal training scans, which severity is measured from",
-    "normal_places_K": "int64, places of those scans in embeddings_NE",
+    "normal_places_K": "int64, indices of those scans in embeddings_NE",
     "normal_rows_K": "int64, rows of those scans in the store",
     "validation_distances_V": "float32, severity of the validation scans whose score is known",
     "validation_grades_V": "float32, their scores",
@@ -101,7 +101,7 @@ class Inputs(Part):
 
 
 class Metric(Part):
-    """A figure with its 95 % interval over subjects and the level that chance alone reaches; None where unknown."""
+    """A metric with its 95 % interval over subjects and the level that chance alone reaches; None where unknown."""
 
     value: float
     low: float | None = None
@@ -289,8 +289,8 @@ class Manifest(Part):
     def _parts_of_its_kind(self) -> Self:
         is_severity = self.kind == "severity"
         if is_severity == (self.anchor is None) or is_severity == (self.calibration is not None):
-            wanted = "an anchor and no calibration" if is_severity else "a calibration and no anchor"
-            raise ValueError(f"an artefact of kind {self.kind} has {wanted}")
+            expected = "an anchor and no calibration" if is_severity else "a calibration and no anchor"
+            raise ValueError(f"an artefact of kind {self.kind} has {expected}")
         if is_severity and self.decision is not None:
             raise ValueError("an artefact of kind severity decides nothing of a pair, and has no part decision")
         return self

@@ -1,7 +1,7 @@
 """Whether a source's subjects are the people the store already has under their ids; refuses two people under one.
 
 A subject's id says who somebody is only within its cohort. That a source is the one stored before, grown or read for
-another modality, is told by equal files, never by equal names: every cohort has a `sub-01`.
+another modality, is recognised by equal files, never by equal names: every cohort has a `sub-01`.
 """
 
 import re
@@ -15,7 +15,7 @@ from preprocess.plan import Found, Identity, identity_of
 from preprocess.types import Scan
 
 Digest = Callable[[str, str], str]
-"""SHA-256 of a file by its name relative to the source and, where it is a listed scan, its place; else empty."""
+"""SHA-256 of a file by its name relative to the source and, where it is a listed scan, its row; else empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def refuse_other_people(
         scans: what it lists.
         stored: the store's index.
         changed: stored scans whose file holds other bytes there.
-        digest: reads a file of the source; asked only where nothing else tells.
+        digest: reads a file of the source; called only where nothing else decides.
 
     Raises:
         UsageError: names the subjects and both remedies.
@@ -81,7 +81,7 @@ def refuse_another_name(source: Source, scans: Sequence[Found], stored: Sequence
         source: where the scans come from.
         scans: what it lists.
         stored: the store's index.
-        digest: reads a file of the source; asked where name and size are those of a stored scan.
+        digest: reads a file of the source; called where name and size are those of a stored scan.
 
     Raises:
         UsageError: half or more of the scans that both have are the same files; names the stored name and the remedy.
@@ -115,7 +115,7 @@ def gone_from(
     """Stored scans of the source's cohort whose file it no longer has, and a line that says so; empty without any.
 
     A source that the user calls a part of a cohort, or that has less than half of the stored scans, is a part: what it
-    lacks is not gone. Files of other modalities are there, whether they are asked for or not.
+    lacks is not gone. Files of other modalities are there, whether they are requested or not.
 
     Args:
         source: where the scans come from.

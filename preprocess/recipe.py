@@ -121,6 +121,8 @@ class VolumeRecipe(Recipe):
             leaves the scan out where they are mirror images; `sform` and `qform` take that one always.
         intensity_percentiles: the first, over the whole scan, becomes 0; the second, over the foreground in the middle
             of the head, becomes 1.
+        intensity: how grey values become brightness: `percentile` by the two percentiles above; `tissue`, for T1w
+            heads, removes the coil's shading and puts CSF, grey and white matter at fixed values (ADR 20).
         dtype: stored type of volumes, clips and images; integers hold [0, 1] scaled to their full range.
         quality: limits that leave a volume out.
         kinds: what a modality is, for example `{"LUS": "clip"}`; a volume where nothing is said.
@@ -135,6 +137,7 @@ class VolumeRecipe(Recipe):
     field_of_view: Literal["head", "stretched"] = "head"
     orientation: Literal["agreeing", "sform", "qform"] = "agreeing"
     intensity_percentiles: tuple[_Percentile, _Percentile] = (0.5, 98.0)
+    intensity: Literal["percentile", "tissue"] = "percentile"
     dtype: Literal["uint8", "uint16", "float16", "float32"] = "uint8"
     quality: Quality = Quality()
     kinds: dict[_Suffix, Kind] = Field(default_factory=dict)
@@ -157,8 +160,11 @@ class VolumeRecipe(Recipe):
     @model_serializer(mode="wrap")
     def _without_unused(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
         surplus = {*self._unused(), *(() if self.kinds else ("kinds",))}
+        # Left out where it is the default, so that a recipe of earlier versions keeps its fingerprint.
         if self.orientation == "agreeing":
-            surplus.add("orientation")  # so that a recipe of earlier versions keeps its fingerprint
+            surplus.add("orientation")
+        if self.intensity == "percentile":
+            surplus.add("intensity")
         return {name: value for name, value in serialise(self).items() if name not in surplus}
 
     def _unused(self) -> list[str]:
@@ -192,10 +198,11 @@ class VolumeRecipe(Recipe):
             if self.fingerprint(transform_version=version) == fingerprint:
                 return (
                     f"its rows were made by transform version {version}, this program makes them by version "
-                    f"{TRANSFORM_VERSION}; keep that store as it is, and make a new one in another place"
+                    f"{TRANSFORM_VERSION}; keep that store as it is, and make a new one at another location"
                 )
         return (
-            f"this recipe's is {self.fingerprint()}; use the recipe in its store.json, or another place for the store"
+            f"this recipe's is {self.fingerprint()}; use the recipe in its store.json, or another location for the "
+            "store"
         )
 
 
@@ -249,7 +256,7 @@ def override(data: dict[str, Any], assignments: tuple[str, ...]) -> dict[str, An
     A number names a table of a list, counted from 0: `objective.0.temperature=0.1`.
 
     Raises:
-        UsageError: an assignment without `=`, or to a place that is in no table.
+        UsageError: an assignment without `=`, or a key that lies in no table.
     """
     for assignment in assignments:
         path, equals, value = assignment.partition("=")

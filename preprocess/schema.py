@@ -50,7 +50,21 @@ INDEX_COLUMNS: list[tuple[str, pa.DataType]] = [
 """`spacing_mm` is the scan's own voxel size, `affine` (16 numbers, row by row) takes the stored grid to the scan's RAS+
 millimetres (both are empty for clips, images and arrays), `source_uri` is relative to the source's folder,
 `content_sha256` is of the decoded voxels, and a subject is one person within its `cohort` (empty where the data set has
-no name). Scores follow as `outcome.<name>`, null where unknown."""
+no name). `tissue` follows in stores with `intensity = "tissue"` only, and scores as `outcome.<name>`, null where
+unknown."""
+TISSUE_COLUMN = "tissue"
+TISSUE = pa.struct(
+    [
+        ("means", pa.list_(pa.float64())),
+        ("fractions", pa.list_(pa.float64())),
+        ("contrast", pa.float64()),
+        ("bias", pa.float64()),
+        ("depth", pa.float64()),
+        ("field", pa.list_(pa.float64())),
+    ]
+)
+"""A `preprocess.types.TissueFit`, null where a scan has none: no volume, or too little of a head. A store that has it
+needs no new version: whoever does not know it does not know the recipe in store.json either."""
 
 
 class SourceAccount(BaseModel):

@@ -1,6 +1,6 @@
 """A cohort preprocessed by many machines: each does its share of one plan, and a last call makes the store of it.
 
-All machines list the same source and make the same plan, so nothing is handed out and nobody is asked: shard I of N
+All machines list the same source and make the same plan, so no machine has to coordinate them: shard I of N
 does the tasks whose number leaves I when divided by N. Tasks write disjoint objects and leave records, in any order and
 as often as a machine is taken away. The commit gathers the records; the bytes are those of one run on one machine.
 """

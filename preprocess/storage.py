@@ -1,7 +1,7 @@
 """Objects under a URL: local paths, memory://, gs://, s3:// behind one small interface.
 
-A write appears whole or not at all: object stores put whole objects, local files are written beside their place and
-renamed. Every refusal of the file system becomes one `StorageError` line that names the URL and the remedy.
+A write appears whole or not at all: object stores put whole objects, local files are written beside their final path
+and renamed. Every refusal of the file system becomes one `StorageError` line that names the URL and the remedy.
 Options (endpoint, token) come from fsspec's own environment variables (`FSSPEC_GS_TOKEN`, `FSSPEC_GS_ENDPOINT_URL`,
 `STORAGE_EMULATOR_HOST`, ...) or from the caller.
 """
@@ -145,7 +145,7 @@ class Location:
 
     @contextmanager
     def _refusals(self, name: str, *, missing_is_error: bool = True) -> Iterator[None]:
-        """Turn what the file system raises into one line; a missing object stays FileNotFoundError when asked for."""
+        """Turn what the file system raises into one line; a missing object stays FileNotFoundError on request."""
         where = f"{self.uri.rstrip('/')}/{name}" if name else self.uri
         with refusals(where, missing_is_error=missing_is_error):
             try:
@@ -156,14 +156,14 @@ class Location:
 
 @contextmanager
 def refusals(where: str, *, missing_is_error: bool = True) -> Iterator[None]:
-    """Name the place and the remedy when a file system refuses.
+    """Name the location and the remedy when a file system refuses.
 
     Args:
         where: the URL that messages name.
         missing_is_error: whether a missing object is a StorageError too, instead of FileNotFoundError.
 
     Raises:
-        StorageError: one line: place, reason, remedy.
+        StorageError: one line: location, reason, remedy.
     """
     try:
         yield
@@ -202,7 +202,7 @@ def _protocols(fs: Any) -> tuple[str, ...]:
 
 
 def _write_beside(path: Path, data: bytes, publish: Callable[[Path, Path], None]) -> None:
-    """Write a file beside its place, then give it its name: `os.replace` over an old one, `os.link` only if free."""
+    """Write a file beside its final path, then rename it: `os.replace` over an old one, `os.link` only if free."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:

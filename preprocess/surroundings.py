@@ -27,7 +27,7 @@ def settle() -> None:
         os.environ["LOGNAME"] = f"uid-{os.getuid()}"
     missing = [variable for variable in _CACHES if not os.environ.get(variable)]
     if missing and not _home_takes_caches():
-        # Without any place for temporary files the libraries say themselves what they cannot do.
+        # Without any folder for temporary files the libraries say themselves what they cannot do.
         with suppress(OSError):
             folder = _own_folder()
             for variable in missing:
@@ -92,13 +92,13 @@ def _home_takes_caches() -> bool:
         home = Path.home()
     except RuntimeError:  # neither HOME nor an entry of this user
         home = None
-    places = []
-    for variable, folder in (("XDG_CONFIG_HOME", ".config"), ("XDG_CACHE_HOME", ".cache")):
+    folders = []
+    for variable, default in (("XDG_CONFIG_HOME", ".config"), ("XDG_CACHE_HOME", ".cache")):
         given = os.environ.get(variable)
         if not given and home is None:
             return False
-        places.append(Path(given) if given else home / folder)  # type: ignore[operator]
-    return all(_can_be_made(place) for place in places)
+        folders.append(Path(given) if given else home / default)  # type: ignore[operator]
+    return all(_can_be_made(folder) for folder in folders)
 
 
 def _can_be_made(folder: Path) -> bool:
@@ -106,9 +106,9 @@ def _can_be_made(folder: Path) -> bool:
     if not folder.is_absolute():
         return False
     with suppress(OSError):
-        for place in (folder, *folder.parents):
-            if place.exists():
-                return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
+        for parent in (folder, *folder.parents):
+            if parent.exists():
+                return parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)
     return False
 
 

@@ -3,12 +3,12 @@
 import errno
 
 _REMEDIES = {
-    errno.ENOSPC: "make room there, or choose another place",
-    errno.EDQUOT: "make room there, or choose another place",
-    errno.EFBIG: "allow larger files (ulimit -f), or choose another place",
-    errno.EROFS: "choose a place that can be written",
-    errno.EACCES: "check the permissions, or choose another place",
-    errno.EPERM: "check the permissions, or choose another place",
+    errno.ENOSPC: "make room there, or choose another location",
+    errno.EDQUOT: "make room there, or choose another location",
+    errno.EFBIG: "allow larger files (ulimit -f), or choose another location",
+    errno.EROFS: "choose a location that can be written",
+    errno.EACCES: "check the permissions, or choose another location",
+    errno.EPERM: "check the permissions, or choose another location",
     errno.EMFILE: "allow more open files (ulimit -n)",
     errno.ENFILE: "allow more open files on this machine",
     errno.ENOENT: "check the path",

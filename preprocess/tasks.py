@@ -96,6 +96,7 @@ def _record(claim: Claim, data: bytes, prepared: Prepared) -> IndexRecord:
         findings=tuple(replace(finding, message=readable(finding.message)) for finding in prepared.findings),
         outcomes=dict(scan.outcomes),
         cohort=scan.cohort,
+        tissue=prepared.tissue,
     )
 
 

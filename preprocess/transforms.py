@@ -3,7 +3,7 @@
 One resampling with trilinear weights from the scan's own voxels into an axis-aligned RAS+ box of fixed size in
 millimetres. Axes finer than the grid are smoothed first (Gaussian, so that a structure thinner than a grid voxel is
 averaged, not sampled). Intensities: a low percentile of the scan becomes 0 and a high percentile of the foreground in
-the middle of the head becomes 1; then the stored type.
+the middle of the head becomes 1, or the tissues of a T1w head lie at fixed values (`tissue.py`); then the stored type.
 """
 
 from dataclasses import replace
@@ -19,7 +19,8 @@ from preprocess.errors import ScanError
 from preprocess.foreground import Millimetres, foreground_box, hot_limit, otsu_threshold
 from preprocess.head import doubts, find_head
 from preprocess.recipe import VolumeRecipe
-from preprocess.types import Affine, Finding, FloatArray, Image, Volume
+from preprocess.tissue import contrast_findings, fit_tissue, to_tissue_brightness
+from preprocess.types import Affine, Finding, FloatArray, Image, TissueFit, Volume
 
 _INNER_RADIUS = 0.6
 """Radius of the foreground's ball, in half edges of the box. A cube of half the edges would reach the scalp with its
@@ -37,7 +38,8 @@ def to_volume(image: Image, recipe: VolumeRecipe, *, name: str) -> Volume:
         name: what messages call the scan.
 
     Returns:
-        The volume, shape (1, *grid), RAS+, in the recipe's dtype; with a finding where the head's place is in doubt.
+        The volume, shape (1, *grid), RAS+, in the recipe's dtype; with a finding where the head's position is in doubt,
+        or where tissue was asked for and percentiles had to do.
 
     Raises:
         ScanError: too little of the field of view is foreground.
@@ -62,8 +64,13 @@ def to_volume(image: Image, recipe: VolumeRecipe, *, name: str) -> Volume:
         centre_mm = centre_mm if head is None else head.centre_mm
     affine = grid_affine(centre_mm, recipe.grid, spacing)
     resampled_DHW = _resample(image, affine, recipe.grid, spacing)
-    unit_DHW = _to_unit_range(resampled_DHW, recipe.intensity_percentiles[1])
-    return Volume(to_stored(unit_DHW[None], recipe.dtype), affine, tuple(findings))
+    tissue = None
+    if recipe.intensity == "tissue":
+        unit_DHW, tissue, remarks = _to_tissue(resampled_DHW, recipe.intensity_percentiles[1], spacing, name)
+        findings = [*findings, *remarks]
+    else:
+        unit_DHW = _to_unit_range(resampled_DHW, recipe.intensity_percentiles[1])
+    return Volume(to_stored(unit_DHW[None], recipe.dtype), affine, tuple(findings), tissue)
 
 
 def grid_affine(centre_mm: Millimetres, grid: tuple[int, int, int], spacing_mm: Millimetres) -> Affine:
@@ -112,20 +119,38 @@ def _resample(image: Image, affine: Affine, grid: tuple[int, int, int], spacing_
     return values
 
 
+def _to_tissue(
+    values_DHW: FloatArray, percentile: float, spacing_mm: Millimetres, name: str
+) -> tuple[FloatArray, TissueFit | None, list[Finding]]:
+    """Brightness by tissue, by percentiles where the fit is none of a T1w head; the fit, and what is wrong with it."""
+    high = _bright_level(values_DHW, percentile)
+    # In percentile brightness, so that the fitted means of two scans compare whatever their units are.
+    fit = fit_tissue(values_DHW / np.float32(high), spacing_mm) if high > 0 else None
+    findings = contrast_findings(fit, name=name)
+    if fit is None or findings:
+        return _to_unit_range(values_DHW, percentile), fit, findings
+    return to_tissue_brightness(values_DHW / np.float32(high), fit, spacing_mm), fit, findings
+
+
 def _to_unit_range(values_DHW: FloatArray, percentile: float) -> FloatArray:
-    """Scale so that the bright tissue in the middle of the head becomes 1.
+    """Scale so that the bright tissue in the middle of the head becomes 1."""
+    high = _bright_level(values_DHW, percentile)
+    if high <= 0:
+        return np.zeros_like(values_DHW)
+    unit_DHW: FloatArray = np.clip(values_DHW / np.float32(high), 0.0, 1.0)
+    return unit_DHW
+
+
+def _bright_level(values_DHW: FloatArray, percentile: float) -> float:
+    """The grey value of the bright tissue in the middle of the head.
 
     Only the inner ellipsoid counts (radius 58 mm in the default box): it is nearly all brain, whereas fat of the scalp,
     which some sequences show three times as bright as white matter, would otherwise take most of the range. Otsu's
-    threshold is not asked here: next to very bright fat it lies above the brain. Padding (exactly 0) does not count.
+    threshold is not used here: next to very bright fat it lies above the brain. Padding (exactly 0) does not count.
     """
     axes = [np.linspace(-1.0, 1.0, edge) ** 2 for edge in values_DHW.shape]
     radius_DHW = np.sqrt(axes[0][:, None, None] + axes[1][:, None] + axes[2])
     foreground = values_DHW[(radius_DHW <= _INNER_RADIUS) & (values_DHW > 0)]
     if foreground.size == 0:
         foreground = values_DHW.ravel()
-    high = float(np.percentile(foreground, percentile))
-    if high <= 0:
-        return np.zeros_like(values_DHW)
-    unit_DHW: FloatArray = np.clip(values_DHW / np.float32(high), 0.0, 1.0)
-    return unit_DHW
+    return float(np.percentile(foreground, percentile))

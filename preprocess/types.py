@@ -101,6 +101,29 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True)
+class TissueFit:
+    """Three tissues and the coil's shading, as fitted to the middle of a head; see `preprocess.tissue.fit_tissue`.
+
+    Attributes:
+        means: grey value of CSF, grey and white matter without shading; in an index in percentile brightness, where 1
+            is the second of the recipe's `intensity_percentiles`.
+        fractions: share of each in the fitted region, 1 together.
+        contrast: distance of grey from white matter in standard deviations of one tissue.
+        bias: the shading's 95th percentile in the fitted region over its 5th; 1 is none.
+        depth: how much nearer white matter lies to the middle than grey matter, in radii of the fitted region; below 0
+            the brightest tissue is no white matter.
+        field: coefficients of the shading's logarithm; 1, then powers of right, anterior and superior up to the second.
+    """
+
+    means: tuple[float, ...]
+    fractions: tuple[float, ...]
+    contrast: float
+    bias: float
+    depth: float
+    field: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Volume:
     """A scan after preprocessing, as the store holds it.
 
@@ -108,8 +131,10 @@ class Volume:
         voxels_CDHW: stored dtype (uint8 by default, scale 1/255), axes RAS+.
         affine: grid index to the scan's own RAS+ millimetres.
         findings: remarks on how it was made; none of them leaves it out.
+        tissue: what was fitted to its grey values, plausible or not; None where the recipe asks for no fit.
     """
 
     voxels_CDHW: npt.NDArray[np.generic]
     affine: Affine
     findings: tuple[Finding, ...] = ()
+    tissue: TissueFit | None = None

@@ -1,7 +1,7 @@
 """Bytes of an MP4, QuickTime, MPEG or AVI file in, chosen pictures out, through PyAV (the extra `video`).
 
 A recording is decoded twice: once to count its frames, since many containers do not say how many they hold and some
-say it wrongly, and once to keep the wanted ones, so that memory does not grow with its length.
+say it wrongly, and once to keep the chosen ones, so that memory does not grow with its length.
 """
 
 import io
@@ -22,12 +22,12 @@ _MIN_DECODED = 0.9
 """Share of the frames a container promises that must be there; a trimmed recording may name some that it hides."""
 
 
-def read_video(data: bytes, *, num_wanted: int, name: str) -> tuple[list[np.ndarray], float]:
+def read_video(data: bytes, *, num_frames: int, name: str) -> tuple[list[np.ndarray], float]:
     """Decode a recording and keep frames at equal steps.
 
     Args:
         data: the whole file.
-        num_wanted: frames to keep.
+        num_frames: frames to keep.
         name: what messages call the scan.
 
     Returns:
@@ -42,16 +42,16 @@ def read_video(data: bytes, *, num_wanted: int, name: str) -> tuple[list[np.ndar
     aspect = 1.0
     try:
         num_found = sum(1 for _ in _decode(av, data, name))
-        places = pick_frames(num_found, num_wanted, name=name)
-        for place, (frame, pixel_aspect) in enumerate(_decode(av, data, name)):
-            if place in places:
+        indices = pick_frames(num_found, num_frames, name=name)
+        for index, (frame, pixel_aspect) in enumerate(_decode(av, data, name)):
+            if index in indices:
                 quarter_turns = round(frame.rotation / 90) % 4  # counterclockwise, as np.rot90 has it
-                pictures[place] = np.rot90(frame.to_ndarray(format="rgb24"), quarter_turns)
+                pictures[index] = np.rot90(frame.to_ndarray(format="rgb24"), quarter_turns)
                 aspect = 1 / pixel_aspect if quarter_turns % 2 else pixel_aspect
     except av.FFmpegError as error:
         reason = " ".join(str(error.strerror).split())
         raise _refusal("unreadable", f"{name}: no video can be decoded ({reason}); copy the file again") from error
-    return [pictures[place] for place in places], aspect
+    return [pictures[index] for index in indices], aspect
 
 
 def _decode(av: Any, data: bytes, name: str) -> Iterator[tuple[Any, float]]:

@@ -40,7 +40,7 @@ class WorkerPool(ProcessPoolExecutor):
 
     Args:
         workers: processes, from 1.
-        where: what messages name, usually the place that is written.
+        where: what messages name, usually the location that is written.
     """
 
     def __init__(self, workers: int, *, where: str) -> None:
@@ -115,7 +115,7 @@ def _end_after(wait: Callable[[], object]) -> None:
 def _heard_later() -> Iterator[None]:
     """Let the handlers of signals that end a program run after the block.
 
-    One that raised inside would leave a worker that was started and never told what to do, which says so with a
+    One that raised inside would leave a worker that was started and never given a task, which says so with a
     traceback. Blocking the signals does not help: Python's main thread handles what any thread of the process receives.
     """
     if threading.current_thread() is not threading.main_thread():

@@ -96,7 +96,7 @@ def _prepare_array(
     if array.attrs.get("fingerprint") != recipe.fingerprint():
         raise StoreError(
             f"{uri}: holds {modality} {recipe.kind_of(modality)}s of fingerprint {array.attrs.get('fingerprint')}, "
-            f"this recipe's is {recipe.fingerprint()}; choose another place for the store, or delete that one"
+            f"this recipe's is {recipe.fingerprint()}; choose another location for the store, or delete that one"
         )
     if array.shape[0] < num_rows:
         array.resize((num_rows, *array.shape[1:]))

@@ -54,10 +54,10 @@ def train(
         return EXIT_DONE
     with progress("train") as advance:
         result = train_run(chosen, Store.open(store), location, progress=advance, supply=supply)
-    figures = ", ".join(
+    metrics = ", ".join(
         f"{name} {value:.3f}" for name, value in result.last_epoch.items() if name not in ("epoch", "step", "phase")
     )
-    text = f"{location.uri}: {result.steps} steps, {result.volumes_per_s:.0f} volumes/s; last epoch: {figures}"
+    text = f"{location.uri}: {result.steps} steps, {result.volumes_per_s:.0f} volumes/s; last epoch: {metrics}"
     emit({"run": location.uri, **result.to_dict()}, text, as_json=json)
     return EXIT_DONE
 
@@ -155,7 +155,7 @@ def export(
     store: str | None = None,
     json: JsonFlag = False,
 ) -> int:
-    """Export an evaluated run, of target progression or severity: TorchScript, torch.export programs and references.
+    """Export an evaluated run, of task progression or severity: TorchScript, torch.export programs and references.
 
     Args:
         run: the run's folder, path or URL.
@@ -169,11 +169,11 @@ def export(
     from trainer.export.artefact import export_run
     from trainer.fit.run import Run
 
-    place = Location(artefact)
-    manifest = export_run(Run.open(Location(run)), place, name=name, version=version, store_uri=store)
+    location = Location(artefact)
+    manifest = export_run(Run.open(Location(run)), location, name=name, version=version, store_uri=store)
     parity = f"programs agree within {manifest.tolerance:g}"
-    text = f"{place.uri}: {manifest.name} {manifest.version}, {len(manifest.files)} files, {parity}"
-    emit({"artefact": place.uri, **manifest.model_dump(mode="json")}, text, as_json=json)
+    text = f"{location.uri}: {manifest.name} {manifest.version}, {len(manifest.files)} files, {parity}"
+    emit({"artefact": location.uri, **manifest.model_dump(mode="json")}, text, as_json=json)
     return EXIT_DONE
 
 

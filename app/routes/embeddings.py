@@ -18,12 +18,12 @@ _BODY = request_body({"scan": "A NIfTI file, .nii or .nii.gz."}, ScanFields, Uri
     responses=problem_responses(400, 401, 403, 404, 413, 415, 422, 500, 502, 503),
     openapi_extra={"requestBody": _BODY},
 )
-def embed_scan(asked: ScanDep, service: ServiceDep) -> EmbeddingAnswer:
+def embed_scan(request: ScanDep, service: ServiceDep) -> EmbeddingAnswer:
     """Preprocess a scan exactly as the training data were, and embed it.
 
     Send the file as multipart part `scan`, or `{"uri": ...}` as JSON. Compare embeddings only where model, version and
     fingerprint are equal. A model of kind severity tells how far the scan lies from normal too.
     """
-    model = service.registry.choose(asked.fields.model, asked.fields.version)
+    model = service.registry.choose(request.fields.model, request.fields.version)
     with service.gate.turn():
-        return answer_embedding(model, service.prepare(asked.scan, model, name="scan"))
+        return answer_embedding(model, service.prepare(request.scan, model, name="scan"))

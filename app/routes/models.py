@@ -12,7 +12,7 @@ router = APIRouter(prefix="/v1", tags=["models"], dependencies=[Depends(admit)])
 
 @router.get("/models", summary="List the models", responses=problem_responses(401, 403, 500))
 async def list_models(service: ServiceDep) -> ModelList:
-    """All models that passed their checks; the default is the one asked when a request names none."""
+    """All models that passed their checks; the default is the one used when a request names none."""
     default = service.registry.default
     return ModelList(models=[summarise(model, is_default=model is default) for model in service.registry.models])
 

@@ -26,7 +26,7 @@ _BODY = request_body(
     responses=problem_responses(400, 401, 403, 404, 413, 415, 422, 500, 502, 503),
     openapi_extra={"requestBody": _BODY},
 )
-def tell_progression(asked: PairDep, service: ServiceDep) -> ProgressionAnswer:
+def tell_progression(pair: PairDep, service: ServiceDep) -> ProgressionAnswer:
     """Compare two scans of one person: improved, stable, declined or undecided, and what is needed to judge the answer.
 
     Send the files as multipart parts `earlier` and `later`, or `{"earlier_uri": ..., "later_uri": ...}` as JSON.
@@ -34,7 +34,7 @@ def tell_progression(asked: PairDep, service: ServiceDep) -> ProgressionAnswer:
     what it rests on or is kept from by, and `caution` says the same in words. `progression` is the most probable class
     even where the decision is undecided.
     """
-    fields = asked.fields
+    fields = pair.fields
     model = service.registry.choose(fields.model, fields.version)
     if model.manifest.kind != "progression":
         raise ProblemError(
@@ -44,8 +44,8 @@ def tell_progression(asked: PairDep, service: ServiceDep) -> ProgressionAnswer:
             "for each scan's severity, or name a model of kind progression",
         )
     with service.gate.turn():
-        earlier = service.prepare(asked.earlier, model, name="earlier")
-        later = service.prepare(asked.later, model, name="later")
+        earlier = service.prepare(pair.earlier, model, name="earlier")
+        later = service.prepare(pair.later, model, name="later")
         return answer_progression(
             model, earlier, later, gap_days=fields.gap_days, accept_unproven=fields.accept_unproven
         )

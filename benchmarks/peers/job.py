@@ -1,4 +1,4 @@
-"""What one reader is asked to read, and how each is timed: the same clock, CPU and memory for ours and for peers.
+"""What one reader has to read, and how each is timed: the same clock, CPU and memory for ours and for peers.
 
 Every reader is a module of this folder with a function `open_batches(job)`, run as a process of its own:
 `python -m benchmarks.peers.NAME JOB`, where JOB is a JSON object; it prints one line of JSON. Only torch and the
@@ -72,7 +72,7 @@ def main(open_batches: Reader, write: Callable[[Path, Path], None] | None = None
         assert write is not None
         write(Path(sys.argv[2]), Path(sys.argv[3]))
         return
-    # fsspec would import it when the bucket is first asked, and imports are not what is timed.
+    # fsspec would import it at the first request to the bucket, and imports are not what is timed.
     if importlib.util.find_spec("gcsfs") is not None:
         importlib.import_module("gcsfs")
     print(json.dumps(measure(open_batches, Job(**json.loads(sys.argv[1])))))
@@ -90,7 +90,7 @@ def measure(open_batches: Reader, job: Job) -> dict[str, float]:
         au: time in simulated steps over the time from the first request to the end.
         cpu_s: of the process and its workers, opening included.
         peak_rss_mb: sum of the peaks of the process and its workers.
-        growth_mb: resident memory at the end less that after a tenth, when asked for.
+        growth_mb: resident memory at the end less that after a tenth, when requested.
     """
     cpu_s = _tree_cpu_s()
     begun = time.perf_counter()
@@ -149,7 +149,7 @@ def _tree() -> list[int]:
 
 
 def _status_kb(pid: int, field: str) -> int:
-    """A figure of /proc/PID/status. Not ru_maxrss, which a child inherits from who started it."""
+    """A value of /proc/PID/status. Not ru_maxrss, which a child inherits from who started it."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:  # a worker that has just ended

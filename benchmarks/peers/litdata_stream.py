@@ -1,6 +1,6 @@
 """LitData: `optimize`d chunks of 64 MB from local files, StreamingDataLoader with two workers.
 
-Its gs:// wants credentials that can be renewed and its s3:// refuses plain HTTP, so it cannot ask the slow bucket.
+Its gs:// wants credentials that can be renewed and its s3:// refuses plain HTTP, so it cannot read the slow bucket.
 """
 
 import os

@@ -82,14 +82,14 @@ def _sort_file(
     account = listing.account
     path = read_bids_name(name)
     kind = kinds.get(path.suffix, "volume")
-    wanted = nearest(path.suffix, modalities)
-    is_wanted = path.suffix.partition(".")[0] in modalities  # of T1w.mgz, too
-    if wanted and has_ending(name, kinds.get(wanted, "volume"), is_named=True):
+    requested = nearest(path.suffix, modalities)
+    is_requested = path.suffix.partition(".")[0] in modalities  # of T1w.mgz, too
+    if requested and has_ending(name, kinds.get(requested, "volume"), is_named=True):
         if path.derived or any(part in path.run for part in ("part-phase", "part-imag", "part-real")):
             why = f"{path.derived or path.run} says that it is not the scan itself"
             account.pass_over("derived", name, why)
-        elif wanted != path.suffix:
-            why = f"the suffix {path.suffix} is not {wanted}; rename the file, or give --modality {path.suffix}"
+        elif requested != path.suffix:
+            why = f"the suffix {path.suffix} is not {requested}; rename the file, or give --modality {path.suffix}"
             account.pass_over("suffix_case", name, why, leaves_out=True)
             listing.other_modalities.add(path.suffix)
         elif len(path.subjects) > 1:
@@ -110,7 +110,7 @@ def _sort_file(
             listing.other_modalities.add(path.suffix)
             account.pass_over("other_modality", name, f"{path.suffix} was not asked for; give --modality to add it")
     elif not pass_over_unread(
-        listing, name, kind, wanted or modalities[0], leaves_out=is_wanted and not _is_half(name)
+        listing, name, kind, requested or modalities[0], leaves_out=is_requested and not _is_half(name)
     ):
         account.others.append(name)
 

@@ -1,7 +1,7 @@
 """What the tables of a BIDS folder say of its scans: days, sites, scanners and scores, and which rows fit none.
 
 participants.tsv has a row a subject, `sub-*_sessions.tsv` a row a session, `*_scans.tsv` a row a file. Every table is
-read once, rows are matched to scans by `ids`, and scores are told over all rows of one sort.
+read once, rows are matched to scans by `ids`, and codes of scores are recognised over all rows of one sort.
 """
 
 import json
@@ -53,8 +53,8 @@ class BidsTables:
         elif subject.startswith("sub-") and rest == f"{subject}_sessions.tsv":
             self.sessions[subject] = name
         elif base.endswith(("sessions.tsv", "scans.tsv")) or (base.startswith("participants.") and base[13:] != "json"):
-            place = "participants.tsv, sub-*/sub-*_sessions.tsv or *_scans.tsv in a subject's folder"
-            account.pass_over("table_not_read", name, f"tables are read from {place} only; move or save it there")
+            where_read = "participants.tsv, sub-*/sub-*_sessions.tsv or *_scans.tsv in a subject's folder"
+            account.pass_over("table_not_read", name, f"tables are read from {where_read} only; move or save it there")
         elif subject == "phenotype" and base.endswith(".tsv"):
             account.pass_over("table_not_read", name, "phenotype tables are not read; put scores into sessions.tsv")
         else:
@@ -99,23 +99,23 @@ def read_facts(
         tables: names of its tables.
         found: its scans.
         names: all of its files.
-        modalities: what was asked for; messages say which scan a row lacks.
+        modalities: what was requested; messages say which scan a row lacks.
         account: gets a remark for each row and cell that is not used, and for each scan without a row.
         choice: what the user says about codes for missing scores.
     """
     facts = Facts()
-    wanted = " or ".join(modalities)
+    requested = " or ".join(modalities)
     by_subject: dict[str, list[Found]] = defaultdict(list)
     for one in found:
         by_subject[one.path.subject_id].append(one)
-    visits = _participants(source, tables.participants, by_subject, wanted, account, choice, facts)
+    visits = _participants(source, tables.participants, by_subject, requested, account, choice, facts)
     sessions: dict[_Session, _Cells] = {}
     scan_tables = Unused()
     names_of: dict[str, list[str]] = defaultdict(list)
     for name in names:
         names_of[name.partition("/")[0]].append(name)
     for subject, scans in by_subject.items():
-        sessions |= _sessions(source, tables, subject, scans, visits.get(subject, []), wanted, account)
+        sessions |= _sessions(source, tables, subject, scans, visits.get(subject, []), requested, account)
         for name in tables.scans.pop(subject, []):
             _scan_rows(source, name, subject, scans, names_of[subject], account, facts, scan_tables)
     for subject, name in tables.sessions.items():
@@ -151,7 +151,7 @@ def _participants(
     source: Location,
     name: str,
     by_subject: Mapping[str, Sequence[Found]],
-    wanted: str,
+    requested: str,
     account: Reconciliation,
     choice: Choice,
     facts: Facts,
@@ -181,7 +181,7 @@ def _participants(
     for subject, cells in matched.cells.items():
         visits[subject] = of_visits.get(cells["participant_id"], [])
         facts.sites[subject] = cells.get("site", "")
-    _say_unmatched(matched, name, "participant_id", wanted, account)
+    _say_unmatched(matched, name, "participant_id", requested, account)
     for subject in by_subject:
         if subject not in matched.cells:
             account.add("scan_without_row", subject, f"{subject}: not in {name}; add a row to give it scores")
@@ -205,7 +205,7 @@ def _sessions(
     subject: str,
     scans: Sequence[Found],
     visits: Sequence[Row],
-    wanted: str,
+    requested: str,
     account: Reconciliation,
 ) -> dict[_Session, _Cells]:
     ids = dict.fromkeys(one.path.session_id for one in scans)
@@ -218,7 +218,7 @@ def _sessions(
         if not rows:
             continue
         matched = match_rows(rows, ids, column="session_id", prefix="ses-", table=table, account=account)
-        _say_unmatched(matched, table, "session_id", wanted, account)
+        _say_unmatched(matched, table, "session_id", requested, account)
         for session in ids:
             if session in matched.cells:
                 found[subject, session] = {**found.get((subject, session), {}), **matched.cells[session]}
@@ -228,10 +228,10 @@ def _sessions(
     return found
 
 
-def _say_unmatched(matched: Matched, table: str, column: str, wanted: str, account: Reconciliation) -> None:
+def _say_unmatched(matched: Matched, table: str, column: str, requested: str, account: Reconciliation) -> None:
     for row in matched.unmatched:
         where = f"{table} line {row.line}"
-        account.add("row_without_scan", where, f"{where}: {column} {row.get(column)[:40]} has no {wanted} scan here")
+        account.add("row_without_scan", where, f"{where}: {column} {row.get(column)[:40]} has no {requested} scan here")
 
 
 @dataclass(slots=True)
@@ -278,10 +278,10 @@ def _scan_rows(
             continue
         path = cell.replace("\\", "/").removeprefix("bids::").lstrip("/")
         path = "/".join(part for part in path.split("/") if part != ".")
-        places = [place for place in (f"{folder}/{path}", path, f"{subject}/{path}") if place in there]
+        paths = [one for one in (f"{folder}/{path}", path, f"{subject}/{path}") if one in there]
         fits = loose[_bare_path(f"{folder}/{path}")] or loose[_bare_path(path)]
-        if places:
-            rows_of[places[0]].append(row)
+        if paths:
+            rows_of[paths[0]].append(row)
         elif len(fits) == 1:
             message = f"{where}: {cell} is read as {fits[0]}, the only file that fits; correct the table"
             account.add("ids_read_as", where, message)

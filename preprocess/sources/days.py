@@ -191,10 +191,10 @@ def _say_against_labels(days: Mapping[str, float], where: str, account: Reconcil
         found = {key: int(match[1]) * unit_days for key in days if (match := pattern.fullmatch(key))}
         ordered = sorted(found, key=lambda key: found[key])
         for earlier, later in pairwise(ordered):
-            gap, told = days[later] - days[earlier], found[later] - found[earlier]
-            if gap < 0 or (slack_days is not None and abs(gap - told) > slack_days) or (gap == 0 < told):
+            gap, labelled = days[later] - days[earlier], found[later] - found[earlier]
+            if gap < 0 or (slack_days is not None and abs(gap - labelled) > slack_days) or (gap == 0 < labelled):
                 message = (
-                    f"{where}: {later} lies {gap:g} days after {earlier}, its label says {told:.0f}; the days of the "
-                    "table are taken, correct them or the labels"
+                    f"{where}: {later} lies {gap:g} days after {earlier}, its label says {labelled:.0f}; the days of "
+                    "the table are taken, correct them or the labels"
                 )
                 account.add("days_against_labels", where, message)

@@ -35,7 +35,7 @@ def list_scans(
     Args:
         source_uri: BIDS folder, plain folder of files, or CSV/TSV table; path or URL.
         modalities: BIDS suffixes to keep.
-        kinds: kinds of the modalities that are no volumes; in folders, files are told by the endings of their kind.
+        kinds: kinds of the modalities that are no volumes; in folders, their files are recognised by their endings.
         cohort: name within which subjects are unique; the data set's own name when None.
         choice: what the user says about codes for missing scores.
 
@@ -95,9 +95,9 @@ def _list_folder(
     listing.names = frozenset((*files.sizes, *_names(files)))
     if not listing.scans:
         passed_over = listing.account.counts().get("passed_over", {})
-        told = {"other_modality", "unread_format", "suffix_case"}  # these are there by name already
+        reported = {"other_modality", "unread_format", "suffix_case"}  # these are there by name already
         listing.other_modalities |= {
-            f"{count} {CODES[code][1]}" for code, count in passed_over.items() if code not in told
+            f"{count} {CODES[code][1]}" for code, count in passed_over.items() if code not in reported
         }
     left_out = listing.account.left_out
     if not listing.scans and left_out:
@@ -125,7 +125,7 @@ def _is_bids(files: Files, modalities: Sequence[str], first: Kind) -> bool:
 
 
 def _say_other_kinds(listing: Listing, sizes: Mapping[str, int], modality: str, kind: Kind) -> None:
-    """What a plain folder without any file of the kind that was asked for holds instead."""
+    """What a plain folder without any file of the requested kind holds instead."""
     slices = [name for name in sizes if kind == "volume" and _may_be_slice(listing.root, name)]
     if slices:
         message = f"{len(slices)} files there are {unread_reason(slices[0])}"

@@ -45,7 +45,7 @@ def list_files(source: Location) -> Files:
     """Everything below a folder: one listing of a bucket, or one walk over a folder of this machine.
 
     Raises:
-        UsageError: the place is a file.
+        UsageError: the location is a file.
         StorageError: the bucket or the folder itself cannot be read.
     """
     with refusals(source.uri):

@@ -67,7 +67,7 @@ def _pass_over_derived(listing: Listing, name: str, kind: Kind) -> bool:
 
 
 def _modality(listing: Listing, name: str, modalities: Sequence[str]) -> str | None:
-    """What the file's name, or a folder named so, says; the first modality where nothing is said; None if unwanted."""
+    """What the file's name, or a folder named so, says; the first modality where nothing is said; else None."""
     folders = [part for part in name.split("/")[1:-1] if naming.is_modality_word(part)]
     said = naming.modalities_of(naming.words_of(without_ending(name))) or naming.modalities_of(folders)
     if not said:
@@ -77,12 +77,12 @@ def _modality(listing: Listing, name: str, modalities: Sequence[str]) -> str | N
         listing.account.pass_over("modality_unclear", name, why, leaves_out=True)
         return None
     (modality,) = said
-    wanted = next((one for one in modalities if one.lower() == modality.lower()), None)
-    if wanted is None:
+    requested = next((one for one in modalities if one.lower() == modality.lower()), None)
+    if requested is None:
         listing.other_modalities.add(modality)
         why = f"the name says {modality}, which was not asked for; give --modality to add it"
         listing.account.pass_over("other_modality", name, why)
-    return wanted
+    return requested
 
 
 def _scan(listing: Listing, name: str, modality: str, kind: Kind) -> Scan | None:

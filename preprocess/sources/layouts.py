@@ -1,7 +1,7 @@
 """Layouts of folders that are not understood: what was seen, and the table that would say it. Pure.
 
 Each rule is a folder that was once guessed wrongly: sessions that became people, a release whose people became one, a
-folder of groups. OASIS-3 and ADNI releases are told by their labels.
+folder of groups. OASIS-3 and ADNI releases are recognised by their labels.
 """
 
 import re
@@ -35,7 +35,7 @@ def refuse_misplaced(uri: str, names: Iterable[str]) -> None:
     parents: dict[str, str] = {}
     for name in names:
         folders = name.split("/")[:-1]
-        deeper = next((place for place, folder in enumerate(folders) if folder.startswith("sub-")), None)
+        deeper = next((index for index, folder in enumerate(folders) if folder.startswith("sub-")), None)
         if deeper:
             parents.setdefault("/".join(folders[:deeper]), folders[deeper])
         elif name.rpartition("/")[2].startswith("sub-") and _DATA_FOLDERS & set(folders):
@@ -62,7 +62,7 @@ def refuse_unclear(uri: str, names: Sequence[str], kind: Kind, modalities: Seque
         uri: the folder.
         names: names of its files that are taken for scans.
         kind: kind of their modality; only volumes have names of sequences.
-        modalities: that are asked for; a BIDS name that ends in one says whose it is and is never unclear.
+        modalities: that are requested; a BIDS name that ends in one says whose it is and is never unclear.
 
     Raises:
         UsageError: with the layout that was seen, and a line of the table to give instead.

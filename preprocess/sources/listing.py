@@ -27,7 +27,7 @@ class Listing:
     Attributes:
         root: folder that relative scan names lie under.
         scans: each scan with its name relative to the root and its size in bytes (0 where it is missing).
-        other_modalities: kinds of scan that are there but were not asked for.
+        other_modalities: kinds of scan that are there but were not requested.
         account: what became of everything else there.
         cohort: the data set's own name, empty where it gives none.
         cohort_given: whether the user named the cohort, and so answers for its subjects being those of that name.
@@ -90,13 +90,13 @@ def set_aside(listing: Listing, name: str, kinds: Collection[Kind]) -> bool:
 def add_unlisted(listing: Listing, files: Files, modalities: Collection[str], kinds: Mapping[str, Kind]) -> None:
     """Account for links to nothing, folders that cannot be read, and the like.
 
-    Where a name says that a scan of the wanted modalities is lost, it counts as left out.
+    Where a name says that a scan of the requested modalities is lost, it counts as left out.
     """
     for one in files.unlisted:
         suffix = suffix_of(one.name)
         top = one.name.split("/")[0].lower()
-        is_wanted = suffix in modalities and has_ending(one.name, kinds.get(suffix, "volume"), is_named=True)
-        is_lost = is_wanted and top not in ASIDE and one.code != "link_repeated"
+        is_requested = suffix in modalities and has_ending(one.name, kinds.get(suffix, "volume"), is_named=True)
+        is_lost = is_requested and top not in ASIDE and one.code != "link_repeated"
         listing.account.pass_over(one.code, one.name, one.why, leaves_out=is_lost or one.code == "folder_unreadable")
 
 

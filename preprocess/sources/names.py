@@ -119,7 +119,7 @@ def read_bids_name(name: str) -> BidsName:
     subjects = [subject, *(folder for folder in folders if folder.startswith("sub-"))]
     sessions = [f"ses-{label}" for _, label in spelt]
     rest = stem
-    # A label with an underscore in it can only be told by the folder of its name.
+    # A label with an underscore in it can only be read from the folder of its name.
     for known in (subject, folder_session):
         if known and rest.lower().startswith(f"{known.lower()}_"):
             if not rest.startswith(known):

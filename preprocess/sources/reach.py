@@ -74,8 +74,8 @@ def label_of(path: str, scan_name: str) -> str:
     """
     if "::" not in path and "://" in path and not path.startswith(("file://", "local://")):
         protocol, _, rest = path.partition("://")
-        place = rest.split("?")[0].split("#")[0]
-        host, slash, tail = place.partition("/")
+        address = rest.split("?")[0].split("#")[0]
+        host, slash, tail = address.partition("/")
         return f"{protocol}://{host.rpartition('@')[2]}{slash}{tail}"
     outside = is_whole(path) or path.startswith("../") or "/../" in path
     return f"outside/{scan_name}/{_base(path)}" if outside else path

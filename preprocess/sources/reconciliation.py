@@ -26,7 +26,7 @@ PARTS: Mapping[Part, tuple[str, str]] = MappingProxyType(
         "remarks": ("other remark", "other remarks"),
     }
 )
-"""The parts of an account, in the order in which they are told, with what one and several entries are called."""
+"""The parts of an account, in the order in which they are printed, with what one and several entries are called."""
 
 CODES: Mapping[str, tuple[Part, str]] = MappingProxyType(
     {
@@ -89,7 +89,7 @@ CODES: Mapping[str, tuple[Part, str]] = MappingProxyType(
 )
 """What each code belongs to, and what the summary calls its entries. docs/findings.md has meaning and remedy."""
 _IN_FULL = frozenset({"annex_missing", "folder_unreadable", "link_dangling", "table_not_read", "table_unreadable"})
-"""Files passed over whose reason is told with each of them, and not only counted."""
+"""Files passed over whose reason is printed with each of them, and not only counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class Remark:
         name: the file, row or column it is about, never an absolute path.
         message: one line with what, the value and the remedy.
         count: how many rows or cells it stands for.
-        leaves_out: whether a scan that was wanted is lost by it.
+        leaves_out: whether a requested scan is lost by it.
     """
 
     code: str
@@ -143,12 +143,12 @@ class Reconciliation:
 
     @property
     def left_out(self) -> list[Remark]:
-        """Entries by which a wanted scan is lost."""
+        """Entries by which a requested scan is lost."""
         return [remark for remark in self.remarks if remark.leaves_out]
 
     @property
     def num_lost(self) -> int:
-        """How many wanted scans are left out; a folder that cannot be read may hold any number, and counts for none."""
+        """How many requested scans are left out; a folder that cannot be read may hold any number, and counts as 0."""
         return sum(remark.code != "folder_unreadable" for remark in self.left_out)
 
     @property

@@ -80,7 +80,7 @@ def list_table(
 def _usable(
     table_name: str, rows: Sequence[Row], modalities: Sequence[str], files: Files, listing: Listing
 ) -> list[tuple[Row, str]]:
-    """Lines that name a scan of a wanted modality, with that modality."""
+    """Lines that name a scan of a requested modality, with that modality."""
     named = []
     account = listing.account
     for row in rows:
@@ -165,7 +165,6 @@ def _add(table_name: str, scans: Sequence[tuple[Scan, Row]], files: Files, listi
     for scan, row in scans:
         lines[*scan.visit, scan.modality].append((scan, row))
     refused: list[StorageError] = []
-    num_asked = 0
     for twins in lines.values():
         first, first_row = twins[0]
         differ = any(row.cells != first_row.cells for _, row in twins)
@@ -187,7 +186,6 @@ def _add(table_name: str, scans: Sequence[tuple[Scan, Row]], files: Files, listi
         if inside in files.sizes:
             size = files.sizes[inside]
         else:
-            num_asked += 1
             try:
                 size = size_of(first.uri)
             except StorageError as error:
@@ -219,17 +217,17 @@ def _account_for_files(
     taken = {name for _, name, _ in listing.scans} & files.sizes.keys()
     account.num_scan_files = len(taken)
     add_unlisted(listing, files, modalities, kinds)
-    asked = {kinds.get(modality, "volume") for modality in modalities}
+    requested = {kinds.get(modality, "volume") for modality in modalities}
     mentioned = {_plain_path(row) for row in rows}
-    told = {one.name for one in account.part("passed_over")}
+    reported = {one.name for one in account.part("passed_over")}
     for name in files.sizes:
         if name == table_name:
             account.read.add(name)
-        elif name in taken or name in told or set_aside(listing, name, asked):
+        elif name in taken or name in reported or set_aside(listing, name, requested):
             continue
         elif name in mentioned:
             account.pass_over("not_in_table", name, "named by a line that is not used; see there")
-        elif looks_like_scan(name, asked) and not name.lower().endswith(".csv"):
+        elif looks_like_scan(name, requested) and not name.lower().endswith(".csv"):
             account.pass_over("not_in_table", name, f"{table_name} has no line for it; add one if it is a scan")
         else:
             account.others.append(name)

@@ -1,7 +1,7 @@
 """Cells to outcome scores: which are numbers, which say missing, which are codes for it, and a remark for the others.
 
-Codes are told column by column over all rows that are read together (`sentinels`), so one table's -4 is a value and
-another's is a code. Every cell that is left empty, and every column that is not kept, is entered into the account.
+Codes are recognised column by column over all rows that are read together (`sentinels`), so one table's -4 is a value
+and another's is a code. Every cell that is left empty, and every column that is not kept, is entered into the account.
 """
 
 import math
@@ -43,29 +43,29 @@ def read_scores(rows: Sequence[Source], account: Reconciliation, choice: Choice)
     """The scores of each row; absent ones are left out.
 
     Args:
-        rows: all rows of one sort, such as all sessions of a data set; codes are told over all of them.
+        rows: all rows of one sort, such as all sessions of a data set; codes are recognised over all of them.
         account: gets a remark for each cell that should be a number and is not, each code and each column without any.
         choice: what the user says about codes.
     """
     scores: list[dict[str, float]] = [{} for _ in rows]
     by_column: dict[str, list[tuple[int, str]]] = defaultdict(list)
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         for column, cell in row.cells.items():
             if column not in KNOWN_COLUMNS and cell.lower() not in MISSING:
-                by_column[column].append((place, cell))
+                by_column[column].append((index, cell))
     for column, cells in by_column.items():
-        numbers = {place: value for place, cell in cells if (value := number(cell)) is not None}
+        numbers = {index: value for index, cell in cells if (value := number(cell)) is not None}
         codes = codes_in(column, list(numbers.values()), choice)
-        for place, value in numbers.items():
+        for index, value in numbers.items():
             if value in codes:
                 continue
             if column.lower().startswith("age") and not 0 <= value <= _OLDEST:
-                message = f"{rows[place].where}: {column} {value:g} is not between 0 and {_OLDEST}; correct the table"
-                account.add("age_implausible", f"{rows[place].where} {column}", message)
+                message = f"{rows[index].where}: {column} {value:g} is not between 0 and {_OLDEST}; correct the table"
+                account.add("age_implausible", f"{rows[index].where} {column}", message)
                 continue
-            scores[place][column] = value
+            scores[index][column] = value
         _say_codes(column, Counter(value for value in numbers.values() if value in codes), account)
-        _say_rest(column, [(rows[place], cell) for place, cell in cells if place not in numbers], numbers, account)
+        _say_rest(column, [(rows[index], cell) for index, cell in cells if index not in numbers], numbers, account)
     return scores
 
 

@@ -1,4 +1,4 @@
-"""Codes for `not known` in columns of scores: told from real values by the column's other values. Pure.
+"""Codes for `not known` in columns of scores: recognised by the column's other values. Pure.
 
 A number is never a code by itself: -4 is ADNI's code in a column of test scores and a value in a column of z-scores.
 So a candidate counts as missing only where the column's other values make it implausible:
@@ -70,10 +70,10 @@ def codes_in(column: str, values: Collection[float], choice: Choice) -> set[floa
         values: all numbers in it; order and repetition do not matter, but for how many there are.
         choice: what the user says.
     """
-    told = {value for name, value in choice.missing if name == column}
+    declared = {value for name, value in choice.missing if name == column}
     kept = {value for name, value in choice.kept if name == column}
-    others = [value for value in values if value not in NEAR | FAR | HIGH | told]
-    candidates = set(values) & (NEAR | FAR | HIGH) - kept - told
+    others = [value for value in values if value not in NEAR | FAR | HIGH | declared]
+    candidates = set(values) & (NEAR | FAR | HIGH) - kept - declared
     # What is a value and no code belongs to the others of the rest: 88 beside 99 in a column of percentages.
     found: set[float] = set()
     for code in sorted(candidates, key=abs):
@@ -81,7 +81,7 @@ def codes_in(column: str, values: Collection[float], choice: Choice) -> set[floa
             found.add(code)
         else:
             others.append(code)
-    return (found | told) & set(values)
+    return (found | declared) & set(values)
 
 
 def _is_code(code: float, others: Collection[float]) -> bool:

@@ -80,8 +80,8 @@ def read_table(name: str, text: str, account: Reconciliation, *, loses_scans: bo
     first = next(lines, None)
     if first is None:
         return Table(name)
-    places = _headings(name, first[1], account)
-    table = Table(name, tuple(places))
+    index_of = _headings(name, first[1], account)
+    table = Table(name, tuple(index_of))
     num_headings = len(first[1])
     for line, cells in lines:
         if not any(cells):
@@ -99,7 +99,7 @@ def read_table(name: str, text: str, account: Reconciliation, *, loses_scans: bo
             message = f"{name} line {line}: {len(cells)} cells under {num_headings} headings; the rest is read as empty"
             account.add("row_short", f"{name} line {line}", message)
         padded = [*cells, *[""] * (num_headings - len(cells))]
-        table.rows.append(Row(line, {column: padded[place] for column, place in places.items()}))
+        table.rows.append(Row(line, {column: padded[index] for column, index in index_of.items()}))
     _say_unheaded(name, first[1], text, account)
     return table
 
@@ -129,29 +129,29 @@ def _bare(cell: str) -> str:
 
 def _headings(name: str, cells: list[str], account: Reconciliation) -> dict[str, int]:
     """Where each column stands: known ones under their own name, however they are spelt."""
-    places: dict[str, int] = {}
-    for place, heading in enumerate(cells):
+    index_of: dict[str, int] = {}
+    for index, heading in enumerate(cells):
         plain = "_".join(heading.lower().replace("-", " ").split())
         column = plain if plain in KNOWN_COLUMNS else heading
         if not column:
             continue
-        if column in places:
-            where = f"{name} column {place + 1}"
+        if column in index_of:
+            where = f"{name} column {index + 1}"
             message = f"{where}: {heading!r} is a heading given twice; the first is used, rename or remove this one"
             account.add("heading_repeated", where, message)
             continue
-        places[column] = place
-    return places
+        index_of[column] = index
+    return index_of
 
 
 def _say_unheaded(name: str, headings: list[str], text: str, account: Reconciliation) -> None:
     """A column without a heading is not used; tabs at the ends of lines make empty ones, which are not worth a word."""
-    unheaded = [place for place, heading in enumerate(headings) if not heading]
+    unheaded = [index for index, heading in enumerate(headings) if not heading]
     if not unheaded:
         return
-    filled = {place for _, cells in _lines(name, text) for place in unheaded if place < len(cells) and cells[place]}
-    for place in sorted(filled):
-        where = f"{name} column {place + 1}"
+    filled = {index for _, cells in _lines(name, text) for index in unheaded if index < len(cells) and cells[index]}
+    for index in sorted(filled):
+        where = f"{name} column {index + 1}"
         account.add("heading_empty", where, f"{where}: no heading, so the column is not used; give it one")
 
 

@@ -105,7 +105,7 @@ async def _note(closed, form):
         await upload.close()
 
 
-def test_an_upload_that_finds_no_room_is_503_and_the_operator_is_told_why(client, monkeypatch, capfd):
+def test_an_upload_that_finds_no_room_is_503_and_the_log_says_why(client, monkeypatch, capfd):
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp")
 

@@ -17,7 +17,7 @@ from tests.support.heads import head_nifti
 
 EARLIER = prepare(head_nifti(15, seed=1), RECIPE, name="earlier")
 LATER = prepare(head_nifti(24, seed=2), RECIPE, name="later")
-MODEL_CODES = ("model_not_above_chance", "model_without_figures", "uncalibrated")
+MODEL_CODES = ("model_not_above_chance", "model_without_metrics", "uncalibrated")
 CHANGE_CODES = ("same_day", "within_noise", "few_noise_pairs", "no_noise_floor")
 
 
@@ -110,7 +110,7 @@ def test_what_casts_doubt_on_a_change_is_named_and_undecides_it(tmp_path: Path, 
     ("macro_f1", "log_loss", "code"),
     [
         ((0.35, 0.28, 0.42, 0.33), 0.6, "model_not_above_chance"),
-        (None, 0.6, "model_without_figures"),
+        (None, 0.6, "model_without_metrics"),
         ((0.61, 0.52, 0.70, 0.40), 1.0, "uncalibrated"),
     ],
 )
@@ -126,7 +126,7 @@ def test_one_scan_twice_is_stable_whatever_the_model_is_worth(tmp_path: Path):
     answer = answer_progression(loaded(tmp_path, decision=decision_part(), macro_f1=None), EARLIER, EARLIER)
 
     assert (answer.decision, answer.prediction_set) == ("stable", ["stable"])
-    assert answer.reasons == ["same_scan", "model_without_figures"]
+    assert answer.reasons == ["same_scan", "model_without_metrics"]
     assert answer.predicted_change is not None
     assert answer.predicted_change.points == 0
 

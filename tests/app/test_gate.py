@@ -42,7 +42,7 @@ def test_the_one_beyond_the_queue_is_refused_at_once():
         assert gate.num_inside == 1
 
 
-def test_a_wait_that_is_too_long_is_refused_and_frees_its_place():
+def test_a_wait_that_is_too_long_is_refused_and_frees_its_slot():
     gate = Gate(max_running=1, max_waiting=1, max_wait_s=0.01)
 
     with gate.turn():
@@ -51,7 +51,7 @@ def test_a_wait_that_is_too_long_is_refused_and_frees_its_place():
         assert gate.num_inside == 1
 
 
-def test_a_failure_inside_frees_the_place():
+def test_a_failure_inside_frees_the_slot():
     gate = Gate(max_running=1, max_waiting=0, max_wait_s=1)
 
     for _ in range(3):

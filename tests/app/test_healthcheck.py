@@ -50,3 +50,5 @@ def test_the_exit_code_is_what_an_engine_reads_and_the_port_is_that_of_the_servi
     assert subprocess.run(probe, env={"PORT": port}, check=False).returncode == 0
     assert subprocess.run(probe, env={"INTERSCAN_PORT": port}, check=False).returncode == 0
     assert subprocess.run(probe, env={"PORT": str(free_port())}, check=False).returncode == 1
+    both = {"INTERSCAN_PORT": port, "PORT": str(free_port())}  # as in an image, whose PORT is set
+    assert subprocess.run(probe, env=both, check=False).returncode == 0

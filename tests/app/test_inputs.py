@@ -62,7 +62,7 @@ def test_an_upload_of_exactly_the_limit_passes_and_one_byte_more_does_not():
 
 @pytest.fixture(params=["folder", "bucket"])
 def prefix(request, tmp_path) -> str:
-    """An allowed place that holds a.nii of 100 bytes."""
+    """An allowed location that holds a.nii of 100 bytes."""
     if request.param == "folder":
         (tmp_path / "a.nii").write_bytes(b"x" * 100)
         return normal_prefix(str(tmp_path))

@@ -36,9 +36,9 @@ def test_every_reference_leads_somewhere(schema):
         if isinstance(node, dict):
             target = node.get("$ref")
             if isinstance(target, str):
-                place: Any = schema
+                part_of_schema: Any = schema
                 for part in target.removeprefix("#/").split("/"):
-                    place = place[part]
+                    part_of_schema = part_of_schema[part]
             for value in node.values():
                 walk(value)
         elif isinstance(node, list):
@@ -67,7 +67,7 @@ def test_both_content_types_are_documented_with_their_fields(schema, path, parts
 
 def test_every_kind_of_answer_fits_its_documentation(client, schema):
     embeddings, progression = "/v1/embeddings", "/v1/progression"
-    asked = [
+    responses = [
         (post_pair(client, SCAN, head_nifti(30)), "post", progression),
         (post_pair(client, SCAN, b"<html>"), "post", progression),
         (post_pair(client, SCAN, SCAN, model="other"), "post", progression),
@@ -81,9 +81,9 @@ def test_every_kind_of_answer_fits_its_documentation(client, schema):
         (client.get("/livez"), "get", "/livez"),
         (client.get("/readyz"), "get", "/readyz"),
     ]
-    for response, method, path in asked:
+    for response, method, path in responses:
         assert_documented(schema, response, method, path)
-    assert {response.status_code for response, _, _ in asked} == {200, 400, 403, 404, 413, 415, 422}
+    assert {response.status_code for response, _, _ in responses} == {200, 400, 403, 404, 413, 415, 422}
 
 
 def test_the_answers_of_a_locked_and_of_an_unready_service_fit_too(artefact, schema):

@@ -227,8 +227,8 @@ def test_a_failure_that_stays_is_logged_once(tmp_path, caplog):
         registry.load()
         registry.load()
 
-    told = {id(record) for record in caplog.records if "not ready" in record.getMessage()}
-    assert len(told) == 1
+    logged = {id(record) for record in caplog.records if "not ready" in record.getMessage()}
+    assert len(logged) == 1
 
 
 def test_a_registry_that_waits_for_its_next_try_stops_at_once(tmp_path):

@@ -1,4 +1,4 @@
-"""Distances from normal and their place among grades against scipy, and references that contradict themselves."""
+"""Distances from normal and their rank among grades against scipy, and references that contradict themselves."""
 
 import numpy as np
 import pytest
@@ -85,10 +85,10 @@ def test_a_missing_array_is_named(name):
         ({"validation_grades_V": np.zeros(3, np.float32)}, "validation_grades_V has shape"),
         ({"anchor_E": np.full(WIDTH, np.nan, np.float32)}, "anchor_E holds NaN"),
         ({"validation_distances_V": np.full(31, np.inf, np.float32)}, "validation_distances_V holds NaN or infinity"),
-        ({"normal_places_K": np.array([2, 5, 20])}, "normal_places_K are not places of embeddings_NE"),
-        ({"normal_places_K": np.array([2, 5, -1])}, "normal_places_K are not places"),
-        ({"normal_places_K": np.array([2.0, 5.0, 7.0])}, "normal_places_K are not places"),
-        ({"normal_places_K": np.zeros(0, int), "normal_rows_K": np.zeros(0, int)}, "normal_places_K are not places"),
+        ({"normal_places_K": np.array([2, 5, 20])}, "normal_places_K are not indices of embeddings_NE"),
+        ({"normal_places_K": np.array([2, 5, -1])}, "normal_places_K are not indices"),
+        ({"normal_places_K": np.array([2.0, 5.0, 7.0])}, "normal_places_K are not indices"),
+        ({"normal_places_K": np.zeros(0, int), "normal_rows_K": np.zeros(0, int)}, "normal_places_K are not indices"),
         ({"normal_places_K": np.array([2, 5, 8])}, "anchor_E differs by .* from the mean of its 3 normal scans"),
         ({"anchor_E": np.zeros(WIDTH, np.float32)}, "anchor_E differs by"),
     ],

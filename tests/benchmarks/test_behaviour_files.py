@@ -179,7 +179,7 @@ class Model(nn.Module):
 
 
 class Moved(Model):
-    """The same from another place, as after a module was moved."""
+    """The same from another path, as after a module was moved."""
 
 
 @pytest.fixture

@@ -29,9 +29,9 @@ def test_every_recipe_is_trained_and_evaluated() -> None:
         assert [given for given in arguments() if given[:2] == ("evaluate", f"runs/{recipe}")]
 
 
-def test_every_verb_that_prints_json_is_asked_for_it() -> None:
-    asked = {given[0] for given in arguments() if "--json" in given}
-    assert asked >= set(VERBS) - {"serve", "bench", "demo"}
+def test_every_verb_that_prints_json_is_run_with_it() -> None:
+    verbs = {given[0] for given in arguments() if "--json" in given}
+    assert verbs >= set(VERBS) - {"serve", "bench", "demo"}
 
 
 def test_names_are_unique_and_needs_come_before() -> None:

@@ -59,9 +59,9 @@ def test_the_whole_benchmark_runs_on_a_cpu(monkeypatch: pytest.MonkeyPatch, caps
 
 def test_a_batch_that_does_not_fit_ends_its_row_and_no_larger_one_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     def time(case: StepCase, compute: Compute, *, steps: int) -> dict[str, Any]:
-        told = {"encoder": case.encoder, "edge": case.edge, "batch": case.batch, "mode": case.backend or "eager"}
+        reported = {"encoder": case.encoder, "edge": case.edge, "batch": case.batch, "mode": case.backend or "eager"}
         fits = case.batch * case.edge**3 <= 16 * 96**3
-        return told | ({"ms_per_volume": 2.0, "peak_gb": 1.0} if fits else {"out_of_memory": True})
+        return reported | ({"ms_per_volume": 2.0, "peak_gb": 1.0} if fits else {"out_of_memory": True})
 
     monkeypatch.setattr(StepCase, "time", time)
     sizes = Sizes(edges=(32, 48), batches=(128, 256, 512), steps=1)
@@ -85,7 +85,7 @@ def test_a_thousand_volumes_cost_the_seconds_they_take_at_the_price_of_an_hour()
 
 
 @pytest.mark.parametrize(
-    ("told", "memory", "name"),
+    ("reported", "memory", "name"),
     [
         ("NVIDIA A100-SXM4-40GB", 42.4e9, "a100"),
         ("NVIDIA A100-SXM4-80GB", 85.0e9, "a100-80gb"),
@@ -98,9 +98,9 @@ def test_a_thousand_volumes_cost_the_seconds_they_take_at_the_price_of_an_hour()
     ],
 )
 def test_a_driver_s_name_finds_the_device_in_the_table(
-    monkeypatch: pytest.MonkeyPatch, told: str, memory: float, name: str
+    monkeypatch: pytest.MonkeyPatch, reported: str, memory: float, name: str
 ) -> None:
-    monkeypatch.setattr(cuda.torch.cuda, "get_device_name", lambda device: told)
+    monkeypatch.setattr(cuda.torch.cuda, "get_device_name", lambda device: reported)
     monkeypatch.setattr(cuda.torch.cuda, "get_device_properties", lambda device: Properties(memory))
     assert name_in_table(torch.device("cuda"), load_hardware(None)) == name
     assert name_in_table(torch.device("cpu"), load_hardware(None)) == "cpu"

@@ -41,8 +41,8 @@ def test_a_case_that_does_not_fit_is_told_as_such(monkeypatch: pytest.MonkeyPatc
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr(DeviceStep, "take", full)
-    figures = StepCase("fast", 16, 4).time(EXACT, steps=1)
-    assert figures == {"encoder": "fast", "edge": 16, "batch": 4, "mode": "eager", "out_of_memory": True}
+    metrics = StepCase("fast", 16, 4).time(EXACT, steps=1)
+    assert metrics == {"encoder": "fast", "edge": 16, "batch": 4, "mode": "eager", "out_of_memory": True}
 
 
 def test_a_compiler_that_fails_is_told_and_an_eager_failure_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

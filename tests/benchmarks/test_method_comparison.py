@@ -1,12 +1,20 @@
 """Means, intervals and paired differences over seeds equal scipy's, and the table says no more than they do."""
 
+import itertools
 import json
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.method_comparison import compare_methods, methods_json, methods_table, seed_interval
+from benchmarks.method_comparison import (
+    Overlap,
+    compare_methods,
+    holm,
+    methods_json,
+    methods_table,
+    seed_interval,
+)
 from preprocess.errors import UsageError
 
 VALUES = {
@@ -37,7 +45,55 @@ def test_difference_to_the_baseline_is_paired_by_seed() -> None:
     assert row.by_seed[0] == (0, 0.50)
 
 
-def test_standing_follows_the_whole_interval_and_the_direction_of_the_metric() -> None:
+def test_scores_of_seeds_that_share_subjects_have_the_corrected_interval_and_p_value() -> None:
+    overlap = Overlap(num_train=84, num_test=36)
+    row = compare_methods(VALUES, metric="macro_f1", baseline="mse", overlap=overlap).rows[1]
+    difference = np.array([0.10, 0.11, 0.10, 0.09])
+    error = difference.std(ddof=1) * np.sqrt(1 / 4 + 36 / 84)
+    reach = stats.t.ppf(0.975, 3) * error
+    assert (row.difference.low, row.difference.high) == pytest.approx((0.1 - reach, 0.1 + reach))
+    assert row.p_value == pytest.approx(2 * stats.t.sf(0.1 / error, 3))
+    plain = compare_methods(VALUES, metric="macro_f1", baseline="mse").rows[1]
+    assert plain.p_value == pytest.approx(stats.ttest_1samp(difference, 0).pvalue)
+    assert row.difference.low < plain.difference.low
+    assert row.p_value > plain.p_value
+    assert row.score.low < plain.score.low
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_holms_values_are_those_of_testing_every_intersection_by_bonferroni(seed: int) -> None:
+    p_values = np.random.default_rng(seed).uniform(0, 0.2, 6).tolist()
+    subsets = [chosen for size in range(1, 7) for chosen in itertools.combinations(range(6), size)]
+    closed = [
+        max(min(1.0, len(chosen) * min(p_values[i] for i in chosen)) for chosen in subsets if one in chosen)
+        for one in range(6)
+    ]
+    assert holm(p_values) == pytest.approx(closed)
+    assert holm([*p_values, None])[:6] == pytest.approx(closed)
+    assert holm([*p_values, None])[6] is None
+
+
+def test_a_difference_that_is_clear_alone_can_be_lost_among_many() -> None:
+    generator = np.random.default_rng(0)
+    base = dict.fromkeys(range(5), 0.5)
+    clear = {seed: 0.5 + value for seed, value in enumerate([0.03, 0.06, 0.04, 0.02, 0.05])}
+    others = {f"arm {n}": {seed: 0.5 + generator.normal(0, 0.05) for seed in range(5)} for n in range(30)}
+    alone = compare_methods({"base": base, "clear": clear}, metric="auc", baseline="base")
+    among = compare_methods({"base": base, "clear": clear, **others}, metric="auc", baseline="base")
+    assert alone.standing(alone.rows[1]) == "better"
+    assert among.rows[1].p_value == alone.rows[1].p_value
+    assert among.rows[1].difference.low > 0
+    assert among.standing(among.rows[1]) == "not told apart"
+
+
+def test_differences_that_do_not_vary_are_not_told_apart() -> None:
+    same = {"mse": VALUES["mse"], "copy": dict(VALUES["mse"])}
+    for overlap in (None, Overlap(84, 36)):
+        comparison = compare_methods(same, metric="macro_f1", baseline="mse", overlap=overlap)
+        assert comparison.standing(comparison.rows[1]) == "not told apart"
+
+
+def test_standing_follows_the_corrected_p_value_and_the_direction_of_the_metric() -> None:
     higher = compare_methods(VALUES, metric="macro_f1", baseline="mse")
     standing = [higher.standing(row) for row in higher.rows]
     assert standing == ["baseline", "better", "not told apart", "worse", "too few seeds"]
@@ -49,10 +105,12 @@ def test_table_is_markdown_with_a_row_a_method() -> None:
     table = methods_table([compare_methods(VALUES, metric="macro_f1", baseline="mse", chance=1 / 3)], digits=2)
     lines = table.splitlines()
     assert lines[0] == "**macro_f1** (higher is better; chance 0.33)"
-    assert lines[4].startswith("| `mse` | 4 | 0.41 ± 0.01 | 0.38 to 0.43 |  |  | baseline |")
-    assert lines[5].startswith("| `weighted` | 4 | 0.51 ± 0.02 | 0.47 to 0.54 | +0.10 | +0.09 to +0.11 | better |")
-    assert lines[8] == "| `new` | 1 | 0.60 |  | +0.19 |  | too few seeds |"
-    assert {line.count("|") for line in lines[2:]} == {8}
+    assert lines[4].startswith("| `mse` | 4 | 0.41 ± 0.01 | 0.38 to 0.43 |  |  |  | baseline |")
+    adjusted = 2 * stats.ttest_1samp([0.10, 0.11, 0.10, 0.09], 0).pvalue  # `broken` is clearer, `new` has one seed
+    row = f"| `weighted` | 4 | 0.51 ± 0.02 | 0.47 to 0.54 | +0.10 | +0.09 to +0.11 | {adjusted:.2g} | better |"
+    assert lines[5] == row
+    assert lines[8] == "| `new` | 1 | 0.60 |  | +0.19 |  |  | too few seeds |"
+    assert {line.count("|") for line in lines[2:]} == {9}
 
 
 def test_json_holds_the_same_numbers() -> None:

@@ -39,7 +39,7 @@ def test_what_is_kept_is_read_again_and_holds_every_split(train, store, others, 
     assert kept.stat().st_mtime_ns == written
     np.testing.assert_array_equal(first.real_NE, again.real_NE)
     assert first.real_NE.shape == (2, 8)
-    assert {name: len(cohort.places_by_subject) for name, cohort in first.cohorts.items()} == {
+    assert {name: len(cohort.indices_by_subject) for name, cohort in first.cohorts.items()} == {
         "train": 6, "validation": 2, "test": 2
     }  # fmt: skip
     for name, cohort in first.cohorts.items():
@@ -56,5 +56,5 @@ def test_an_image_of_the_cohort_is_embedded_as_in_the_cohort(store, others, tmp_
     one = embed_arm(Arm("mse", "mse"), store, others, 0, SETTINGS, train=True, kept_in=tmp_path)
     ids = {subject_id: name for name, cohort in one.cohorts.items() for subject_id in cohort.subject_ids}
     split = ids[others.subject_ids[0]]
-    place = one.cohorts[split].rows_N.tolist().index(int(others.cohorts[0].rows_N[0]))
-    np.testing.assert_allclose(one.real_NE[0], one.embeddings[split][place], rtol=1e-4, atol=1e-5)
+    index = one.cohorts[split].rows_N.tolist().index(int(others.cohorts[0].rows_N[0]))
+    np.testing.assert_allclose(one.real_NE[0], one.embeddings[split][index], rtol=1e-4, atol=1e-5)

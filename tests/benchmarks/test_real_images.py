@@ -1,4 +1,4 @@
-"""The benchmark on real images: its arms can be followed, its table is the figures, a tiny run answers all."""
+"""The benchmark on real images: its arms can be followed, its table holds the metrics, a tiny run answers all."""
 
 import json
 import subprocess
@@ -8,7 +8,8 @@ import pytest
 
 from benchmarks.real_images import NO_MODEL, QUESTIONS, UNTRAINED, cell, judged, table
 from benchmarks.running import ROOT
-from trainer.recipe import load_recipe, refuse_contradictions
+from trainer.contradictions import refuse_contradictions
+from trainer.recipe import load_recipe
 
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.name)
@@ -21,7 +22,7 @@ def test_arms_can_be_followed_differ_and_share_what_they_must(question) -> None:
     assert len(shared) == 1
 
 
-def test_cells_hold_mean_and_range_of_figures_and_the_largest_p() -> None:
+def test_cells_hold_mean_and_range_of_metrics_and_the_largest_p() -> None:
     assert cell("auc", [0.5, 0.7]) == "0.60 (0.50 to 0.70)"
     assert cell("auc", [0.5]) == "0.50"
     assert cell("p", [0.01, 0.2]) == cell("p_auc", [0.2, 0.01]) == "0.2"
@@ -56,8 +57,8 @@ def test_a_tiny_run_answers_every_question_for_every_model(real_data, tmp_path) 
         without = [NO_MODEL] if question.baseline is not None else []
         assert list(models) == [*(arm.name for arm in question.arms), UNTRAINED, *without]
         for row in models.values():
-            (figures,) = row["by_seed"]
-            assert 0 < figures[question.p] <= 1
+            (metrics,) = row["by_seed"]
+            assert 0 < metrics[question.p] <= 1
         assert f"### {question.name}" in done.stderr
 
 

@@ -86,17 +86,17 @@ def test_a_file_says_its_job_in_its_first_line_and_is_not_too_long(path: Path) -
 
 def test_torchscript_is_named_in_two_functions_of_the_whole_source() -> None:
     """Once where it is written and proven, once where it is served; nowhere at module level."""
-    places: list[str] = []
+    named_in: list[str] = []
     for path in SOURCE:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute) and ast.unparse(node) == "torch.jit":
                 owners = [one.name for one in functions if one.lineno <= node.lineno <= (one.end_lineno or 0)]
-                places.append(f"{name_of(path)}:{owners[-1] if owners else 'module'}")
+                named_in.append(f"{name_of(path)}:{owners[-1] if owners else 'module'}")
             assert not (isinstance(node, ast.ImportFrom) and str(node.module).startswith("torch.jit"))
-    assert len(set(places)) <= 2, sorted(set(places))
-    assert not [place for place in places if place.endswith(":module")]
+    assert len(set(named_in)) <= 2, sorted(set(named_in))
+    assert not [one for one in named_in if one.endswith(":module")]
 
 
 FORBIDDEN_AT_IMPORT = re.compile(
@@ -169,7 +169,7 @@ def test_a_forbidden_call_would_be_seen() -> None:
     ]  # fmt: skip
 
 
-def test_every_source_file_has_a_test_file_of_its_name_at_the_mirrored_place() -> None:
+def test_every_source_file_has_a_test_file_of_its_name_in_the_mirrored_folder() -> None:
     present = {name_of(path) for path in PYTHON}
     missing = []
     for path in SOURCE:

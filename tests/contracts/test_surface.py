@@ -127,6 +127,15 @@ def test_variables_of_sub_verbs_and_of_the_source_are_found() -> None:
     assert variables_in('"""INTERSCAN_TOLD in a sentence."""\nos.environ["INTERSCAN_READ"]\n') == {"INTERSCAN_READ"}
 
 
+def test_no_switch_has_an_opposite_and_no_list_an_option_that_empties_it() -> None:
+    """Cyclopts adds --no-X and --empty-X by itself; both do nothing where a switch is off and a list empty already."""
+    options = set(file_of("command_line").read_text(encoding="utf-8").splitlines())
+    opposites = [
+        one for one in options for word in ("no", "empty") if one.replace(f"--{word}-", "--") in options - {one}
+    ]
+    assert opposites == []
+
+
 @pytest.mark.parametrize("line", file_of("routes").read_text(encoding="utf-8").splitlines())
 def test_every_listed_route_is_there(line: str) -> None:
     method, path = line.split()

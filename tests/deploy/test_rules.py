@@ -268,9 +268,9 @@ def test_every_route_that_is_watched_or_probed_exists() -> None:
 
 
 def test_every_environment_variable_that_is_named_is_read() -> None:
-    places = [path for path in DEPLOY.rglob("*") if path.is_file()] + [ROOT / "Dockerfile", ROOT / "docs" / "deploy.md"]
+    paths = [path for path in DEPLOY.rglob("*") if path.is_file()] + [ROOT / "Dockerfile", ROOT / "docs" / "deploy.md"]
     named = {
-        name for path in places for name in re.findall(r"\b(INTERSCAN_[A-Z_]+)\b", path.read_text(encoding="utf-8"))
+        name for path in paths for name in re.findall(r"\b(INTERSCAN_[A-Z_]+)\b", path.read_text(encoding="utf-8"))
     }
     code = "".join(
         path.read_text(encoding="utf-8")

@@ -110,8 +110,8 @@ def test_a_finished_run_with_a_damaged_model_or_result_is_ended_anew_as_its_line
 @pytest.mark.parametrize(
     ("damaged", "verb", "says"),
     [
-        ("run.json", "train", "put back a copy of it, or start a new run in another place"),
-        ("run.json", "evaluate", "put back a copy of it, or start a new run in another place"),
+        ("run.json", "train", "put back a copy of it, or start a new run at another location"),
+        ("run.json", "evaluate", "put back a copy of it, or start a new run at another location"),
         ("log.jsonl", "evaluate", "delete log.jsonl"),
         ("result.json", "train", "delete result.json and run the same interscan train command again"),
     ],
@@ -136,4 +136,4 @@ def test_where_no_checkpoint_is_whole_the_run_is_refused(whole: Path, tmp_path: 
     done = train(whole, run.name)
     assert done.returncode == 3
     (line,) = [one for one in done.stderr.splitlines() if one.startswith("interscan: ")]
-    assert line.endswith("no other checkpoint of this run is whole; start a new run in another place")
+    assert line.endswith("no other checkpoint of this run is whole; start a new run at another location")

@@ -1,4 +1,4 @@
-"""Every recipe goes from its cohort's raw files to the figure its paper reports, with the program itself."""
+"""Every recipe goes from its cohort's raw files to the metric its paper reports, with the program itself."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ BRAIN = {
     "chrono": "accuracy",
     "supremix": "probe_mae",
 }
-"""Recipe and a figure that its evaluation must have."""
+"""Recipe and a metric that its evaluation must have."""
 SMALL = ["--set", "encoder.embedding_width=16", "--set", "split.validation=0.2", "--set", "split.test=0.3"]
 
 
@@ -34,19 +34,19 @@ def brain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def follow(
-    recipe: str, store: Path, place: Path, capsys: pytest.CaptureFixture[str], *settings: str
+    recipe: str, store: Path, run_folder: Path, capsys: pytest.CaptureFixture[str], *settings: str
 ) -> dict[str, float]:
     """Train and evaluate; the metrics."""
-    command = ["train", recipe, "--store", str(store), "--run", str(place), *SMALL, *settings]
+    command = ["train", recipe, "--store", str(store), "--run", str(run_folder), *SMALL, *settings]
     assert run(command) == 0
     capsys.readouterr()
-    assert run(["evaluate", str(place), "--json"]) == 0
+    assert run(["evaluate", str(run_folder), "--json"]) == 0
     metrics = json.loads(capsys.readouterr().out)["metrics"]
     return {name: metric["value"] for name, metric in metrics.items()}
 
 
 @pytest.mark.parametrize("recipe", BRAIN)
-def test_recipes_for_heads_end_in_their_figure(
+def test_recipes_for_heads_end_in_their_metric(
     recipe: str, brain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     metrics = follow(recipe, brain, tmp_path / "run", capsys, "--set", "optim.epochs=1")
@@ -54,7 +54,7 @@ def test_recipes_for_heads_end_in_their_figure(
     assert (tmp_path / "run" / "evaluation" / "report.html").stat().st_size > 10_000
 
 
-def test_learner_on_clips_goes_from_a_table_of_clips_to_its_figures(
+def test_learner_on_clips_goes_from_a_table_of_clips_to_its_metrics(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     raw, store = tmp_path / "raw", tmp_path / "store"

@@ -40,8 +40,8 @@ def enter(raw: Path, store: Path, cohort: str) -> None:
     listing = list_scans(str(raw), ("T1w",))
     listing.scans = [(replace(scan, cohort=cohort), name, size) for scan, name, size in listing.scans]
     listing.cohort, listing.names = cohort, frozenset(tree(raw))
-    place = Location(store)
-    run_plan(plan_run(listing, place, RECIPE), listing, place, RECIPE, workers=0)
+    location = Location(store)
+    run_plan(plan_run(listing, location, RECIPE), listing, location, RECIPE, workers=0)
 
 
 def cohort_in(store: Path) -> Cohort:
@@ -61,7 +61,7 @@ def test_two_cohorts_with_equal_ids_are_twice_as_many_people_and_no_pair_joins_t
     for pairs, per_person in ((visit_pairs(cohort, MMSE, which="all"), 1), (rescan_pairs(cohort, MMSE), 1)):
         assert len(pairs) == 8 * per_person
         for earlier, later in zip(pairs.earlier_P, pairs.later_P, strict=True):
-            one, other = (records[int(cohort.rows_N[place])] for place in (earlier, later))
+            one, other = (records[int(cohort.rows_N[index])] for index in (earlier, later))
             assert (one.cohort, one.subject_id) == (other.cohort, other.subject_id)
 
 
@@ -96,7 +96,7 @@ def test_people_copied_under_new_ids_are_never_on_two_sides_nor_strangers_in_a_b
         assert len(side) == 20
         assert all(side[f"sub-{n:02d}"] == side[f"sub-{n + 10:02d}"] for n in range(10))
         for batch in plan_epoch(cohort, sampling="scans", batch_size=4, subjects_per_epoch=1.0, seed=seed, epoch=0):
-            numbers = [int(cohort.subject_ids[place][-2:]) % 10 for place in batch[:, 0]]
+            numbers = [int(cohort.subject_ids[index][-2:]) % 10 for index in batch[:, 0]]
             assert len(set(numbers)) == len(numbers)
 
 
@@ -105,9 +105,9 @@ def test_a_rescan_that_is_a_copy_makes_no_noise_floor_and_a_visit_that_is_one_no
     sessions = {"01": gz(nifti(one)), "02": nifti(one), "03": nifti(other), "04": gz(nifti(other))}
     days = {"01": 0.0, "02": 0.0, "03": 365.0, "04": 730.0}
     raw = write_bids(tmp_path / "raw", {"01": sessions}, days)  # packed or not, the voxels are equal
-    for place in raw.glob("*/*/anat/*.nii.gz"):
-        if place.read_bytes()[:2] != b"\x1f\x8b":
-            place.rename(place.with_suffix(""))
+    for path in raw.glob("*/*/anat/*.nii.gz"):
+        if path.read_bytes()[:2] != b"\x1f\x8b":
+            path.rename(path.with_suffix(""))
     enter(raw, tmp_path / "s", "")
     cohort = cohort_in(tmp_path / "s")
     assert cohort.sessions == ("ses-01", "ses-03")

@@ -1,4 +1,4 @@
-"""Two processes at one place: the second hears who holds it and leaves with 3, and nothing of the first is lost."""
+"""Two processes at one location: the second hears who holds it and leaves with 3, and nothing of the first is lost."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def cohort(folder: Path, site: str, num_subjects: int = 3) -> Path:
 
 
 @pytest.mark.parametrize("others", ["another cohort", "the same cohort"])
-def test_of_two_runs_into_a_new_store_one_writes_and_the_other_is_told(tmp_path: Path, others: str) -> None:
+def test_of_two_runs_into_a_new_store_one_writes_and_the_other_is_refused(tmp_path: Path, others: str) -> None:
     first = cohort(tmp_path / "first", "a")
     second = first if others == "the same cohort" else cohort(tmp_path / "second", "b")
     settings = ["--set", "grid=[8, 8, 8]", "--set", "spacing_mm=24", "--set", "quality.max_spacing_mm=9"]
@@ -60,7 +60,7 @@ def test_of_two_runs_into_a_new_store_one_writes_and_the_other_is_told(tmp_path:
         if code == 3:
             assert out == ""
             assert " writes this store since " in err
-            assert err.endswith("; wait until it ends, or use another place for the store\n")
+            assert err.endswith("; wait until it ends, or use another location for the store\n")
     store = Store.open(tmp_path / "store")
     assert not [fault for fault in verify_rows(store) if fault]
     assert LEASE_NAME not in store.location.names()
@@ -73,7 +73,7 @@ def test_what_the_second_does_after_the_first_is_what_it_would_have_done(tmp_pat
     listing = list_scans(str(second), RECIPE.modalities)
     with held(store, STORE) as leased:
         with pytest.raises(
-            StoreError, match=rf"pid {os.getpid()} writes this store since .* another place for the store"
+            StoreError, match=rf"pid {os.getpid()} writes this store since .* another location for the store"
         ):
             update(listing, store, RECIPE, workers=0)
         assert leased.names() == [LEASE_NAME]

@@ -86,7 +86,7 @@ def test_each_volume_is_one_request_and_is_counted_once(reader, warming, job, bu
 def test_simulated_steps_are_part_of_the_utilisation(job):
     result = measure(ours.open_batches, replace(job, step_s=0.002))
     assert 0 < result["au"] < 1
-    # What was slept over all that passed; sleeping takes at least as long as it was told to.
+    # What was slept over all that passed; sleeping takes at least as long as it was set to.
     assert result["au"] >= 0.002 * result["volumes_per_s"]
 
 

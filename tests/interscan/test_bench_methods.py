@@ -8,7 +8,8 @@ import pytest
 
 from benchmarks.method_cases import CASES
 from benchmarks.running import ROOT
-from trainer.recipe import load_recipe, refuse_contradictions
+from trainer.contradictions import refuse_contradictions
+from trainer.recipe import load_recipe
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

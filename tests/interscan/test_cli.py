@@ -185,6 +185,6 @@ def test_a_full_disk_under_synth_is_one_line(tmp_path, cohort):
     last = err.splitlines()[-1]
     assert last.startswith(f"interscan: {tmp_path}/out/")
     assert "too large" in last
-    assert last.endswith("; allow larger files (ulimit -f), or choose another place")
+    assert last.endswith("; allow larger files (ulimit -f), or choose another location")
     assert not list(tmp_path.rglob("*.partial"))
     assert not list(tmp_path.rglob("writer.json"))

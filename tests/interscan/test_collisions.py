@@ -55,7 +55,7 @@ def test_one_that_was_imported_before_is_named_too(tmp_path):
     assert f"'app' that Python finds is {tmp_path / 'app.py'}" in done.stderr.splitlines()[-1]
 
 
-def test_a_module_without_a_spec_is_told_by_its_file(monkeypatch):
+def test_a_module_without_a_spec_is_named_by_its_file(monkeypatch):
     module = type(sys)("trainer")
     monkeypatch.setitem(sys.modules, "trainer", module)
     with pytest.raises(ImportError, match="'trainer' that Python finds is no file"):

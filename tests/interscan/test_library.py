@@ -44,10 +44,10 @@ def stored(data: bytes, recipe: VolumeRecipe = RECIPE) -> np.ndarray:
 
 @pytest.mark.parametrize("scheme", ["path", "text", "memory"])
 def test_a_store_opens_by_path_text_or_url(tmp_path, scheme):
-    place = "memory://interscan-library/store" if scheme == "memory" else tmp_path / "store"
-    written = write_store(str(place))
+    location = "memory://interscan-library/store" if scheme == "memory" else tmp_path / "store"
+    written = write_store(str(location))
 
-    opened = open_store(str(place) if scheme == "text" else place)
+    opened = open_store(str(location) if scheme == "text" else location)
 
     assert opened.manifest == written.manifest
     np.testing.assert_array_equal(opened.read(0, "T1w"), written.read(0, "T1w"))
@@ -59,16 +59,16 @@ def test_options_reach_the_file_system(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("place", "error", "words"),
+    ("location", "error", "words"),
     [
         ("nowhere", StoreError, "not a finished store; run interscan preprocess into it"),
         ("ftpp://nowhere", StorageError, "use a local path, gs://, s3://"),
     ],
 )
-def test_what_is_no_store_is_refused_in_one_line(tmp_path, monkeypatch, place, error, words):
+def test_what_is_no_store_is_refused_in_one_line(tmp_path, monkeypatch, location, error, words):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=words) as caught:
-        open_store(place)
+        open_store(location)
     assert "\n" not in str(caught.value)
 
 
@@ -83,11 +83,11 @@ def test_an_artefact_loads_by_path_or_text_and_only_whole(tmp_path):
 
 def test_files_give_the_answer_of_the_command_line_by_path_text_or_url(artefact, tmp_path, pair, capsys):
     predict(str(write_artefact(tmp_path / "again")), str(pair[0]), str(pair[1]), gap_days=30, json=True)
-    told = json.loads(capsys.readouterr().out)
+    printed = json.loads(capsys.readouterr().out)
 
     for earlier, later in (pair, map(str, pair), (f"file://{pair[0]}", f"file://{pair[1]}")):
         answer = predict_pair(artefact, earlier, later, gap_days=30)
-        assert answer.model_dump(mode="json") == told
+        assert answer.model_dump(mode="json") == printed
 
 
 def test_arrays_of_the_models_own_grid_give_the_answer_of_the_files_they_were_made_of(artefact, pair):

@@ -20,7 +20,7 @@ def work():
 try:
     work()
 except KeyboardInterrupt:
-    os.write(1, b"asked\\n")
+    os.write(1, b"interrupted\\n")
     {after}
     os._exit(7)
 """
@@ -52,8 +52,8 @@ def end(number: signal.Signals, *, work: str = WAIT, after: str = "pass", prefix
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_the_program_is_asked_first(number: signal.Signals) -> None:
-    assert end(number) == (7, "asked\n", "")
+def test_the_program_is_interrupted_first(number: signal.Signals) -> None:
+    assert end(number) == (7, "interrupted\n", "")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a mutex of zeros is a free one on Linux only")
@@ -63,17 +63,17 @@ def test_a_program_that_python_cannot_reach_is_left(number: signal.Signals) -> N
 
 
 def test_a_program_that_hangs_while_it_gives_back_what_it_holds_is_left() -> None:
-    assert end(signal.SIGTERM, after=WAIT) == (130, "asked\nleft\n", "")
+    assert end(signal.SIGTERM, after=WAIT) == (130, "interrupted\nleft\n", "")
 
 
 def test_further_signals_do_not_cut_off_what_the_first_set_going() -> None:
     code, out, err = end(signal.SIGINT, after="time.sleep(0.6); os.write(1, b'given back\\n')", again=3)
-    assert (code, out, err) == (7, "asked\ngiven back\n", "")
+    assert (code, out, err) == (7, "interrupted\ngiven back\n", "")
 
 
 def test_ctrl_c_reaches_what_a_script_started_in_the_background() -> None:
     """Shells let it begin with SIGINT ignored."""
-    assert end(signal.SIGINT, prefix=("sh", "-c", 'trap "" INT; exec "$@"', "sh")) == (7, "asked\n", "")
+    assert end(signal.SIGINT, prefix=("sh", "-c", 'trap "" INT; exec "$@"', "sh")) == (7, "interrupted\n", "")
 
 
 def test_nohup_is_obeyed() -> None:

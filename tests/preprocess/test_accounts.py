@@ -86,14 +86,14 @@ def test_a_store_without_accounts_stays_readable_and_gets_one(raw: Path, tmp_pat
     assert tree(store) == whole
 
 
-def test_a_missing_or_changed_account_is_told(raw: Path, tmp_path: Path) -> None:
+def test_a_missing_or_changed_account_is_reported(raw: Path, tmp_path: Path) -> None:
     preprocess(str(raw), str(tmp_path / "s"), RECIPE, workers=0)
     store = Store.open(tmp_path / "s")
-    place = tmp_path / "s" / store.manifest.reconciliation["tiny"].name
-    place.write_text("{}")
+    path = tmp_path / "s" / store.manifest.reconciliation["tiny"].name
+    path.write_text("{}")
     with pytest.raises(StoreError, match="was changed; run interscan preprocess again"):
         read_account(store.location, store.manifest, "tiny")
-    place.unlink()
+    path.unlink()
     with pytest.raises(StoreError, match="is missing; run interscan preprocess again"):
         read_account(store.location, store.manifest, "tiny")
 

@@ -79,7 +79,7 @@ def test_scans_left_out_end_with_1_and_are_named(raw: Path, tmp_path: Path, caps
     assert code == 1
     assert (result["found"], result["kept"], result["left_out"]) == (2, 1, 1)
     assert result["findings"] == ["sub-01_ses-02_T1w: gzip stream ends early; copy the file again"]
-    code, out, _ = call(capsys, "preprocess", raw, tmp_path / "s", *TINY)  # again: still told
+    code, out, _ = call(capsys, "preprocess", raw, tmp_path / "s", *TINY)  # again: still reported
     assert code == 1
     assert out.startswith("left out: sub-01_ses-02_T1w: gzip stream ends early")
 
@@ -97,7 +97,7 @@ def test_dry_run_tells_rows_and_writes_nothing(raw: Path, tmp_path: Path, capsys
     assert tree(tmp_path / "s") == before
 
 
-def test_everything_at_the_source_is_told_in_the_summary_on_stderr_and_in_json(
+def test_everything_at_the_source_is_reported_in_the_summary_on_stderr_and_in_json(
     raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_bids(raw, {"02": {"01": head_file(0.9)}})
@@ -298,7 +298,7 @@ def test_the_program_itself_ends_with_the_code_and_keeps_stdout_clean(raw: Path,
     assert made.stderr.splitlines()[-1] == "preprocess: 2 of 2"
 
 
-def test_what_is_odd_about_a_kept_scan_is_told_and_ends_with_0(
+def test_what_is_odd_about_a_kept_scan_is_reported_and_ends_with_0(
     raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_bids(raw, {"04": {"01": gz(patched(nifti(head()), sform_code=0, qform_code=0))}})

@@ -75,11 +75,11 @@ def test_nothing_in_a_store_names_this_machine(source: Path, truth: Path) -> Non
     assert not [name for name, data in tree(truth).items() if str(source).encode() in data]
 
 
-@pytest.mark.parametrize("place", ["local", pytest.param("gs", marks=[pytest.mark.bucket, pytest.mark.slow])])
+@pytest.mark.parametrize("kind", ["local", pytest.param("gs", marks=[pytest.mark.bucket, pytest.mark.slow])])
 def test_two_processes_write_the_bytes_of_one(
-    place: str, source: Path, truth: Path, tmp_path: Path, request: pytest.FixtureRequest
+    kind: str, source: Path, truth: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    uri = f"{request.getfixturevalue('bucket')}/store" if place == "gs" else str(tmp_path / "store")
+    uri = f"{request.getfixturevalue('bucket')}/store" if kind == "gs" else str(tmp_path / "store")
     done = []
     preprocess(str(source), uri, RECIPE, workers=2, progress=lambda finished, total: done.append((finished, total)))
     store = Location(uri)
@@ -89,7 +89,7 @@ def test_two_processes_write_the_bytes_of_one(
 
 def test_memory_holds_the_same_store(source: Path, truth: Path, tmp_path: Path) -> None:
     uri = f"memory://{tmp_path.name}/store"
-    preprocess(str(source), uri, RECIPE)  # whatever was asked for: another process would not see this memory
+    preprocess(str(source), uri, RECIPE)  # whatever was requested: another process would not see this memory
     store = Location(uri)
     assert {name: store.read(name) for name in store.names()} == tree(truth)
 

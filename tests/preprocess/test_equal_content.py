@@ -133,10 +133,10 @@ def test_findings_agree_with_a_comparison_of_every_two_and_may_be_made_again(
     names = sorted({name for pair in linked for name in pair})
     assert sorted(itertools.chain(*groups)) == names
     # As many groups as the graph of links has connected parts, by the rank of its Laplacian.
-    place = {name: number for number, name in enumerate(names)}
+    index_of = {name: number for number, name in enumerate(names)}
     laplacian = np.zeros((len(names), len(names)))
     for first, second in map(sorted, linked):
         step = np.zeros(len(names))
-        step[place[first]], step[place[second]] = 1, -1
+        step[index_of[first]], step[index_of[second]] = 1, -1
         laplacian += np.outer(step, step)
     assert len(groups) == len(names) - (np.linalg.matrix_rank(laplacian) if len(names) else 0)

@@ -1,4 +1,4 @@
-"""What a file is, whatever its name says, and what is told where a modality's kind does not read it."""
+"""What a file is, whatever its name says, and what is reported where a modality's kind does not read it."""
 
 import io
 
@@ -60,7 +60,7 @@ def test_the_first_bytes_that_other_libraries_write_tell_the_type_under_any_name
         assert {file_type(data, uri) for uri in ("x", "x.nii.gz", "x.csv")} == {expected}
 
 
-def test_a_table_is_told_by_its_name_and_a_web_page_is_none() -> None:
+def test_a_table_is_recognised_by_its_name_and_a_web_page_is_none() -> None:
     assert file_type(b"a,b\n1,2\n", "f/x.csv") == "table"
     assert {file_type(b"1 2\n", uri) for uri in ("f/x.txt", "f/x.TSV", "f/x.CSV")} == {"table"}
     assert file_type(b"1 2\n", "f/x.dat") is None
@@ -200,7 +200,7 @@ def test_a_file_of_numbers_or_of_any_known_type_is_no_impostor() -> None:
         assert impostor(data) is None
 
 
-def test_a_file_that_may_be_a_slice_is_told_from_an_examination_of_its_own() -> None:
+def test_a_file_that_may_be_a_slice_is_distinguished_from_an_examination_of_its_own() -> None:
     prefix = "1.2.840.10008.5.1.4.1.1."
     assert [is_own_object(dicom_of(prefix + end)) for end in SLICES] == [False] * len(SLICES)
     assert [is_own_object(dicom_of(prefix + end)) for end in WHOLES] == [True] * len(WHOLES)

@@ -107,9 +107,9 @@ def test_nobody_is_deleted_while_another_process_writes(store: Location) -> None
 
 def test_a_person_is_deleted_from_a_bucket(raw: Path, bucket: str) -> None:
     preprocess(str(raw), f"{bucket}/s", RECIPE, workers=0)
-    place = Location(f"{bucket}/s")
+    location = Location(f"{bucket}/s")
 
-    forget_person(place, "sub-02", cohort="tiny")
+    forget_person(location, "sub-02", cohort="tiny")
 
-    assert [name for name in place.names() if name.endswith(("c/4/0/0/0/0", "c/5/0/0/0/0"))] == []
-    assert list(verify_rows(Store.open(place))) == [None] * 4
+    assert [name for name in location.names() if name.endswith(("c/4/0/0/0/0", "c/5/0/0/0/0"))] == []
+    assert list(verify_rows(Store.open(location))) == [None] * 4

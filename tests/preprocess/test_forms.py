@@ -32,10 +32,10 @@ class Reader:
     """Hands out FILES, and remembers whose."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.requested: list[str] = []
 
     def __call__(self, scan: Scan) -> bytes:
-        self.asked.append(scan.name)
+        self.requested.append(scan.name)
         if scan.name not in FILES:
             raise ScanError(Finding("missing", f"{scan.name}: gone"))
         return FILES[scan.name]
@@ -45,7 +45,7 @@ def test_the_first_readable_file_decides_and_no_further_one_is_read(tmp_path: Pa
     read = Reader()
     found = find_forms(scans("gone_SC", *FILES), Location(tmp_path), RECIPE, read)
     assert found == {"SC": ArrayForm((5, 6)), "clinical": ArrayForm((2,), ("age", "mmse"))}
-    assert read.asked == ["gone_SC", "a_SC", "b_SC", "c_clinical"]
+    assert read.requested == ["gone_SC", "a_SC", "b_SC", "c_clinical"]
 
 
 def test_without_a_readable_file_there_is_no_form(tmp_path: Path) -> None:
@@ -54,14 +54,14 @@ def test_without_a_readable_file_there_is_no_form(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["local", "memory", pytest.param("gs", marks=pytest.mark.bucket)])
 def test_what_the_store_holds_goes_before_any_file(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    places = {"local": str(tmp_path / "s"), "memory": f"memory://{tmp_path.name}/s"}
-    store = Location(places[kind] if kind in places else f"{request.getfixturevalue('bucket')}/s")
+    locations = {"local": str(tmp_path / "s"), "memory": f"memory://{tmp_path.name}/s"}
+    store = Location(locations[kind] if kind in locations else f"{request.getfixturevalue('bucket')}/s")
     assert stored_form(store, "SC") is None
     forms = {"SC": ArrayForm((8, 9)), "clinical": ArrayForm((2,), ("mmse", "age"))}
     prepare_arrays(store, RECIPE, ["SC", "clinical"], 3, forms=forms)
     read = Reader()
     assert find_forms(scans(*FILES), store, RECIPE, read) == forms
-    assert read.asked == []
+    assert read.requested == []
 
 
 def test_a_modality_without_a_form_gets_no_array(tmp_path: Path) -> None:

@@ -11,20 +11,20 @@ from preprocess.frames import MIN_FRAMES, choose_frames, fit, pick_frames, to_ch
 
 
 @given(st.integers(1, 5000), st.integers(1, 200))
-def test_chosen_frames_are_the_middles_of_equal_parts(num_found: int, num_wanted: int) -> None:
-    chosen = choose_frames(num_found, num_wanted)
-    middles = (np.arange(num_wanted) + 0.5) * num_found / num_wanted  # frame i lasts from i to i + 1
-    assert len(chosen) == num_wanted
+def test_chosen_frames_are_the_middles_of_equal_parts(num_found: int, num_frames: int) -> None:
+    chosen = choose_frames(num_found, num_frames)
+    middles = (np.arange(num_frames) + 0.5) * num_found / num_frames  # frame i lasts from i to i + 1
+    assert len(chosen) == num_frames
     assert all(
-        0 <= place < num_found and place <= middle <= place + 1 for place, middle in zip(chosen, middles, strict=True)
+        0 <= index < num_found and index <= middle <= index + 1 for index, middle in zip(chosen, middles, strict=True)
     )
-    assert set(np.diff(chosen)) <= {num_found // num_wanted, -(-num_found // num_wanted)}
-    if num_found == num_wanted:
+    assert set(np.diff(chosen)) <= {num_found // num_frames, -(-num_found // num_frames)}
+    if num_found == num_frames:
         assert chosen == list(range(num_found))
 
 
-def test_a_clip_below_eight_frames_is_refused_unless_fewer_are_wanted() -> None:
-    assert pick_frames(MIN_FRAMES, 16, name="x") == [place for place in range(8) for _ in range(2)]
+def test_a_clip_below_eight_frames_is_refused_unless_the_recipe_keeps_fewer() -> None:
+    assert pick_frames(MIN_FRAMES, 16, name="x") == [index for index in range(8) for _ in range(2)]
     assert pick_frames(5, 4, name="x") == choose_frames(5, 4)
     with pytest.raises(ScanError, match="anna_LUS: 7 frames, fewer than 8; record a longer clip") as caught:
         pick_frames(7, 32, name="anna_LUS")

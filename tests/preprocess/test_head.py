@@ -1,4 +1,4 @@
-"""The head's place against the head itself: cut, tilted, padded, with neck, cap, headphones, noise and without skull.
+"""The head's position against the head: cut, tilted, padded, with neck, cap, headphones, noise and without skull.
 
 The synthetic head is rendered with a known pose, so that the truth of a tilt is a formula; real heads are cut and
 turned voxel by voxel.
@@ -113,8 +113,8 @@ def test_slices_of_any_direction_and_thickness_show_it_there(
 
 def _hot(image: Image) -> np.ndarray:
     voxels_XYZ = image.voxels_XYZ.copy()
-    places = np.random.default_rng(1).integers(0, voxels_XYZ.size, 400)
-    voxels_XYZ.ravel()[places] = hot_limit(voxels_XYZ)
+    indices = np.random.default_rng(1).integers(0, voxels_XYZ.size, 400)
+    voxels_XYZ.ravel()[indices] = hot_limit(voxels_XYZ)
     return voxels_XYZ
 
 

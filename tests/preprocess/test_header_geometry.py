@@ -1,4 +1,4 @@
-"""Placements that agree are silent; those that contradict each other are told, with the right numbers."""
+"""Placements that agree are silent; those that contradict each other are reported, with the right numbers."""
 
 from typing import Any
 
@@ -82,13 +82,13 @@ def test_a_wrong_unit_beside_sizes_in_millimetres_is_disbelieved() -> None:
 def test_sizes_that_are_none_in_the_unit_are_refused_with_the_unit_they_would_fit(per_mm: float, fits: str) -> None:
     scale = np.diag([per_mm, per_mm, per_mm, 1.0])
     for unit in ("mm", "unknown"):
-        told = refusal(header(sform=scale @ AFFINE, qform=scale @ AFFINE, unit=unit))
-        assert told.startswith("bad_units: x: a field of view of")
-        assert f"its numbers would fit {fits}; set xyzt_units" in told
-        assert "max_spacing_mm" not in told
+        reported = refusal(header(sform=scale @ AFFINE, qform=scale @ AFFINE, unit=unit))
+        assert reported.startswith("bad_units: x: a field of view of")
+        assert f"its numbers would fit {fits}; set xyzt_units" in reported
+        assert "max_spacing_mm" not in reported
 
 
-def test_a_turned_sform_is_told_with_its_angle_and_the_sform_is_taken() -> None:
+def test_a_turned_sform_is_reported_with_its_angle_and_the_sform_is_taken() -> None:
     made = header(sform=turned(20.0))
 
     geometry = read_geometry(made, SHAPE, name="x")
@@ -136,7 +136,7 @@ def test_voxel_sizes_that_are_none_beside_a_good_sform_are_said() -> None:
     np.testing.assert_allclose(geometry.affine, AFFINE, atol=1e-5)
 
 
-def test_a_sheared_grid_is_told_with_its_angle() -> None:
+def test_a_sheared_grid_is_reported_with_its_angle() -> None:
     shear = np.eye(4)
     shear[0, 1] = np.tan(np.radians(10))
     geometry = read_geometry(header(sform=shear @ AFFINE, qform=None), SHAPE, name="x")
@@ -158,7 +158,7 @@ def test_a_remark_travels_with_a_kept_scan_into_the_store_and_its_voxels_are_tho
     assert [finding.code for finding in prepared.findings if finding.code == "orientation_guessed"]
 
 
-def test_a_hot_voxel_is_told_and_changes_no_other_voxel() -> None:
+def test_a_hot_voxel_is_reported_and_changes_no_other_voxel() -> None:
     voxels = head().astype(np.float32)
     hot = voxels.copy()
     hot[24, 24, 24] = 1e30
@@ -168,10 +168,10 @@ def test_a_hot_voxel_is_told_and_changes_no_other_voxel() -> None:
     kept = prepare_scan(nifti(voxels, AFFINE), scan, RECIPE)
     cut = prepare_scan(nifti(hot, AFFINE), scan, RECIPE)
 
-    told = [finding for finding in cut.findings if finding.code == "hot_voxels"]
-    assert len(told) == 1
-    assert "2 voxels above" in told[0].message
-    assert not told[0].leaves_out
+    reported = [finding for finding in cut.findings if finding.code == "hot_voxels"]
+    assert len(reported) == 1
+    assert "2 voxels above" in reported[0].message
+    assert not reported[0].leaves_out
     assert kept.values is not None
     assert cut.values is not None
     # What is averaged with them at 8 mm may be brighter; everything else is as it was.

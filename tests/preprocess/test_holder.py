@@ -1,4 +1,4 @@
-"""A process is told from another that has its number, and from one that has ended; other machines' are left alone."""
+"""A process is distinguished from another of its number and from one that has ended; other machines' are left alone."""
 
 import os
 import subprocess

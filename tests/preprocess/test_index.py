@@ -21,8 +21,8 @@ from preprocess.index import (
     to_bytes,
     to_table,
 )
-from preprocess.schema import INDEX_COLUMNS
-from preprocess.types import Finding
+from preprocess.schema import INDEX_COLUMNS, TISSUE_COLUMN
+from preprocess.types import Finding, TissueFit
 from tests.support.stores import record, volumes
 
 _TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
@@ -47,6 +47,16 @@ RECORDS = st.builds(
     findings=st.lists(st.builds(Finding, code=_TEXT, message=_TEXT, leaves_out=st.booleans()), max_size=2).map(tuple),
     outcomes=st.dictionaries(_TEXT, _NUMBER, max_size=3),
     cohort=_TEXT,
+    tissue=st.none()
+    | st.builds(
+        TissueFit,
+        means=st.tuples(_NUMBER, _NUMBER, _NUMBER),
+        fractions=st.tuples(_NUMBER, _NUMBER, _NUMBER),
+        contrast=_NUMBER,
+        bias=_NUMBER,
+        depth=_NUMBER,
+        field=st.lists(_NUMBER, max_size=10).map(tuple),
+    ),
 )
 
 
@@ -71,6 +81,17 @@ def test_the_file_has_the_columns_of_the_schema_and_one_for_each_score() -> None
         assert str(table.schema.field(name).type).replace("element", "item") == str(kind).replace("element", "item")
     assert table.column("outcome.mmse").to_pylist() == [None, 26.0]
     assert table.column("row").to_pylist() == [0, 1]
+
+
+def test_a_fit_adds_one_column_and_its_absence_leaves_the_bytes_as_they_were() -> None:
+    records = [record(row, volumes(2)[row]) for row in range(2)]
+    plain = to_bytes(to_table(records))
+    assert TISSUE_COLUMN not in from_bytes(plain).column_names
+    fit = TissueFit((0.3, 0.7, 0.9), (0.1, 0.4, 0.5), 6.0, 1.2, 0.03, (0.0,) * 10)
+    fitted = from_bytes(to_bytes(to_table([replace(records[0], tissue=fit), records[1]])))
+    assert fitted.column(TISSUE_COLUMN)[0].as_py()["means"] == [0.3, 0.7, 0.9]
+    assert fitted.column(TISSUE_COLUMN)[1].as_py() is None
+    assert to_bytes(fitted.drop_columns([TISSUE_COLUMN])) == plain
 
 
 def test_a_record_is_called_by_its_ids() -> None:

@@ -57,9 +57,9 @@ def test_a_clip_shows_the_block_where_and_when_it_was() -> None:
     for clip_TCHW in clips:
         assert clip_TCHW is not None
         assert (clip_TCHW.shape, clip_TCHW.dtype) == ((16, 1, 48, 64), np.uint8)
-        for frame, place in zip(clip_TCHW[:, 0], choose_frames(40, 16), strict=True):
+        for frame, index in zip(clip_TCHW[:, 0], choose_frames(40, 16), strict=True):
             found = np.argwhere(frame > 120).mean(axis=0)
-            expected = np.argwhere(truth[place] > 120).mean(axis=0) * 0.8
+            expected = np.argwhere(truth[index] > 120).mean(axis=0) * 0.8
             assert np.abs(found - expected).max() < 1
     np.testing.assert_array_equal(clips[0], clips[1])
     assert clips[0] is not None
@@ -225,8 +225,8 @@ def test_mixed_kinds_come_out_the_same_from_two_processes_and_after_a_cut(table:
 
 
 def test_a_second_run_and_a_dry_run_write_nothing(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = Location(tmp_path / "s")
-    plan = plan_run(list_scans(str(table), MIXED.modalities, kinds=MIXED.kinds), place, MIXED)
+    location = Location(tmp_path / "s")
+    plan = plan_run(list_scans(str(table), MIXED.modalities, kinds=MIXED.kinds), location, MIXED)
     assert {modality: form.shape for modality, form in plan.forms.items()} == {"SC": (9, 9), "clinical": (2,)}
     assert not (tmp_path / "s").exists()
     made = preprocess(str(table), str(tmp_path / "s"), MIXED, workers=0)

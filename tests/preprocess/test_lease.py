@@ -1,4 +1,4 @@
-"""One process writes to a place: others hear who, exactly one replaces the dead, and a lost lease stops writes."""
+"""One process writes to a location: others hear who, exactly one replaces the dead, and a lost lease stops writes."""
 
 import json
 import os
@@ -55,13 +55,13 @@ class Repeating(Location):
 
 
 def test_a_lease_whose_first_answer_was_lost_is_known_as_ones_own(tmp_path: Path) -> None:
-    place = Repeating(tmp_path / "run")
-    with Lease(place) as lease:
+    location = Repeating(tmp_path / "run")
+    with Lease(location) as lease:
         lease.require()
-        assert record(place)["pid"] == os.getpid()
+        assert record(location)["pid"] == os.getpid()
         with pytest.raises(RunError, match="trains this run since"):
-            Lease(place).acquire()
-    assert place.names() == []
+            Lease(location).acquire()
+    assert location.names() == []
 
 
 def test_a_second_writer_hears_who_holds_the_run_since_when(run: Location) -> None:
@@ -231,7 +231,9 @@ def test_what_is_held_is_named_and_its_own_error_raised(tmp_path: Path) -> None:
     with held(store, STORE) as leased:
         leased.write("x", b"1")
         leased.child("folder").write("y", b"2")
-        with pytest.raises(StoreError, match=r"writes this store since .*; wait until it ends, or use another place"):
+        with pytest.raises(
+            StoreError, match=r"writes this store since .*; wait until it ends, or use another location"
+        ):
             Lease(store, STORE).acquire()
         change(store, token="another", host="elsewhere", pid=7)
         leased._lease._confirmed = -float("inf")

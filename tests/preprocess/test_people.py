@@ -116,8 +116,8 @@ def test_a_second_modality_of_the_same_folder_enters_and_of_another_cohort_is_re
     """Both folders have the same names: only the content of the T1w files tells them apart."""
     for name, seed in (("a", 1), ("b", 2)):
         raw = cohort_at(tmp_path / name, seed, sessions=("01",))
-        for place in sorted(raw.glob("*/*/anat/*_T1w.nii.gz")):
-            place.with_name(place.name.replace("T1w", "T2w")).write_bytes(head_file(0.7, seed=len(place.name) + seed))
+        for path in sorted(raw.glob("*/*/anat/*_T1w.nii.gz")):
+            path.with_name(path.name.replace("T1w", "T2w")).write_bytes(head_file(0.7, seed=len(path.name) + seed))
     enter(listed(tmp_path / "a"), tmp_path / "s")
     with pytest.raises(UsageError, match="3 subjects have ids that the store has from scans that are not here"):
         enter(listed(tmp_path / "b", modality="T2w"), tmp_path / "s", modality="T2w")

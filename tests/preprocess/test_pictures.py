@@ -36,9 +36,9 @@ def test_a_png_comes_out_as_it_went_in(pixels: np.ndarray) -> None:
 @pytest.mark.parametrize("mode", ["RGBA", "P", "LA", "1"])
 def test_other_modes_are_what_pillow_makes_of_them(mode: str) -> None:
     data = picture(COLOURED, mode=mode)
-    wanted = "L" if mode == "1" else "RGB"
+    mode_read = "L" if mode == "1" else "RGB"
     np.testing.assert_array_equal(
-        read_picture(data, name="x"), np.asarray(Pillow.open(io.BytesIO(data)).convert(wanted))
+        read_picture(data, name="x"), np.asarray(Pillow.open(io.BytesIO(data)).convert(mode_read))
     )
 
 

@@ -52,7 +52,7 @@ def test_equal_bytes_are_no_change_and_other_bytes_of_equal_size_are_one() -> No
     assert again(b"VOXELS", stored()) == Reread(changed=frozenset({SAME}))
 
 
-def test_another_size_is_told_without_reading() -> None:
+def test_another_size_is_reported_without_reading() -> None:
     def read(scan: Scan) -> bytes:
         raise AssertionError("read")
 
@@ -107,9 +107,9 @@ def plain_file(voxels: np.ndarray) -> bytes:
 def write_plain(raw: Path, heads: dict[str, np.ndarray]) -> Path:
     write_bids(raw, {"01": dict.fromkeys(heads, b"")}, dict.fromkeys(heads, 0))
     for name, voxels in heads.items():
-        place = raw / "sub-01" / f"ses-{name}" / "anat" / f"sub-01_ses-{name}_T1w.nii"
-        place.with_suffix(".nii.gz").unlink()
-        place.write_bytes(plain_file(voxels))
+        path = raw / "sub-01" / f"ses-{name}" / "anat" / f"sub-01_ses-{name}_T1w.nii"
+        path.with_suffix(".nii.gz").unlink()
+        path.write_bytes(plain_file(voxels))
     return raw
 
 
@@ -117,11 +117,11 @@ def test_an_uncompressed_scan_replaced_by_one_of_equal_size_is_refused(tmp_path:
     """Reported of another tool: the old row stayed, and the store was called whole."""
     raw = write_plain(tmp_path / "raw", {"01": head(), "02": head(0.9)})
     preprocess(str(raw), str(tmp_path / "s"), RECIPE, workers=0)
-    place = raw / "sub-01" / "ses-02" / "anat" / "sub-01_ses-02_T1w.nii"
-    old = place.stat()
-    place.write_bytes(plain_file(head(0.8)))
-    os.utime(place, ns=(old.st_atime_ns, old.st_mtime_ns))
-    assert place.stat().st_size == old.st_size
+    path = raw / "sub-01" / "ses-02" / "anat" / "sub-01_ses-02_T1w.nii"
+    old = path.stat()
+    path.write_bytes(plain_file(head(0.8)))
+    os.utime(path, ns=(old.st_atime_ns, old.st_mtime_ns))
+    assert path.stat().st_size == old.st_size
     with pytest.raises(StoreError, match=r"^sub-01_ses-02_T1w: the source has other content now"):
         preprocess(str(raw), str(tmp_path / "s"), RECIPE, workers=0)
 

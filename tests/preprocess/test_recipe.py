@@ -18,6 +18,7 @@ DECISIVE = {
     "field_of_view": "stretched",
     "orientation": "qform",
     "intensity_percentiles": (1.0, 98.0),
+    "intensity": "tissue",
     "dtype": "uint16",
 }
 OF_OTHER_KINDS = {"kinds", "clip", "image", "array"}
@@ -45,7 +46,7 @@ def test_the_fingerprint_of_the_default_recipe_stays_what_published_stores_hold(
     assert VolumeRecipe().fingerprint(transform_version=1) == FIRST_FINGERPRINT
 
 
-def test_a_store_of_an_older_transform_version_is_told_from_one_of_another_recipe() -> None:
+def test_a_store_of_an_older_transform_version_is_distinguished_from_one_of_another_recipe() -> None:
     older = VolumeRecipe().unlike(FIRST_FINGERPRINT)
     assert "transform version 1, this program makes them by version 2; keep that store" in older
     other = VolumeRecipe(spacing_mm=3).unlike(FIRST_FINGERPRINT)
@@ -55,8 +56,8 @@ def test_a_store_of_an_older_transform_version_is_told_from_one_of_another_recip
 
 def test_a_recipe_of_volumes_is_written_as_before_there_were_other_kinds() -> None:
     written = VolumeRecipe(kinds={"T1w": "volume"}).model_dump(mode="json")
-    # Where nothing is said of orientation, nothing is written: the fingerprint is what it was before it could be said.
-    assert set(written) == {*DECISIVE, "quality", "modalities"} - {"orientation"}
+    # Where nothing is said of orientation or intensity, nothing is written: the fingerprint is what it was before.
+    assert set(written) == {*DECISIVE, "quality", "modalities"} - {"orientation", "intensity"}
     assert VolumeRecipe(kinds={"T1w": "volume"}).fingerprint() == FINGERPRINT
 
 
@@ -195,7 +196,7 @@ def test_a_recipe_is_read_with_and_without_a_byte_order_mark(tmp_path: Path, enc
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "latin-1"])
-def test_a_recipe_in_another_encoding_is_told_what_to_save_it_as(tmp_path: Path, encoding: str) -> None:
+def test_a_recipe_in_another_encoding_is_refused_with_how_to_save_it(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "recipe.toml"
     path.write_bytes("# Größe\nspacing_mm = 3.0\n".encode(encoding))
     with pytest.raises(UsageError, match=r"recipe.toml: not (UTF-8 \(.*\); save it as UTF-8|a TOML file)"):

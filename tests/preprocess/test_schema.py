@@ -1,10 +1,13 @@
 """store.json: the schema is frozen in text, so that another version is refused and not half understood."""
 
+from dataclasses import fields
+
 import pytest
 from pydantic import ValidationError
 
 from preprocess.recipe import VolumeRecipe
-from preprocess.schema import INDEX_COLUMNS, StoreManifest
+from preprocess.schema import INDEX_COLUMNS, TISSUE, StoreManifest
+from preprocess.types import TissueFit
 
 MANIFEST = StoreManifest(
     recipe=VolumeRecipe(),
@@ -40,6 +43,10 @@ def test_a_manifest_of_the_time_before_cohorts_had_names_is_read_as_it_was() -> 
     old = {**MANIFEST.model_dump(mode="json"), "schema_version": 1}
     assert StoreManifest.model_validate(old).schema_version == 1
     assert MANIFEST.schema_version == 2
+
+
+def test_the_column_of_fits_has_all_a_fit_has() -> None:
+    assert [field.name for field in TISSUE] == [field.name for field in fields(TissueFit)]
 
 
 def test_index_columns_have_unique_names() -> None:

@@ -81,7 +81,7 @@ def test_a_shard_that_was_killed_is_named_by_the_commit_and_goes_on(
     assert not (tmp_path / "s" / "store.json").exists()
 
     seen: list[tuple[int, int]] = []
-    run_shard(listing, store, RECIPE, Shard(0, 2), workers=0, progress=lambda *told: seen.append(told))
+    run_shard(listing, store, RECIPE, Shard(0, 2), workers=0, progress=lambda *reported: seen.append(reported))
     commit_shards(listing, store, RECIPE)
 
     assert seen == [(12, 12)]  # eight scans were there: one task of four was left

@@ -1,4 +1,4 @@
-"""Locations: the same behaviour on disk, in memory and in a bucket; every refusal is one line with place and remedy."""
+"""Locations: the same behaviour on disk, in memory, in a bucket; every refusal is one line with location and remedy."""
 
 import errno
 import http.server
@@ -19,7 +19,7 @@ KINDS = ["local", "memory", pytest.param("gs", marks=pytest.mark.bucket)]
 
 
 @pytest.fixture(params=KINDS)
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
+def location(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
     if request.param == "gs":
         return Location(f"{request.getfixturevalue('bucket')}/a/store")
     if request.param == "memory":
@@ -27,73 +27,73 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
     return Location(tmp_path / "store")
 
 
-def test_what_is_written_is_read(place: Location) -> None:
+def test_what_is_written_is_read(location: Location) -> None:
     data = bytes(range(256)) * 9
-    place.write("deep/folder/object", data)
-    place.write("empty", b"")
-    assert place.read("deep/folder/object") == data
-    assert place.read("empty") == b""
-    assert place.child("deep").read("folder/object") == data
-    assert Location(f"{place.uri}/deep/folder/object").read() == data
-    assert place.exists("deep/folder/object")
-    assert not place.exists("deep/folder/other")
+    location.write("deep/folder/object", data)
+    location.write("empty", b"")
+    assert location.read("deep/folder/object") == data
+    assert location.read("empty") == b""
+    assert location.child("deep").read("folder/object") == data
+    assert Location(f"{location.uri}/deep/folder/object").read() == data
+    assert location.exists("deep/folder/object")
+    assert not location.exists("deep/folder/other")
 
 
-def test_a_second_write_replaces_the_first(place: Location) -> None:
-    place.write("x", b"first, and longer")
-    place.write("x", b"second")
-    assert place.read("x") == b"second"
+def test_a_second_write_replaces_the_first(location: Location) -> None:
+    location.write("x", b"first, and longer")
+    location.write("x", b"second")
+    assert location.read("x") == b"second"
 
 
-def test_create_takes_a_free_name_once(place: Location) -> None:
-    assert place.create("lock", b"mine") is True
-    assert place.create("lock", b"yours") is False
-    assert place.read("lock") == b"mine"
-    assert place.names() == ["lock"]  # nothing half-written beside it
+def test_create_takes_a_free_name_once(location: Location) -> None:
+    assert location.create("lock", b"mine") is True
+    assert location.create("lock", b"yours") is False
+    assert location.read("lock") == b"mine"
+    assert location.names() == ["lock"]  # nothing half-written beside it
 
 
-def test_names_are_sorted_relative_and_of_this_folder_alone(place: Location) -> None:
+def test_names_are_sorted_relative_and_of_this_folder_alone(location: Location) -> None:
     for name in ("b", "a/2", "a/1", "a/deep/x"):
-        place.write(name, b"1")
-    Location(f"{place.uri}-beside").write("other", b"1")
-    assert place.names() == ["a/1", "a/2", "a/deep/x", "b"]
-    assert place.names("a") == ["a/1", "a/2", "a/deep/x"]
-    assert place.child("a").names() == ["1", "2", "deep/x"]
-    assert place.names("none") == []
+        location.write(name, b"1")
+    Location(f"{location.uri}-beside").write("other", b"1")
+    assert location.names() == ["a/1", "a/2", "a/deep/x", "b"]
+    assert location.names("a") == ["a/1", "a/2", "a/deep/x"]
+    assert location.child("a").names() == ["1", "2", "deep/x"]
+    assert location.names("none") == []
 
 
-def test_names_sees_what_came_after_an_earlier_listing(place: Location) -> None:
-    place.write("a/1", b"1")
-    assert place.names("a") == ["a/1"]
-    Location(place.uri).write("a/2", b"1")
-    assert place.names("a") == ["a/1", "a/2"]
+def test_names_sees_what_came_after_an_earlier_listing(location: Location) -> None:
+    location.write("a/1", b"1")
+    assert location.names("a") == ["a/1"]
+    Location(location.uri).write("a/2", b"1")
+    assert location.names("a") == ["a/1", "a/2"]
 
 
-def test_delete_takes_objects_and_folders_and_is_content_with_nothing(place: Location) -> None:
+def test_delete_takes_objects_and_folders_and_is_content_with_nothing(location: Location) -> None:
     for name in ("a/1", "a/b/2", "c"):
-        place.write(name, b"1")
-    place.delete("a")
-    assert place.names() == ["c"]
-    place.delete("c")
-    place.delete("c")
-    place.delete("never/there")
-    assert place.names() == []
+        location.write(name, b"1")
+    location.delete("a")
+    assert location.names() == ["c"]
+    location.delete("c")
+    location.delete("c")
+    location.delete("never/there")
+    assert location.names() == []
 
 
-def test_a_missing_object_is_file_not_found(place: Location) -> None:
+def test_a_missing_object_is_file_not_found(location: Location) -> None:
     with pytest.raises(FileNotFoundError):
-        place.read("none")
+        location.read("none")
 
 
-def test_zarr_writes_through_a_location_and_finds_it_again(place: Location) -> None:
-    zarr.create_array(place.zarr_store(), name="v/x", shape=(2, 3), chunks=(1, 3), dtype="uint8")[:] = 7
-    assert (zarr.open_array(place.zarr_store(), path="v/x", mode="r")[:] == 7).all()
-    assert place.exists("v/x/c/1/0")
+def test_zarr_writes_through_a_location_and_finds_it_again(location: Location) -> None:
+    zarr.create_array(location.zarr_store(), name="v/x", shape=(2, 3), chunks=(1, 3), dtype="uint8")[:] = 7
+    assert (zarr.open_array(location.zarr_store(), path="v/x", mode="r")[:] == 7).all()
+    assert location.exists("v/x/c/1/0")
 
 
-def test_only_memory_is_not_shared(place: Location) -> None:
-    assert place.is_shared == (not place.uri.startswith("memory"))
-    assert place.is_local == (not place.uri.startswith(("memory", "gs")))
+def test_only_memory_is_not_shared(location: Location) -> None:
+    assert location.is_shared == (not location.uri.startswith("memory"))
+    assert location.is_local == (not location.uri.startswith(("memory", "gs")))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_only_memory_is_not_shared(place: Location) -> None:
         ("file:///tmp/", "/tmp"),
     ],
 )
-def test_slashes_at_the_end_do_not_change_the_place(uri: str, expected: str) -> None:
+def test_slashes_at_the_end_do_not_change_the_location(uri: str, expected: str) -> None:
     assert Location(uri).uri == expected
 
 
@@ -149,8 +149,8 @@ def test_a_folder_is_not_an_object(tmp_path: Path) -> None:
 
 
 def test_a_write_that_fails_leaves_the_old_object_and_no_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = Location(tmp_path)
-    place.write("x", b"old")
+    location = Location(tmp_path)
+    location.write("x", b"old")
 
     def full(self: Path, data: bytes) -> int:
         with self.open("wb") as file:
@@ -159,9 +159,9 @@ def test_a_write_that_fails_leaves_the_old_object_and_no_rest(tmp_path: Path, mo
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(StorageError, match="No space left on device"):
-        place.write("x", b"new")
-    assert place.read("x") == b"old"
-    assert place.names() == ["x"]
+        location.write("x", b"new")
+    assert location.read("x") == b"old"
+    assert location.names() == ["x"]
 
 
 @pytest.mark.parametrize(
@@ -238,8 +238,8 @@ def test_a_bucket_that_refuses_is_one_line(
     status: int, body: bytes, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with answering(status, body) as endpoint, gcs_at(endpoint, monkeypatch):
-        place = Location("gs://not-mine/store")
-        for attempt in (lambda: place.read("x"), lambda: place.write("x", b"1"), lambda: place.names()):
+        location = Location("gs://not-mine/store")
+        for attempt in (lambda: location.read("x"), lambda: location.write("x", b"1"), lambda: location.names()):
             with pytest.raises(StorageError, match=reason) as caught:
                 attempt()
             one_line(caught.value, "gs://not-mine/store")
@@ -259,17 +259,17 @@ def test_a_port_where_nothing_listens_is_one_line(monkeypatch: pytest.MonkeyPatc
 def test_a_local_folder_may_have_any_name(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for uri in (f"{tmp_path}/{name}", f"./{name}/inner"):
-        place = Location(uri)
-        place.write("x/y", b"1")
-        assert place.is_local
-        assert place.read("x/y") == b"1"
+        location = Location(uri)
+        location.write("x/y", b"1")
+        assert location.is_local
+        assert location.read("x/y") == b"1"
         assert Path(uri, "x", "y").read_bytes() == b"1"
-        assert "x/y" in place.names()
-        assert place.child("x").read("y") == b"1"
-        assert Location(place.uri).read("x/y") == b"1"
+        assert "x/y" in location.names()
+        assert location.child("x").read("y") == b"1"
+        assert Location(location.uri).read("x/y") == b"1"
 
 
 def test_a_full_disk_has_its_own_remedy() -> None:
-    full = pytest.raises(StorageError, match=r"^here: .*No space left.*; make room there, or choose another place$")
+    full = pytest.raises(StorageError, match=r"^here: .*No space left.*; make room there, or choose another location$")
     with full, refusals("here"):
         raise OSError(errno.ENOSPC, "No space left on device", "/x")

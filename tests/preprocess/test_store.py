@@ -174,7 +174,7 @@ def test_foreign_chunking_is_refused(root: Path) -> None:
         Store.open(root).read(0, "T1w")
 
 
-def test_an_unknown_modality_is_told_with_the_known_ones(root: Path) -> None:
+def test_an_unknown_modality_is_refused_with_the_known_ones(root: Path) -> None:
     with pytest.raises(StoreError, match="no modality 'FLAIR'; the store has T1w"):
         Store.open(root).layout("FLAIR")
 

@@ -13,11 +13,11 @@ from preprocess.system_errors import describe, remedy_of
     [
         (
             OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/x"),
-            "/data/x: no space left on device; make room there, or choose another place",
+            "/data/x: no space left on device; make room there, or choose another location",
         ),
         (
             OSError(errno.EROFS, os.strerror(errno.EROFS), "/data"),
-            "/data: read-only file system; choose a place that can be written",
+            "/data: read-only file system; choose a location that can be written",
         ),
         (OSError(errno.EMFILE, os.strerror(errno.EMFILE)), "too many open files; allow more open files (ulimit -n)"),
         (OSError("quota of the tenant"), "quota of the tenant"),

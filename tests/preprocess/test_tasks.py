@@ -22,6 +22,9 @@ def test_a_record_tells_each_scan_kept_or_left_out(tmp_path: Path) -> None:
     number = run_task(Work(store.uri, {}, listing.root.uri, {}, RECIPE, ".work/x"), plan.tasks[0], 3)
 
     assert number == 3
-    told = [IndexRecord.from_dict(one) for one in json.loads(store.read(record_name(".work/x", 3)))]
-    assert [(one.row, one.present, bool(one.content_sha256)) for one in told] == [(0, True, True), (1, False, False)]
-    assert [finding.code for finding in told[1].findings] == ["truncated"]
+    recorded = [IndexRecord.from_dict(one) for one in json.loads(store.read(record_name(".work/x", 3)))]
+    assert [(one.row, one.present, bool(one.content_sha256)) for one in recorded] == [
+        (0, True, True),
+        (1, False, False),
+    ]
+    assert [finding.code for finding in recorded[1].findings] == ["truncated"]

@@ -1,4 +1,4 @@
-"""Image to volume: places against nibabel's affine arithmetic, grey values against closed forms and brute force."""
+"""Image to volume: positions against nibabel's affine arithmetic, grey values against closed forms and brute force."""
 
 from pathlib import Path
 

@@ -24,47 +24,47 @@ CODING_ERROR = 12
 """Grey values out of 255 that the codec may change on average over the block's edge."""
 
 
-def code_of(data: bytes, num_wanted: int = 16) -> str:
+def code_of(data: bytes, num_frames: int = 16) -> str:
     with pytest.raises(ScanError, match=r"^anna_LUS: ") as caught:
-        read_video(data, num_wanted=num_wanted, name="anna_LUS")
+        read_video(data, num_frames=num_frames, name="anna_LUS")
     assert "\n" not in str(caught.value)
     return caught.value.finding.code
 
 
 @pytest.mark.parametrize(("container", "codec"), CONTAINERS)
-@pytest.mark.parametrize("num_wanted", [8, 32, 64])
-def test_frames_at_equal_steps_come_out_of_every_container(container: str, codec: str, num_wanted: int) -> None:
+@pytest.mark.parametrize("num_frames", [8, 32, 64])
+def test_frames_at_equal_steps_come_out_of_every_container(container: str, codec: str, num_frames: int) -> None:
     truth = moving_block(41)
-    frames, aspect = read_video(video(truth, container, codec), num_wanted=num_wanted, name="x")
-    assert len(frames) == num_wanted
+    frames, aspect = read_video(video(truth, container, codec), num_frames=num_frames, name="x")
+    assert len(frames) == num_frames
     assert aspect == 1
-    for frame, place in zip(frames, choose_frames(41, num_wanted), strict=True):
-        assert np.abs(frame.mean(axis=-1) - truth[place]).mean() < CODING_ERROR
+    for frame, index in zip(frames, choose_frames(41, num_frames), strict=True):
+        assert np.abs(frame.mean(axis=-1) - truth[index]).mean() < CODING_ERROR
         found = np.argwhere(frame[..., 0] > 120).mean(axis=0)
-        assert np.abs(found - np.argwhere(truth[place] > 120).mean(axis=0)).max() < 2
+        assert np.abs(found - np.argwhere(truth[index] > 120).mean(axis=0)).max() < 2
 
 
 def test_colours_are_red_green_and_blue() -> None:
     frames = np.zeros((9, 48, 64, 3), np.uint8)
     frames[..., :32, :] = (200, 30, 30)
     frames[..., 32:, :] = (30, 30, 200)
-    first = read_video(video(frames), num_wanted=8, name="x")[0][0]
+    first = read_video(video(frames), num_frames=8, name="x")[0][0]
     np.testing.assert_allclose(first[:, :28].mean((0, 1)), (200, 30, 30), atol=CODING_ERROR)
     np.testing.assert_allclose(first[:, 36:].mean((0, 1)), (30, 30, 200), atol=CODING_ERROR)
 
 
 def test_pixels_that_are_not_square_are_told() -> None:
-    assert read_video(video(moving_block(), pixel_aspect=2), num_wanted=8, name="x")[1] == 2
-    assert read_video(video(moving_block(), pixel_aspect=2, rotation=90), num_wanted=8, name="x")[1] == 0.5
+    assert read_video(video(moving_block(), pixel_aspect=2), num_frames=8, name="x")[1] == 2
+    assert read_video(video(moving_block(), pixel_aspect=2, rotation=90), num_frames=8, name="x")[1] == 0.5
 
 
 @pytest.mark.parametrize("rotation", [90, 180, -90])
 def test_a_recording_held_sideways_is_turned_upright(rotation: int) -> None:
     """The container says: turn counterclockwise by so much to show it."""
     truth = moving_block(9)
-    frames, _ = read_video(video(truth, rotation=rotation), num_wanted=8, name="x")
-    for frame, place in zip(frames, choose_frames(9, 8), strict=True):
-        upright = np.rot90(truth[place], rotation // 90)
+    frames, _ = read_video(video(truth, rotation=rotation), num_frames=8, name="x")
+    for frame, index in zip(frames, choose_frames(9, 8), strict=True):
+        upright = np.rot90(truth[index], rotation // 90)
         assert frame.shape[:2] == upright.shape
         assert np.abs(frame.mean(axis=-1) - upright).mean() < CODING_ERROR
 
@@ -78,12 +78,12 @@ def test_a_truncated_recording_is_a_finding_in_every_container(container: str, c
 
 
 def test_a_container_that_promises_more_frames_than_it_holds_is_damaged() -> None:
-    """An AVI cut between two frames and told its new length still promises 40 frames."""
+    """An AVI cut between two frames whose header has its new length still promises 40 frames."""
     noisy = np.random.default_rng(0).integers(0, 256, (40, 64, 80), dtype=np.uint8)
     data = video(noisy, "avi")
-    places = [place for place in range(len(data)) if data[place : place + 4] == b"00dc"]
-    assert len(places) >= 40
-    assert code_of(data[: places[20]]) == "damaged"
+    indices = [index for index in range(len(data)) if data[index : index + 4] == b"00dc"]
+    assert len(indices) >= 40
+    assert code_of(data[: indices[20]]) == "damaged"
 
 
 def test_a_flipped_byte_in_a_frame_is_damage() -> None:
@@ -102,7 +102,7 @@ def test_no_changed_bytes_raise_anything_but_a_finding(draw: st.DataObject) -> N
         data[draw.draw(st.integers(0, len(data) - 1))] = draw.draw(st.integers(0, 255))
     message = ""
     try:
-        frames, _ = read_video(bytes(data), num_wanted=8, name="x")
+        frames, _ = read_video(bytes(data), num_frames=8, name="x")
         assert len(frames) == 8
     except ScanError as error:
         message = str(error)
@@ -126,4 +126,4 @@ def test_without_pyav_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     data = video(moving_block(9))
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(UsageError, match=r"not installed; pip install 'interscan\[video\]'"):
-        read_video(data, num_wanted=8, name="x")
+        read_video(data, num_frames=8, name="x")

@@ -98,12 +98,12 @@ def write_severity_artefact(
     assert shape is not None
     width = 2 ** (len(shape) - 1) * shape[0]
     references = _references((), width)
-    places_K = np.array([1, 4, 9], dtype=np.int64)
-    anchor_E = references["embeddings_NE"][places_K].astype(np.float64).mean(axis=0).astype(np.float32)
+    indices_K = np.array([1, 4, 9], dtype=np.int64)
+    anchor_E = references["embeddings_NE"][indices_K].astype(np.float64).mean(axis=0).astype(np.float32)
     references |= {
         "anchor_E": anchor_E,
-        "normal_places_K": places_K,
-        "normal_rows_K": places_K + 100,
+        "normal_places_K": indices_K,
+        "normal_rows_K": indices_K + 100,
         "validation_distances_V": np.array([0.3, 0.1, 0.2, 0.5, 0.7, 0.6], dtype=np.float32),
         "validation_grades_V": np.array([0, 0, 0, 2, 2, 2], dtype=np.float32),
     }

@@ -17,8 +17,8 @@ class AsyncFiles(AsyncFileSystem):
 
     Attributes:
         delay_s: of the n-th request.
-        script: from path and how often it was asked for (from 1) to what is answered; None for what is stored.
-        asked: requests by path.
+        script: from path and number of the request for it (from 1) to the answer; None for what is stored.
+        requested: requests by path.
     """
 
     cachable = False
@@ -32,20 +32,20 @@ class AsyncFiles(AsyncFileSystem):
     ) -> None:
         super().__init__()
         self.source, self.delay_s, self.script = source, delay_s, script
-        self.asked: Counter[str] = Counter()
+        self.requested: Counter[str] = Counter()
         self.num_active = self.most_active = self.num_cancelled = 0
 
     @property
-    def num_asked(self) -> int:
-        return self.asked.total()
+    def num_requested(self) -> int:
+        return self.requested.total()
 
     async def _cat_file(self, path: str, start: int | None = None, end: int | None = None, **kwargs: object) -> bytes:
-        self.asked[path] += 1
-        attempt = self.asked[path]
+        self.requested[path] += 1
+        attempt = self.requested[path]
         self.num_active += 1
         self.most_active = max(self.most_active, self.num_active)
         try:
-            await asyncio.sleep(self.delay_s(self.num_asked))
+            await asyncio.sleep(self.delay_s(self.num_requested))
             answer = self.script(path, attempt)
             return bytes(self.source.fs.cat_file(path)) if answer is None else answer
         except asyncio.CancelledError:

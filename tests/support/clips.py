@@ -24,8 +24,8 @@ def npy(values: object) -> bytes:
 def moving_block(num_frames: int = 40, size: tuple[int, int] = (60, 80)) -> np.ndarray:
     """uint8 (T, H, W): a bright block of 16 x 16 on dark ground that wanders from left to right with time."""
     frames = np.full((num_frames, *size), 20, dtype=np.uint8)
-    for place, left in enumerate(np.linspace(0, size[1] - 16, num_frames).astype(int)):
-        frames[place, 20:36, left : left + 16] = 220
+    for index, left in enumerate(np.linspace(0, size[1] - 16, num_frames).astype(int)):
+        frames[index, 20:36, left : left + 16] = 220
     return frames
 
 

@@ -89,7 +89,7 @@ def volume_of(scan: TinyScan, dtype: Dtype) -> np.ndarray:
 
 
 def write_store(
-    place: Location | Path | str,
+    folder: Location | Path | str,
     scans: Sequence[TinyScan] | None = None,
     *,
     dtype: Dtype = "uint8",
@@ -98,12 +98,12 @@ def write_store(
     """Write the scans as a finished store and open it.
 
     Args:
-        place: its folder.
+        folder: where the store is written.
         scans: what to write, rows in this order; the default cohort when None.
         dtype: stored type.
         spacing_mm: of the recipe; another one gives another fingerprint.
     """
-    location = place if isinstance(place, Location) else Location(place)
+    location = folder if isinstance(folder, Location) else Location(folder)
     chosen = list(default_scans() if scans is None else scans)
     recipe = VolumeRecipe(grid=(EDGE,) * 3, spacing_mm=spacing_mm, dtype=dtype)
     prepare_arrays(location, recipe, [MODALITY], len(chosen))
@@ -113,12 +113,13 @@ def write_store(
         voxels = volume_of(scan, dtype)
         if scan.present:
             write_row(array, location.uri, row, voxels)
-        records.append(_record(row, scan, voxels))
+        records.append(record(row, scan, voxels))
     commit(location, recipe, records)
     return Store.open(location)
 
 
-def _record(row: int, scan: TinyScan, voxels: np.ndarray) -> IndexRecord:
+def record(row: int, scan: TinyScan, voxels: np.ndarray) -> IndexRecord:
+    """The index record of a scan that was written."""
     left_out = (Finding("too_coarse", "left out by the test cohort"),)
     return IndexRecord(
         row=row,

@@ -17,9 +17,9 @@ NORMAL = 1.0
 PICTURES = VolumeRecipe(modalities=("fundus",), kinds={"fundus": "image"}, image={"size": (PICTURE_EDGE,) * 2})
 
 
-def write_graded(place: Path, *, num_subjects: int = 32) -> Store:
+def write_graded(folder: Path, *, num_subjects: int = 32) -> Store:
     """Two visits of each subject, grades 1 to 4 in turn; one visit's grade is not told."""
-    location = Location(place)
+    location = Location(folder)
     num_rows = 2 * num_subjects
     draws = np.random.default_rng(5)
     prepare_arrays(location, PICTURES, ["fundus"], num_rows)
@@ -59,7 +59,7 @@ def conpro_recipe(**changes: Any) -> TrainRecipe:
     """ConPrO on the pictures, one epoch a phase; grade 1 is normal."""
     settings: dict[str, Any] = {
         "name": "conpro",
-        "target": "severity",
+        "task": "severity",
         "device": "cpu",
         "precision": "float32",
         "outcome": {"name": "grade", "higher_is_better": False, "threshold": 1.0},

@@ -50,9 +50,9 @@ def build_loop(
         compute: device and number format.
         supply: streams of the batches; one that keeps nothing when not given.
         augment: random views; those of the recipe when not given.
-        validate: figures of the model after an epoch.
+        validate: metrics of the model after an epoch.
         every_epochs: epochs between checkpoints; those of the recipe when 0.
-        best: figure whose best checkpoint is kept.
+        best: metric whose best checkpoint is kept.
         group: the processes that train together.
     """
     cohort = read_cohort(store, MODALITY, "mmse")

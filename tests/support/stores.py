@@ -44,9 +44,9 @@ def volumes(num_rows: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
-def write_store(place: str | Path | Location, num_rows: int = 4, *, left_out: tuple[int, ...] = ()) -> Store:
+def write_store(folder: str | Path | Location, num_rows: int = 4, *, left_out: tuple[int, ...] = ()) -> Store:
     """A finished store of random rows; the rows `left_out` have a record but no object."""
-    location = place if isinstance(place, Location) else Location(place)
+    location = folder if isinstance(folder, Location) else Location(folder)
     voxels_NCDHW = volumes(num_rows)
     prepare_arrays(location, SMALL, ["T1w"], num_rows)
     rows = open_rows(location, "T1w")

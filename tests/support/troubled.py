@@ -15,7 +15,7 @@ class TroubledLocation(Location):
         delay_s: of each request.
         refusals: how many more requests are refused, for names that hold the text.
         hanging: requests for names that hold the text wait for `go_on`.
-        asked: (what, name) of every request that changes something, in order.
+        requested: (what, name) of every request that changes something, in order.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -24,11 +24,11 @@ class TroubledLocation(Location):
         self.refusals: dict[str, int] = {}
         self.hanging = ""
         self.go_on = threading.Event()
-        self.asked: list[tuple[str, str]] = []
+        self.requested: list[tuple[str, str]] = []
         self.reached = threading.Event()
 
     def _suffer(self, what: str, name: str) -> None:
-        self.asked.append((what, name))
+        self.requested.append((what, name))
         time.sleep(self.delay_s)
         if self.hanging and self.hanging in name:
             self.hanging = ""

@@ -67,9 +67,9 @@ def stored_of(visit: TinyVisit, modality: str) -> np.ndarray:
     return (5.0 + values * units).astype(np.float32)
 
 
-def write_visits(place: Path | Location, visits: Sequence[TinyVisit] | None = None) -> Store:
+def write_visits(folder: Path | Location, visits: Sequence[TinyVisit] | None = None) -> Store:
     """Write visits as a finished store and open it; absent rows have no object, so that asking for one is an error."""
-    location = place if isinstance(place, Location) else Location(place)
+    location = folder if isinstance(folder, Location) else Location(folder)
     chosen = list(default_visits() if visits is None else visits)
     names = sorted({name for visit in chosen for name in (*visit.has, *visit.left_out)})
     recipe = VolumeRecipe(
@@ -98,7 +98,7 @@ def visit_recipe(**changes: Any) -> TrainRecipe:
     """The joint recipe for the tiny stores: arrays alone, CPU, float32, two epochs."""
     settings: dict[str, Any] = {
         "name": "tiny-joint",
-        "target": "classification",
+        "task": "classification",
         "device": "cpu",
         "precision": "float32",
         "outcome": {"name": "impaired", "higher_is_better": False, "threshold": 1.0},

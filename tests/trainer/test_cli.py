@@ -65,7 +65,7 @@ def test_without_json_stdout_holds_text_for_a_person(
     assert capsys.readouterr().out == f"{tmp_path}/artefact: tiny 1, 5 files, programs agree within 1e-05\n"
 
 
-def test_cross_validate_says_a_line_a_figure_or_one_object_and_goes_on(
+def test_cross_validate_says_a_line_a_metric_or_one_object_and_goes_on(
     finished: Finished, tmp_path: Path, recipe: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = str(tmp_path / "cv")
@@ -78,9 +78,9 @@ def test_cross_validate_says_a_line_a_figure_or_one_object_and_goes_on(
     assert "folds: 3 of 3" in log
     assert interscan([*command, *three, *short]) == 0
     lines = capsys.readouterr().out.splitlines()
-    figure = found["figures"]["macro_f1"]
+    metric = found["figures"]["macro_f1"]
     row = next(line for line in lines if line.startswith("macro_f1 ")).split()
-    assert [float(row[1]), float(row[-1])] == [round(figure["value"], 3), round(figure["chance"], 3)]
+    assert [float(row[1]), float(row[-1])] == [round(metric["value"], 3), round(metric["chance"], 3)]
     assert lines[0].startswith("tiny on mmse: 3 folds, repeats: 1; ")
     for arguments, code, message in (
         ([*command, "--folds", "4", *short], 3, "number of folds: it was 3 and is 4"),
@@ -133,10 +133,10 @@ def test_an_error_is_one_line_and_its_exit_code(
 ) -> None:
     recipe = tmp_path / "other.toml"
     recipe.write_text(recipe_toml(tiny_recipe(seed=5)))
-    places = {
+    paths = {
         "here": str(tmp_path), "recipe": str(recipe), "store": finished.store.location.uri, "run": str(finished.folder)
     }  # fmt: skip
-    assert interscan([argument.format(**places) for argument in arguments]) == code
+    assert interscan([argument.format(**paths) for argument in arguments]) == code
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith("interscan: ")

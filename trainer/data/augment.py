@@ -33,7 +33,7 @@ class Augment:
             scale: what a stored value is multiplied by to lie in [0, 1].
             seed: the run's seed; the same seed, epoch and batch give the same views.
             epoch: counted from 0.
-            batch: place of the batch in its epoch.
+            batch: index of the batch in its epoch.
         """
         draws = self.draw(len(voxels_NCDHW), voxels_NCDHW[0].numel(), seed=seed, epoch=epoch, batch=batch)
         return draws.views(voxels_NCDHW, scale=scale)
@@ -46,7 +46,7 @@ class Augment:
             num_voxels: voxels of a scan, all channels.
             seed: the run's seed; the same seed, epoch and batch give the same views.
             epoch: counted from 0.
-            batch: place of the batch in its epoch.
+            batch: index of the batch in its epoch.
         """
         # Drawn on the CPU, so that a run sees the same views on every device.
         generator = torch.Generator().manual_seed(_mix(seed, epoch, batch))
@@ -62,7 +62,7 @@ class Augment:
         noises = (self.noise * torch.rand(num_scans, generator=generator)).tolist()
         if self.noise == 0:
             return Draws(mirrored, mirror_axis, shifts, gains, noises, grain=None, offsets=[])
-        # One noise volume a batch, read from another place for each scan: drawing normals for every voxel of a
+        # One noise volume a batch, read from another offset for each scan: drawing normals for every voxel of a
         # batch costs as much as the training step on a CPU.
         grain = torch.randn(num_voxels, generator=generator).repeat(2)
         offsets = torch.randint(num_voxels, (num_scans,), generator=generator).tolist()
@@ -74,7 +74,7 @@ class Draws:
     """The drawn parameters of a batch's views, one of each a scan.
 
     Attributes:
-        mirrored: whether left and right change places.
+        mirrored: whether left and right are swapped.
         mirror_axis: axis of a scan that goes from left to right.
         shifts: whole voxels along each axis of a scan but the first.
         gains: factor of all intensities.
@@ -97,21 +97,21 @@ class Draws:
         Args:
             voxels_NCDHW: stored voxels on the training device.
             scale: what a stored value is multiplied by to lie in [0, 1].
-            first: place of the first of these scans in the whole batch.
+            first: index of the first of these scans in the whole batch.
         """
         device = voxels_NCDHW.device
         views = torch.empty(voxels_NCDHW.shape, dtype=torch.float32, device=device)
-        for place, stored_CDHW in enumerate(voxels_NCDHW):
-            drawn = first + place
+        for index, stored_CDHW in enumerate(voxels_NCDHW):
+            drawn = first + index
             voxels_CDHW = stored_CDHW.flip(self.mirror_axis) if self.mirrored[drawn] else stored_CDHW
-            shift_scaled(voxels_CDHW, self.shifts[drawn], scale * self.gains[drawn], out=views[place])
+            shift_scaled(voxels_CDHW, self.shifts[drawn], scale * self.gains[drawn], out=views[index])
         if self.grain is not None:
             grain = self.grain.to(device)
             num_voxels = views[0].numel()
-            for place in range(len(views)):
-                offset = self.offsets[first + place]
+            for index in range(len(views)):
+                offset = self.offsets[first + index]
                 grain_CDHW = grain[offset : offset + num_voxels].view(views.shape[1:])
-                views[place].add_(grain_CDHW, alpha=self.noises[first + place])
+                views[index].add_(grain_CDHW, alpha=self.noises[first + index])
         return views.clamp_(0, 1)
 
 

@@ -1,8 +1,9 @@
 """A cache of stored objects on a local disk: bounded, shared by several runs, right after any crash.
 
 Entries are named by the digest of the volume they hold, so two stores or runs with the same volume share one. A file is
-written beside its place and renamed; a torn or rotten one fails its own checksum when it is decoded, is dropped, and is
-fetched again. Whatever the disk refuses turns the cache off for this process, with one line, and training goes on.
+written under a temporary name in the same folder and renamed. An incomplete or damaged one fails its own checksum when
+it is decoded, is dropped, and is fetched again. Whatever the disk refuses turns the cache off for this process, with
+one line, and training goes on.
 """
 
 import os

@@ -27,14 +27,14 @@ class Cohort:
     With several modalities a scan is a visit: subject, session and run, which share one row of all modalities.
 
     Attributes:
-        rows_N: place on the store's first axis.
+        rows_N: index on the store's first axis.
         subject_ids: the person, one a scan: with the cohort's name in front where it has one, see `IndexRecord.person`.
         days_N: days since the subject's first visit, NaN where unknown.
         scores_N: the outcome's score, NaN where unknown.
         scanners: scanner name, empty where unknown.
         sessions: session and run, for messages and tables.
         present_NM: which visit has which modality; None for the scans of one modality.
-        acquisitions: what tells scans of one session apart beside repeats, for example `zone-left`.
+        acquisitions: what distinguishes scans of one session beside repeats, for example `zone-left`.
         together: persons of whom scans have equal content, in any modality; no split may come between them.
         note: one line that says how many scans have equal content; empty when none has.
     """
@@ -55,25 +55,25 @@ class Cohort:
 
     def of_subjects(self, subject_ids: Collection[str]) -> "Cohort":
         """The part whose subjects are given."""
-        wanted = frozenset(subject_ids)
-        return self.at([place for place, subject_id in enumerate(self.subject_ids) if subject_id in wanted])
+        chosen = frozenset(subject_ids)
+        return self.at([index for index, subject_id in enumerate(self.subject_ids) if subject_id in chosen])
 
     def scored(self) -> "Cohort":
         """The scans whose score is known."""
         return self.at(np.flatnonzero(~np.isnan(self.scores_N)).tolist())
 
     def at(self, keep: list[int]) -> "Cohort":
-        """The scans at these places."""
+        """The scans at these indices."""
         return replace(
             self,
             rows_N=self.rows_N[keep],
-            subject_ids=tuple(self.subject_ids[place] for place in keep),
+            subject_ids=tuple(self.subject_ids[index] for index in keep),
             days_N=self.days_N[keep],
             scores_N=self.scores_N[keep],
-            scanners=tuple(self.scanners[place] for place in keep),
-            sessions=tuple(self.sessions[place] for place in keep),
+            scanners=tuple(self.scanners[index] for index in keep),
+            sessions=tuple(self.sessions[index] for index in keep),
             present_NM=None if self.present_NM is None else self.present_NM[keep],
-            acquisitions=None if self.acquisitions is None else tuple(self.acquisitions[place] for place in keep),
+            acquisitions=None if self.acquisitions is None else tuple(self.acquisitions[index] for index in keep),
         )
 
     @property
@@ -82,16 +82,16 @@ class Cohort:
         return np.ones((len(self), 1), dtype=np.bool_) if self.present_NM is None else self.present_NM
 
     @cached_property
-    def places_by_subject(self) -> dict[str, list[int]]:
-        """Places in this cohort's arrays of each subject's scans, in order of day."""
-        places: dict[str, list[int]] = {}
-        for place, subject_id in enumerate(self.subject_ids):
-            places.setdefault(subject_id, []).append(place)
-        return places
+    def indices_by_subject(self) -> dict[str, list[int]]:
+        """Indices of each subject's scans in this cohort's arrays, in order of day."""
+        indices: dict[str, list[int]] = {}
+        for index, subject_id in enumerate(self.subject_ids):
+            indices.setdefault(subject_id, []).append(index)
+        return indices
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """What figures call each scan's person: the subject alone where all are of one cohort."""
+        """Each scan's person as plots name it: the subject alone where all scans are of one cohort."""
         several = len({person.removesuffix(subject_of(person)) for person in self.subject_ids}) > 1
         return self.subject_ids if several else tuple(map(subject_of, self.subject_ids))
 
@@ -99,7 +99,7 @@ class Cohort:
     def group_of(self) -> dict[str, str]:
         """One name for all persons that are kept together: a person's own, where nobody shares content with it."""
         shared = {person: min(group) for group in self.together for person in group}
-        return {person: shared.get(person, person) for person in self.places_by_subject}
+        return {person: shared.get(person, person) for person in self.indices_by_subject}
 
     @cached_property
     def groups(self) -> tuple[str, ...]:
@@ -161,11 +161,11 @@ def read_visits(store: Store, modalities: Sequence[str], outcome: str) -> Cohort
         store.layout(modality)
     _require_outcome(store, outcome)
     equal = equal_scans(store.records, store.manifest.arrays)
-    wanted = [record for record in store.records if record.present and record.modality in modalities]
-    once = _each_content_once(sorted(wanted, key=lambda record: _order(record, record.day)), equal)
+    chosen = [record for record in store.records if record.present and record.modality in modalities]
+    once = _each_content_once(sorted(chosen, key=lambda record: _order(record, record.day)), equal)
     used = {(record.row, record.modality) for record in once}
     by_visit: dict[tuple[str, str, str], list[IndexRecord]] = {}
-    for record in wanted:
+    for record in chosen:
         if (record.row, record.modality) in used:
             by_visit.setdefault((record.person, record.session_id, record.run), []).append(record)
     visits = [
@@ -243,8 +243,8 @@ def _each_content_once(records: Sequence[IndexRecord], equal: Groups) -> list[In
 
 
 def _note(equal: Groups) -> str:
-    told = summary(equal)
-    return told and f"{told}; each content is used once, and these persons are kept on one side of the split"
+    text = summary(equal)
+    return text and f"{text}; each content is used once, and these persons are kept on one side of the split"
 
 
 def _only_value(

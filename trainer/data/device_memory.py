@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 
 HEADROOM = 1.5
-"""Reserve over the measured peak: for memory in pieces that fit nothing, workspaces that cuDNN asks for at another
+"""Reserve over the measured peak: for memory in pieces that fit nothing, workspaces that cuDNN requests at another
 batch size, and the losses of a later phase. Chosen, not measured: no GPU was at hand."""
 MEASURED_STEPS = 2
 """Steps before the peak is looked at: while the first computes its gradients, the optimiser has no moments yet."""

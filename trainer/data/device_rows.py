@@ -1,8 +1,8 @@
 """Rows of a store that stay on the training device, in the stored type: read once, gathered there by index afterwards.
 
 Whether a cohort stays is decided once, after the first steps of a run and for all modalities together: with all of its
-rows, or not at all (`trainer.data.device_memory` has the rule). From then on each row that a stream brings is copied to
-its place, and is never asked of the store again. A batch has the same bytes whether it was read or gathered, and is
+rows, or not at all (`trainer.data.device_memory` has the rule). From then on each row that a stream reads is kept
+there, and is never requested from the store again. A batch has the same bytes whether it was read or gathered, and is
 scaled and augmented by the same code, so a run ends at the same weights bit for bit.
 """
 
@@ -35,7 +35,7 @@ class DeviceRows:
         self._dtype = torch.from_numpy(np.empty(0, layout.dtype)).dtype
         # As bytes: torch gathers these of any type, and uint16 not everywhere.
         self._bytes_NR: torch.Tensor | None = None
-        self._places: dict[int, int] = {}
+        self._indices: dict[int, int] = {}
         self._held: list[tuple[Rows, torch.Tensor]] = []
 
     @property
@@ -62,12 +62,12 @@ class DeviceRows:
     def release(self) -> None:
         """Give all memory back."""
         self._bytes_NR = None
-        self._places.clear()
+        self._indices.clear()
         self._held.clear()
 
     def missing(self, batches: Sequence[Rows]) -> list[Rows]:
         """The rows of each batch that are neither here nor brought by an earlier batch, in order; shape (P,)."""
-        seen = set(self._places)
+        seen = set(self._indices)
         missing = []
         for rows in batches:
             new = [row for row in dict.fromkeys(rows.ravel().tolist()) if row not in seen]
@@ -77,7 +77,7 @@ class DeviceRows:
 
     def has_room_for(self, rows: Sequence[Rows]) -> bool:
         """Whether so many rows, none of which is here, can still come."""
-        return len(self._places) + sum(one.size for one in rows) <= self._num_rows
+        return len(self._indices) + sum(one.size for one in rows) <= self._num_rows
 
     def put(self, rows: Rows, voxels: torch.Tensor) -> None:
         """Keep rows; those that are here already stay as they are.
@@ -88,16 +88,16 @@ class DeviceRows:
         """
         assert self._bytes_NR is not None
         flat = rows.ravel().tolist()
-        new = {row: place for place, row in reversed(list(enumerate(flat))) if row not in self._places}
+        new = {row: index for index, row in reversed(list(enumerate(flat))) if row not in self._indices}
         chosen = sorted(new.values())
         if not chosen:
             return
         bytes_PR = voxels.reshape(len(flat), -1).view(torch.uint8)
         if len(chosen) < len(flat):
             bytes_PR = bytes_PR[torch.tensor(chosen, device=bytes_PR.device)]
-        start = len(self._places)
+        start = len(self._indices)
         self._bytes_NR[start : start + len(chosen)].copy_(bytes_PR, non_blocking=True)
-        self._places.update({flat[place]: start + number for number, place in enumerate(chosen)})
+        self._indices.update({flat[index]: start + number for number, index in enumerate(chosen)})
 
     def empty(self, rows: Rows) -> torch.Tensor:
         """A batch of no rows, shape (*rows.shape, *row shape), in the machine's memory."""
@@ -110,8 +110,8 @@ class DeviceRows:
             KeyError: one is not.
         """
         assert self._bytes_NR is not None
-        places = [self._places[row] for row in rows.ravel().tolist()]
-        index_P = torch.tensor(places, dtype=torch.int64, device=self._bytes_NR.device)
+        indices = [self._indices[row] for row in rows.ravel().tolist()]
+        index_P = torch.tensor(indices, dtype=torch.int64, device=self._bytes_NR.device)
         gathered_PR = self._bytes_NR.index_select(0, index_P)
         return gathered_PR.view(self._dtype).view(*rows.shape, *self._shape)
 
@@ -139,7 +139,7 @@ class DeviceCohort:
         self.rows = rows
         self.is_settled = False
         self.when_kept: Callable[[], None] = lambda: None
-        self._teller = ""
+        self._counting_modality = ""
         self._budget_bytes = budget_bytes
         self._least_batch = least_batch
         self._steps = 0
@@ -156,15 +156,15 @@ class DeviceCohort:
         return any(rows.is_there for rows in self.rows.values())
 
     def stepped(self, modality: str, num_scans: int, largest: int) -> None:
-        """Tell that a training step is over, and decide when enough have been; to be called in each modality's stream.
+        """Count a finished training step, and decide when there have been enough; each modality's stream calls it.
 
         Args:
-            modality: whose stream tells; that of the first one counts, so that a step of several is one.
+            modality: whose stream calls; that of the first one counts, so that a step of several is one.
             num_scans: number of scans in the step's batch.
             largest: scans of the largest batch.
         """
-        self._teller = self._teller or modality
-        if self.is_settled or modality != self._teller or not num_scans:
+        self._counting_modality = self._counting_modality or modality
+        if self.is_settled or modality != self._counting_modality or not num_scans:
             return
         self._steps += 1
         self._measured = max(self._measured, num_scans)

@@ -1,7 +1,7 @@
 """Fetches objects on an event loop: bounded in number, first come first served, repeated with patience.
 
-A request that fails waits for its next turn without holding a place among those in flight, so failures of some objects
-do not slow the others. All methods of the fetcher run on its loop, so it needs no lock.
+A failed request does not count as one in flight while it waits to be repeated, so failures of some objects do not slow
+the others. All methods of the fetcher run on its loop, so it needs no lock.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from functools import partial
 
 from preprocess.errors import StorageError
 from trainer.data.objects import Objects
-from trainer.data.reading import GivenUpError, Reading, Wanted
+from trainer.data.reading import GivenUpError, PendingVolume, Reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Fetcher:
     Args:
         objects: how one object is got.
         path_of: the path of a row's object.
-        explain: turns what a request raised into the error that is told for the row.
+        explain: turns what a request raised into the error that is reported for the row.
         arrived: takes each object; must not block.
         in_flight: most requests at once; hedged seconds come on top.
         retry: how long a request is tried.
@@ -59,7 +59,7 @@ class Fetcher:
         *,
         path_of: Callable[[int], str],
         explain: Callable[[int, Exception], Exception],
-        arrived: Callable[[Wanted, bytes], None],
+        arrived: Callable[[PendingVolume, bytes], None],
         in_flight: int,
         retry: RetryPolicy,
     ) -> None:
@@ -69,41 +69,41 @@ class Fetcher:
         self._arrived = arrived
         self._in_flight = in_flight
         self._retry = retry
-        self._queue: deque[Wanted] = deque()
-        self._active: dict[Wanted, asyncio.Task[None]] = {}
-        self._pauses: dict[Wanted, asyncio.TimerHandle] = {}
+        self._queue: deque[PendingVolume] = deque()
+        self._active: dict[PendingVolume, asyncio.Task[None]] = {}
+        self._pauses: dict[PendingVolume, asyncio.TimerHandle] = {}
         self._is_closed = False
 
-    def ask(self, many: list[Wanted]) -> None:
-        """Fetch these after what was asked for before."""
+    def request(self, many: list[PendingVolume]) -> None:
+        """Fetch these after those requested earlier."""
         self._queue.extend(many)
         self._pump()
 
-    def ask_first(self, wanted: Wanted) -> None:
-        """Fetch this before all others: it was asked for long ago."""
-        self._pauses.pop(wanted, None)
-        self._queue.appendleft(wanted)
+    def request_first(self, volume: PendingVolume) -> None:
+        """Fetch this before all others: it was requested long ago."""
+        self._pauses.pop(volume, None)
+        self._queue.appendleft(volume)
         self._pump()
 
     def cancel(self, reading: Reading) -> None:
-        """Drop what a reading asked for, which was told."""
-        for wanted in [one for one in self._pauses if one.reading is reading]:
-            self._pauses.pop(wanted).cancel()
-        for wanted, task in self._active.items():
-            if wanted.reading is reading:
+        """Drop what a reading requested; its volumes have been completed already."""
+        for volume in [one for one in self._pauses if one.reading is reading]:
+            self._pauses.pop(volume).cancel()
+        for volume, task in self._active.items():
+            if volume.reading is reading:
                 task.cancel()
 
     async def close(self) -> None:
         """Cancel everything, wait until it is gone, and let go of connections."""
         self._is_closed = True
         self._pump()
-        for wanted, pause in self._pauses.items():
+        for volume, pause in self._pauses.items():
             pause.cancel()
-            wanted.tell(GivenUpError("closed"))
+            volume.complete(GivenUpError("closed"))
         self._pauses.clear()
         tasks = list(self._active.values())
-        for wanted, task in self._active.items():
-            wanted.tell(GivenUpError("closed"))
+        for volume, task in self._active.items():
+            volume.complete(GivenUpError("closed"))
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._objects.close()
@@ -111,56 +111,56 @@ class Fetcher:
     def _pump(self) -> None:
         """Start what may be started."""
         while self._queue and (self._is_closed or len(self._active) < self._in_flight):
-            wanted = self._queue.popleft()
-            if self._is_closed or wanted.reading.is_over:
-                wanted.tell(GivenUpError("given up"))
+            volume = self._queue.popleft()
+            if self._is_closed or volume.reading.is_over:
+                volume.complete(GivenUpError("given up"))
                 continue
-            task = asyncio.get_running_loop().create_task(self._fetch(wanted))
-            self._active[wanted] = task
+            task = asyncio.get_running_loop().create_task(self._fetch(volume))
+            self._active[volume] = task
             # Not in a `finally` of the task: one that is cancelled before its first step never runs it.
-            task.add_done_callback(partial(self._ended, wanted))
+            task.add_done_callback(partial(self._ended, volume))
 
-    def _ended(self, wanted: Wanted, _: asyncio.Task[None]) -> None:
-        """Its place among those in flight is free."""
-        del self._active[wanted]
+    def _ended(self, volume: PendingVolume, _: asyncio.Task[None]) -> None:
+        """Start another request instead of one that ended."""
+        del self._active[volume]
         self._pump()
 
-    async def _fetch(self, wanted: Wanted) -> None:
+    async def _fetch(self, volume: PendingVolume) -> None:
         """One attempt."""
-        wanted.reading.counts.add(requests=1)
+        volume.reading.counts.add(requests=1)
         try:
             async with asyncio.timeout(self._retry.attempt_s):
-                path = self._path_of(wanted.row)
-                data = await (self._race(wanted, path) if self._retry.hedge_s > 0 else self._objects.get(path))
-            wanted.reading.counts.add(bytes_fetched=len(data), held_bytes=len(data))
-            self._arrived(wanted, data)
-        except Exception as error:  # noqa: BLE001 - told to the one who waits, or tried again
-            self._failed(wanted, error)
+                path = self._path_of(volume.row)
+                data = await (self._race(volume, path) if self._retry.hedge_s > 0 else self._objects.get(path))
+            volume.reading.counts.add(bytes_fetched=len(data), held_bytes=len(data))
+            self._arrived(volume, data)
+        except Exception as error:  # noqa: BLE001 - reported to whoever waits, or tried again
+            self._failed(volume, error)
 
-    def _failed(self, wanted: Wanted, error: Exception) -> None:
-        """Try again after a pause, or tell the error where that is useless or has gone on for too long."""
+    def _failed(self, volume: PendingVolume, error: Exception) -> None:
+        """Try again after a pause, or report the error where a repeat is useless or the patience has ended."""
         now = time.monotonic()
-        told = self._explain(wanted.row, error)
-        if wanted.failures == 0:
-            wanted.until = now + self._retry.patience_s
-        wanted.failures += 1
-        pause_s = max(self._retry.pause_s(wanted.failures), getattr(error, "retry_after_s", 0.0))
-        is_final = not isinstance(told, StorageError) or isinstance(error, PermissionError)
-        if is_final or self._is_closed or wanted.reading.is_over or now + pause_s > wanted.until:
-            wanted.tell(told)
+        explained = self._explain(volume.row, error)
+        if volume.failures == 0:
+            volume.until = now + self._retry.patience_s
+        volume.failures += 1
+        pause_s = max(self._retry.pause_s(volume.failures), getattr(error, "retry_after_s", 0.0))
+        is_final = not isinstance(explained, StorageError) or isinstance(error, PermissionError)
+        if is_final or self._is_closed or volume.reading.is_over or now + pause_s > volume.until:
+            volume.complete(explained)
             return
-        wanted.reading.counts.add(failures=1)
-        self._pauses[wanted] = asyncio.get_running_loop().call_later(pause_s, self.ask_first, wanted)
+        volume.reading.counts.add(failures=1)
+        self._pauses[volume] = asyncio.get_running_loop().call_later(pause_s, self.request_first, volume)
 
-    async def _race(self, wanted: Wanted, path: str) -> bytes:
+    async def _race(self, volume: PendingVolume, path: str) -> bytes:
         """The first answer of one request, or of two when the first is late."""
         racers = [asyncio.ensure_future(self._objects.get(path))]
         try:
             finished, pending = await asyncio.wait(racers, timeout=self._retry.hedge_s)
             if not finished:
-                # A batch waits for its slowest object, and a late request is mostly late alone, so the same one asked
+                # A batch waits for its slowest object, and mostly a single request is late, so the same one sent
                 # again is answered sooner (Dean and Barroso 2013, "The Tail at Scale"); it costs one more GET.
-                wanted.reading.counts.add(requests=1)
+                volume.reading.counts.add(requests=1)
                 racers.append(asyncio.ensure_future(self._objects.get(path)))
                 finished, pending = await asyncio.wait(racers, return_when=asyncio.FIRST_COMPLETED)
                 # One that failed says nothing about the other, which may still answer.

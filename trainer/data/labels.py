@@ -12,7 +12,7 @@ from trainer.data.cohort import Cohort, Rows
 class Labels:
     """What objectives compare embeddings by, for a batch of B subjects with K scans each.
 
-        labels = Labels.of(cohort, places_BK, torch.device("cpu"))
+        labels = Labels.of(cohort, indices_BK, torch.device("cpu"))
         loss, values = step.gradients(scans, labels)
 
     Attributes:
@@ -26,17 +26,17 @@ class Labels:
     days_BK: torch.Tensor
 
     @classmethod
-    def of(cls, cohort: Cohort, places_BK: Rows, device: torch.device) -> "Labels":
+    def of(cls, cohort: Cohort, indices_BK: Rows, device: torch.device) -> "Labels":
         """The labels of a cohort's scans.
 
         Args:
             cohort: the training scans.
-            places_BK: places in the cohort, each row those of one subject.
+            indices_BK: indices in the cohort, each row those of one subject.
             device: where the labels go.
         """
 
         def floats(values_N: np.ndarray) -> torch.Tensor:
-            return torch.as_tensor(values_N[places_BK], dtype=torch.float32, device=device)
+            return torch.as_tensor(values_N[indices_BK], dtype=torch.float32, device=device)
 
-        subjects_B = torch.as_tensor(cohort.subject_codes_N[places_BK[:, 0]], device=device)
+        subjects_B = torch.as_tensor(cohort.subject_codes_N[indices_BK[:, 0]], device=device)
         return cls(floats(cohort.scores_N), subjects_B, floats(cohort.days_N))

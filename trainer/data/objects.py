@@ -1,9 +1,9 @@
 """One object, one GET, no retries hidden inside: what the reader's own retries and its speed are built on.
 
 gcsfs retries by itself, six times with pauses of 1 to 16 s: with 30 % of the answers 503 it falls from 1,640 to 23
-objects a second at 64 in flight (docs/log.md). On gs:// objects are therefore asked for over a session of our own, with
+objects a second at 64 in flight (docs/log.md). On gs:// objects are therefore requested over a session of our own, with
 the file system's address and credentials; its pool also holds more than the 100 connections gcsfs stops at, and a GET
-takes 0.25 instead of 0.34 ms of the loop. All other asynchronous file systems are asked through fsspec.
+takes 0.25 instead of 0.34 ms of the loop. All other asynchronous file systems are read through fsspec.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ class Objects(Protocol):
 
         Raises:
             FileNotFoundError: there is none.
-            PermissionError: asking again is useless.
+            PermissionError: a repeat is useless.
             OSError: it did not work this time.
         """
 
@@ -147,7 +147,7 @@ class GcsObjects:
 
 
 def choose_objects(fs: Any, connections: int) -> Objects:
-    """The way to ask an asynchronous file system for objects.
+    """The way to request objects from an asynchronous file system.
 
     Args:
         fs: an fsspec file system.
@@ -162,7 +162,7 @@ def choose_objects(fs: Any, connections: int) -> Objects:
 
 
 def retry_after_s(value: str | None) -> float:
-    """Seconds that a Retry-After header asks for (RFC 9110, section 10.2.3: a number or a date); 0 without one."""
+    """Seconds that a Retry-After header requests (RFC 9110, section 10.2.3: a number or a date); 0 without one."""
     if value is None:
         return 0.0
     if value.strip().isdecimal():

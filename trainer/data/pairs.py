@@ -16,28 +16,28 @@ from preprocess.manifest import OutcomeSpec
 from preprocess.types import PROGRESSIONS
 from trainer.data.cohort import Cohort, Floats
 
-Places = npt.NDArray[np.int64]
+Integers = npt.NDArray[np.int64]
 NO_LABEL = -1
 """Label of a pair whose change in score is unknown."""
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs as places in a cohort's arrays.
+    """Pairs as indices in a cohort's arrays.
 
     Attributes:
-        earlier_P: place of the earlier scan.
-        later_P: place of the later scan.
+        earlier_P: index of the earlier scan.
+        later_P: index of the later scan.
         gap_days_P: days between them; 0 for scan-rescan.
         delta_P: later score minus earlier score, NaN where unknown.
         labels_P: 0 improved, 1 stable, 2 declined, -1 unknown.
     """
 
-    earlier_P: Places
-    later_P: Places
+    earlier_P: Integers
+    later_P: Integers
     gap_days_P: Floats
     delta_P: Floats
-    labels_P: Places
+    labels_P: Integers
 
     def __len__(self) -> int:
         return len(self.earlier_P)
@@ -63,8 +63,8 @@ def visit_pairs(cohort: Cohort, outcome: OutcomeSpec, *, which: Literal["consecu
         which: neighbouring visits only, or every earlier with every later one.
     """
     chosen: list[tuple[int, int]] = []
-    for places in cohort.places_by_subject.values():
-        visits = [same_day[0] for same_day in _by_day(cohort, places)]
+    for indices in cohort.indices_by_subject.values():
+        visits = [same_day[0] for same_day in _by_day(cohort, indices)]
         chosen.extend(pairwise(visits) if which == "consecutive" else combinations(visits, 2))
     return _pairs(cohort, outcome, chosen)
 
@@ -72,13 +72,13 @@ def visit_pairs(cohort: Cohort, outcome: OutcomeSpec, *, which: Literal["consecu
 def rescan_pairs(cohort: Cohort, outcome: OutcomeSpec) -> Pairs:
     """All pairs of scans that one subject had on one day, of one acquisition: two zones of a lung are no repeat."""
     chosen: list[tuple[int, int]] = []
-    for places in cohort.places_by_subject.values():
-        for same_day in _by_day(cohort, places):
+    for indices in cohort.indices_by_subject.values():
+        for same_day in _by_day(cohort, indices):
             chosen.extend(pair for pair in combinations(same_day, 2) if _is_repeat(cohort, *pair))
     return _pairs(cohort, outcome, chosen)
 
 
-def progression_labels(delta_P: Floats, outcome: OutcomeSpec) -> Places:
+def progression_labels(delta_P: Floats, outcome: OutcomeSpec) -> Integers:
     """Labels of changes in score: at least the threshold in the good or the bad direction, else stable; NaN unknown."""
     gain_P = delta_P if outcome.higher_is_better else -delta_P
     labels = np.full(len(delta_P), PROGRESSIONS.index("stable"), dtype=np.int64)
@@ -113,13 +113,13 @@ def tertile_threshold(delta_P: Floats) -> float | None:
     return float(size_P[num_below_U[nearest]])
 
 
-def _by_day(cohort: Cohort, places: Sequence[int]) -> list[list[int]]:
-    """The places grouped by acquisition day, earliest first; scans without a day are passed over."""
+def _by_day(cohort: Cohort, indices: Sequence[int]) -> list[list[int]]:
+    """The indices grouped by acquisition day, earliest first; scans without a day are passed over."""
     groups: dict[float, list[int]] = {}
-    for place in places:
-        day = float(cohort.days_N[place])
+    for index in indices:
+        day = float(cohort.days_N[index])
         if not np.isnan(day):
-            groups.setdefault(day, []).append(place)
+            groups.setdefault(day, []).append(index)
     return [groups[day] for day in sorted(groups)]
 
 

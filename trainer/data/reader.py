@@ -25,15 +25,15 @@ from trainer.data.cache import DiskCache
 from trainer.data.device_rows import DeviceCohort
 from trainer.data.fetching import Fetcher, RetryPolicy
 from trainer.data.objects import Objects, choose_objects
-from trainer.data.reading import GivenUpError, ReadCounts, Reading, Wanted
+from trainer.data.reading import GivenUpError, PendingVolume, ReadCounts, Reading
 
 __all__ = ["ReadCounts", "RetryPolicy", "VolumeReader"]
 
 PLAIN_THREADS = 4
 """For file systems without an event loop, where threads wait for the disk as well."""
 
-Work = tuple[Callable[..., None], Wanted, bytes | list[Wanted] | None]
-"""What is to be done, for whom, and with what."""
+Work = tuple[Callable[..., None], PendingVolume, bytes | list[PendingVolume] | None]
+"""A function for a thread to call, with its arguments: the volume, and its bytes or further volumes."""
 
 
 def decode_threads(cores: int) -> int:
@@ -137,7 +137,7 @@ class VolumeReader:
         return self.counts
 
     def read_many(self, rows: list[int], slots: list[np.ndarray], *, fails_at_once: bool = False) -> Reading:
-        """Ask for volumes; returns at once.
+        """Request volumes; returns at once.
 
         Args:
             rows: which.
@@ -154,18 +154,18 @@ class VolumeReader:
                 return reading
             self._readings.add(reading)
         distant = []
-        for place, (row, slot) in enumerate(zip(rows, slots, strict=True)):
-            wanted = Wanted(reading, place, row, slot)
+        for index, (row, slot) in enumerate(zip(rows, slots, strict=True)):
+            volume = PendingVolume(reading, index, row, slot)
             if row in self._resident:
-                self._work.put((self._copy, wanted, None))
+                self._work.put((self._copy, volume, None))
             elif self._cache is not None or self._loop is None:
-                self._work.put((self._read_near, wanted, None))
+                self._work.put((self._read_near, volume, None))
             else:
-                distant.append(wanted)
+                distant.append(volume)
         if distant:
             # One hand-over to the loop for a whole batch: each costs as much as a tenth of a request. It lets other
             # threads run first, so it is left to one of them: the caller may have an accelerator that waits.
-            self._work.put((self._ask, distant[0], distant))
+            self._work.put((self._request, distant[0], distant))
         return reading
 
     def give_up(self, reading: Reading) -> None:
@@ -175,95 +175,96 @@ class VolumeReader:
 
     def _on_loop(self, function: Callable[..., object], *arguments: Any) -> None:
         if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed, as is this reader: all was told then
+            # An error means that the loop is closed, and so is this reader: all volumes have completed then.
+            with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(function, *arguments)
 
-    def _ask(self, _: Wanted, distant: list[Wanted]) -> None:
-        self._on_loop(self._fetcher.ask, distant)
+    def _request(self, _: PendingVolume, distant: list[PendingVolume]) -> None:
+        self._on_loop(self._fetcher.request, distant)
 
-    def _arrived(self, wanted: Wanted, data: bytes) -> None:
+    def _arrived(self, volume: PendingVolume, data: bytes) -> None:
         """Hand an object to the threads; the loop does not wait for them."""
-        self._work.put((self._decode_fetched, wanted, data))
+        self._work.put((self._decode_fetched, volume, data))
 
-    def _copy(self, wanted: Wanted, _: bytes | None) -> None:
-        np.copyto(wanted.slot, self._resident[wanted.row])
-        wanted.reading.counts.add(resident_hits=1)
-        wanted.tell(None)
+    def _copy(self, volume: PendingVolume, _: bytes | None) -> None:
+        np.copyto(volume.slot, self._resident[volume.row])
+        volume.reading.counts.add(resident_hits=1)
+        volume.complete(None)
 
-    def _read_near(self, wanted: Wanted, _: bytes | None) -> None:
+    def _read_near(self, volume: PendingVolume, _: bytes | None) -> None:
         """From the disk cache, or from a file system that has no event loop; the bucket otherwise."""
-        counts = wanted.reading.counts
-        if self._cache is not None and self._decode_cached(wanted, self._cache):
+        counts = volume.reading.counts
+        if self._cache is not None and self._decode_cached(volume, self._cache):
             counts.add(cache_hits=1)
-            wanted.tell(None)
+            volume.complete(None)
             return
         if self._loop is not None:
-            self._on_loop(self._fetcher.ask, [wanted])
+            self._on_loop(self._fetcher.request, [volume])
             return
         counts.add(requests=1)
         try:
-            data: bytes = self._fs.cat_file(self._path(wanted.row))
+            data: bytes = self._fs.cat_file(self._path(volume.row))
             counts.add(bytes_fetched=len(data))
-            self._decode(wanted, data)
-        except Exception as error:  # noqa: BLE001 - told to the one who waits
-            wanted.tell(self._explain(wanted.row, error))
+            self._decode(volume, data)
+        except Exception as error:  # noqa: BLE001 - reported to whoever waits
+            volume.complete(self._explain(volume.row, error))
             return
-        wanted.tell(None)
+        volume.complete(None)
 
-    def _decode_cached(self, wanted: Wanted, cache: DiskCache) -> bool:
-        key = self._keys.get(wanted.row, "")
+    def _decode_cached(self, volume: PendingVolume, cache: DiskCache) -> bool:
+        key = self._keys.get(volume.row, "")
         data = cache.get(key) if key else None
         if data is None:
             return False
         try:
-            self.layout.decode_into(data, wanted.slot)
+            self.layout.decode_into(data, volume.slot)
         except ValueError:
             cache.drop(key)
             return False
-        if not self.layout.has_checksum and content_digest(wanted.slot) != key:
+        if not self.layout.has_checksum and content_digest(volume.slot) != key:
             cache.drop(key)
             return False
-        self._keep(wanted)
+        self._keep(volume)
         return True
 
-    def _decode_fetched(self, wanted: Wanted, data: bytes | None) -> None:
+    def _decode_fetched(self, volume: PendingVolume, data: bytes | None) -> None:
         assert data is not None
-        counts = wanted.reading.counts
+        counts = volume.reading.counts
         try:
-            if not wanted.reading.is_over:
-                self._decode(wanted, data)
+            if not volume.reading.is_over:
+                self._decode(volume, data)
         except ValueError as error:
-            if wanted.was_damaged:
-                wanted.tell(self._explain(wanted.row, error))
+            if volume.was_damaged:
+                volume.complete(self._explain(volume.row, error))
                 return
-            # Damaged on its way or at its place: one more fetch tells.
-            wanted.was_damaged = True
+            # Damaged on its way or in the bucket: a second fetch shows which.
+            volume.was_damaged = True
             counts.add(failures=1)
-            self._on_loop(self._fetcher.ask_first, wanted)
+            self._on_loop(self._fetcher.request_first, volume)
             return
         finally:
             counts.add(held_bytes=-len(data))
-        wanted.tell(GivenUpError("given up") if wanted.reading.is_over else None)
+        volume.complete(GivenUpError("given up") if volume.reading.is_over else None)
 
-    def _decode(self, wanted: Wanted, data: bytes) -> None:
+    def _decode(self, volume: PendingVolume, data: bytes) -> None:
         """Decode into the slot and keep what is to be kept.
 
         Raises:
             ValueError: the object is damaged.
         """
-        self.layout.decode_into(data, wanted.slot)
-        if self._cache is not None and self._keys.get(wanted.row):
-            self._cache.put(self._keys[wanted.row], data)
-        self._keep(wanted)
+        self.layout.decode_into(data, volume.slot)
+        if self._cache is not None and self._keys.get(volume.row):
+            self._cache.put(self._keys[volume.row], data)
+        self._keep(volume)
 
-    def _keep(self, wanted: Wanted) -> None:
-        if self._resident_room < wanted.slot.nbytes:
+    def _keep(self, volume: PendingVolume) -> None:
+        if self._resident_room < volume.slot.nbytes:
             return
         with self._lock:
-            if wanted.row in self._resident or self._resident_room < wanted.slot.nbytes:
+            if volume.row in self._resident or self._resident_room < volume.slot.nbytes:
                 return
-            self._resident_room -= wanted.slot.nbytes
-        self._resident[wanted.row] = wanted.slot.copy()
+            self._resident_room -= volume.slot.nbytes
+        self._resident[volume.row] = volume.slot.copy()
 
     def _explain(self, row: int, error: Exception) -> Exception:
         """The error that names the row; one that nobody expected stays what it is."""
@@ -282,15 +283,15 @@ class VolumeReader:
 def _work_off(queue: "SimpleQueue[Work | None]") -> None:
     """What a thread does; it holds the reader only while there is work, so that an abandoned one can be collected."""
     while (work := queue.get()) is not None:
-        function, wanted, data = work
+        function, volume, data = work
         try:
-            if data is None and wanted.reading.is_over:
-                wanted.tell(GivenUpError("given up"))
+            if data is None and volume.reading.is_over:
+                volume.complete(GivenUpError("given up"))
             else:
-                function(wanted, data)
-        except BaseException as error:  # noqa: BLE001 - told to the one who waits; the thread lives on
-            wanted.tell(error)
-        del work, function, wanted, data
+                function(volume, data)
+        except BaseException as error:  # noqa: BLE001 - reported to whoever waits; the thread lives on
+            volume.complete(error)
+        del work, function, volume, data
 
 
 def _close_if_alive(reference: "weakref.ref[VolumeReader]") -> None:

@@ -1,6 +1,6 @@
-"""A group of volumes that was asked for together: each is told exactly once, whatever happens; and what is counted.
+"""A group of volumes requested together, each of which completes exactly once, whatever happens; and read counts.
 
-The one who waits can never hang on a volume: giving up, closing and every error tell it too.
+Whoever waits for a group can never hang: a volume that is given up, fails, or whose reader closes completes too.
 """
 
 import threading
@@ -10,7 +10,7 @@ import numpy as np
 
 
 class GivenUpError(Exception):
-    """The volume was asked for and then given up, because its reader or stream was closed."""
+    """The volume was requested and then given up, because its reader or stream was closed."""
 
 
 @dataclass(slots=True)
@@ -19,7 +19,7 @@ class ReadCounts:
 
     Attributes:
         volumes: volumes delivered.
-        requests: objects asked of the bucket, repeats included.
+        requests: objects requested from the bucket, repeats included.
         bytes_fetched: size of the objects that arrived, as stored.
         failures: requests that failed and were repeated.
         cache_hits: volumes from the disk cache.
@@ -66,23 +66,23 @@ class ReadCounts:
 
 
 class Reading:
-    """Volumes asked for together.
+    """Volumes requested together.
 
     Args:
         num_volumes: how many.
-        counts: what their reading adds to.
+        counts: the counts to add to.
         fails_at_once: whether the first error ends the wait for the others.
 
     Attributes:
-        faults: what went wrong, by place.
-        is_over: whether it was given up; nothing more needs to be done for it.
+        faults: the error of each volume that failed, by its index in the request.
+        is_over: whether it was given up; its volumes need no further work.
     """
 
     def __init__(self, num_volumes: int, counts: ReadCounts, *, fails_at_once: bool = False) -> None:
         self.counts = counts
         self.faults: dict[int, BaseException] = {}
         self.is_over = False
-        self._untold = set(range(num_volumes))
+        self._pending = set(range(num_volumes))
         self._fails_at_once = fails_at_once
         self._lock = threading.Lock()
         self._ready = threading.Event()
@@ -91,63 +91,63 @@ class Reading:
 
     @property
     def is_ready(self) -> bool:
-        """Whether all volumes were told, or one failed and that is enough."""
+        """Whether all volumes have completed, or one failed and fails_at_once is set."""
         return self._ready.is_set()
 
     @property
-    def num_untold(self) -> int:
-        """Volumes that are still under way."""
-        return len(self._untold)
+    def num_pending(self) -> int:
+        """Number of volumes that have not completed."""
+        return len(self._pending)
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until it is ready; returns whether it is."""
         return self._ready.wait(timeout_s)
 
-    def tell(self, place: int, error: BaseException | None) -> None:
-        """One volume is in its place, or never will be. What was told first stays."""
+    def complete(self, index: int, error: BaseException | None) -> None:
+        """Mark one volume as read, or as failed with an error; only the first call for a volume counts."""
         with self._lock:
-            if place not in self._untold:
+            if index not in self._pending:
                 return
-            self._untold.remove(place)
+            self._pending.remove(index)
             if error is not None:
-                self.faults[place] = error
+                self.faults[index] = error
             else:
                 self.counts.add(volumes=1)
-            if not self._untold or (error is not None and self._fails_at_once):
+            if not self._pending or (error is not None and self._fails_at_once):
                 self._ready.set()
 
     def give_up(self) -> None:
-        """Tell all volumes under way that they will not come. Their memory may still be written to; never reuse it."""
+        """Complete all pending volumes with a `GivenUpError`. Their memory may still be written to; never reuse it."""
         with self._lock:
             self.is_over = True
-            for place in self._untold:
-                self.faults[place] = GivenUpError("given up")
-            self._untold.clear()
+            for index in self._pending:
+                self.faults[index] = GivenUpError("given up")
+            self._pending.clear()
             self._ready.set()
 
 
 @dataclass(slots=True, eq=False)
-class Wanted:
-    """A volume under way.
+class PendingVolume:
+    """A volume that is being read.
 
     Attributes:
-        reading: whom to tell.
-        place: its number there.
-        row: which.
-        slot: C-contiguous memory of the row's shape and dtype.
+        reading: the group it was requested in.
+        index: its index in that group.
+        row: its row in the store.
+        slot: where to write it, C-contiguous memory of the row's shape and dtype.
         failures: requests that failed in a row.
-        until: when the patience ends, in seconds of the monotonic clock; meaningless without a failure.
-        was_damaged: whether its object failed its check before.
+        until: when to stop retrying, in seconds of the monotonic clock; set by the first failure.
+        was_damaged: whether its object failed its check once already.
     """
 
     reading: Reading
-    place: int
+    index: int
     row: int
     slot: np.ndarray
     failures: int = 0
     until: float = 0.0
     was_damaged: bool = False
 
-    def tell(self, error: BaseException | None) -> None:
-        """See `Reading.tell`."""
-        self.reading.tell(self.place, error)
+    def complete(self, error: BaseException | None) -> None:
+        """See `Reading.complete`."""
+        self.reading.complete(self.index, error)

@@ -1,7 +1,7 @@
 """A stream of planned batches that are on the training device already, or come and stay there.
 
-What a run sees is what `VolumeStream` would have handed over, on the device: rows that are there are gathered, the
-others are read ahead as ever, only they are asked for. Before it is decided whether the cohort stays
+What a run sees is what `VolumeStream` would have handed over, on the device: rows that are there are gathered,
+and only the others are requested and read ahead. Before it is decided whether the cohort stays
 (`trainer.data.device_rows`), everything is read.
 """
 
@@ -23,7 +23,7 @@ class DeviceStream(Stream):
         cohort: what is kept, or will be.
         modality: which array.
         batches: rows of each batch, of any shape; the plan, in order.
-        asked: the rows of each batch that have to be read; all of them, in the batch's shape, as long as nothing is
+        requested: the rows of each batch that have to be read; all of them, in the batch's shape, as long as nothing is
             kept.
         arriving: reads those, without batches that need none; None where nothing has to be read.
         is_training: whether a training step follows each batch.
@@ -34,7 +34,7 @@ class DeviceStream(Stream):
         cohort: DeviceCohort,
         modality: str,
         batches: Sequence[Rows],
-        asked: Sequence[Rows],
+        requested: Sequence[Rows],
         arriving: VolumeStream | None,
         *,
         is_training: bool,
@@ -43,7 +43,7 @@ class DeviceStream(Stream):
         self._modality = modality
         self._rows = cohort.rows[modality]
         self._batches = batches
-        self._asked = asked
+        self._requested = requested
         self._arriving = arriving
         self._is_training = is_training
         self.counts = StreamCounts() if arriving is None else arriving.counts
@@ -56,18 +56,18 @@ class DeviceStream(Stream):
     def __iter__(self) -> Iterator[torch.Tensor]:
         arriving = iter(self._arriving or ())
         largest = max((rows.size for rows in self._batches), default=0)
-        for rows, asked in zip(self._batches, self._asked, strict=True):
-            arrived = next(arriving, None) if asked.size else self._rows.empty(asked)
+        for rows, requested in zip(self._batches, self._requested, strict=True):
+            arrived = next(arriving, None) if requested.size else self._rows.empty(requested)
             if arrived is None:  # closed
                 return
-            yield self._hand_over(rows, asked, arrived)
+            yield self._hand_over(rows, requested, arrived)
             if self._is_training:
                 self._cohort.stepped(self._modality, rows.size, largest)
 
-    def _hand_over(self, rows: Rows, asked: Rows, arrived: torch.Tensor) -> torch.Tensor:
+    def _hand_over(self, rows: Rows, requested: Rows, arrived: torch.Tensor) -> torch.Tensor:
         if self._rows.is_there:
-            self._rows.put(asked, arrived)
-            num_hits = rows.size - asked.size
+            self._rows.put(requested, arrived)
+            num_hits = rows.size - requested.size
             self.counts.volumes += num_hits
             self.counts.reads.add(device_hits=num_hits)
             return self._rows.gather(rows)
@@ -75,7 +75,7 @@ class DeviceStream(Stream):
             return arrived
         # A copy on every device: the memory that the batch arrived in is used again for a later one.
         held = arrived.to(self._cohort.device, non_blocking=True, copy=True)
-        self._rows.hold(asked, held.clone())
+        self._rows.hold(requested, held.clone())
         return held
 
 
@@ -109,8 +109,10 @@ def open_stream(
     if cohort is None or not (cohort.is_there or (is_training and not cohort.is_settled)):
         return read(batches)
     rows = cohort.rows[modality]
-    asked = rows.missing(batches) if rows.is_there else list(batches)
-    if rows.is_there and not rows.has_room_for(asked):
+    requested = rows.missing(batches) if rows.is_there else list(batches)
+    if rows.is_there and not rows.has_room_for(requested):
         return read(batches)
-    arriving = [one for one in asked if one.size]
-    return DeviceStream(cohort, modality, batches, asked, read(arriving) if arriving else None, is_training=is_training)
+    arriving = [one for one in requested if one.size]
+    return DeviceStream(
+        cohort, modality, batches, requested, read(arriving) if arriving else None, is_training=is_training
+    )

@@ -16,7 +16,7 @@ from trainer.data.cohort import Cohort
 
 Sampling = Literal["pairs", "scans", "visits"]
 Batches = list[npt.NDArray[np.int64]]
-"""One array a batch, shape (B, K): places in the cohort of B subjects' K scans, earlier first."""
+"""One array a batch, shape (B, K): indices in the cohort of B subjects' K scans, earlier first."""
 MIN_BATCH = 2
 """In-batch objectives need another subject to compare with."""
 
@@ -76,7 +76,7 @@ def plan_epoch(
     """
     rng = np.random.default_rng([seed, epoch, 0xBA7C])
     num_together = {"pairs": 2, "visits": num_visits, "scans": 1}[sampling]
-    usable = _visits_of_days(cohort, num_together) if num_together > 1 else cohort.places_by_subject
+    usable = _visits_of_days(cohort, num_together) if num_together > 1 else cohort.indices_by_subject
     num_groups = len({cohort.group_of[subject] for subject in usable})
     if num_groups < MIN_BATCH:
         what = {1: "a scan", 2: "visits on two days"}.get(num_together, f"visits on {num_together} days")
@@ -87,8 +87,8 @@ def plan_epoch(
     subjects = sorted(usable)
     num_drawn = max(MIN_BATCH, round(subjects_per_epoch * num_groups))
     one_of_each: dict[str, str] = {}
-    for place in rng.permutation(len(subjects)):
-        one_of_each.setdefault(cohort.group_of[subjects[place]], subjects[place])
+    for index in rng.permutation(len(subjects)):
+        one_of_each.setdefault(cohort.group_of[subjects[index]], subjects[index])
     drawn = list(one_of_each.values())[:num_drawn]
     if num_together > 1:
         samples = np.array(
@@ -99,8 +99,8 @@ def plan_epoch(
     shuffled = [rng.permutation(usable[subject]) for subject in drawn]
     batches: Batches = []
     left_over: list[npt.NDArray[np.int64]] = []
-    for turn in range(max(len(places) for places in shuffled)):
-        scans = np.array([[places[turn]] for places in shuffled if len(places) > turn])
+    for turn in range(max(len(indices) for indices in shuffled)):
+        scans = np.array([[indices[turn]] for indices in shuffled if len(indices) > turn])
         scans = scans[rng.permutation(len(scans))]
         if len(scans) >= MIN_BATCH:
             batches.extend(_divide(scans, batch_size))
@@ -108,15 +108,15 @@ def plan_epoch(
             left_over.append(scans)
     for scans in left_over:
         _place_singles(batches, scans, cohort)
-    return [batches[place] for place in rng.permutation(len(batches))]
+    return [batches[index] for index in rng.permutation(len(batches))]
 
 
 def _visits_of_days(cohort: Cohort, num_days: int) -> dict[str, list[int]]:
-    """One place for each day of every subject with at least so many days."""
+    """One scan index for each day of every subject with at least so many days."""
     visits: dict[str, list[int]] = {}
-    for subject_id, places in cohort.places_by_subject.items():
+    for subject_id, indices in cohort.indices_by_subject.items():
         by_day = {
-            float(cohort.days_N[place]): place for place in reversed(places) if not np.isnan(cohort.days_N[place])
+            float(cohort.days_N[index]): index for index in reversed(indices) if not np.isnan(cohort.days_N[index])
         }
         if len(by_day) >= num_days:
             visits[subject_id] = [by_day[day] for day in sorted(by_day)]
@@ -134,7 +134,7 @@ def _place_singles(batches: Batches, scans: npt.NDArray[np.int64], cohort: Cohor
     """Put the scans of a round too small for a batch into the smallest batches that lack their subject."""
     codes_N = cohort.subject_codes_N
     for scan in scans:
-        fitting = [place for place, batch in enumerate(batches) if codes_N[scan[0]] not in codes_N[batch[:, 0]]]
+        fitting = [index for index, batch in enumerate(batches) if codes_N[scan[0]] not in codes_N[batch[:, 0]]]
         if fitting:
-            smallest = min(fitting, key=lambda place: (len(batches[place]), place))
+            smallest = min(fitting, key=lambda index: (len(batches[index]), index))
             batches[smallest] = np.concatenate([batches[smallest], scan[None]])

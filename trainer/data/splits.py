@@ -67,7 +67,7 @@ def split_subjects(
             "subjects; bring more subjects or lower split.validation and split.test"
         )
     units = _units(ordered, together)
-    shuffled = [units[place] for place in np.random.default_rng([seed, 0x5B11]).permutation(len(units))]
+    shuffled = [units[index] for index in np.random.default_rng([seed, 0x5B11]).permutation(len(units))]
     chosen, shuffled = _fill(shuffled, num_validation)
     held_out, rest = _fill(shuffled, num_test)
     if not (chosen and held_out and rest):
@@ -115,7 +115,7 @@ def split_around(
     chosen: dict[str, list[_Unit]] = {"train": [], "validation": []}
     for name in sorted(by_class, key=lambda name: (name is None, name or "")):
         own = by_class[name]
-        shuffled = [own[place] for place in generator.permutation(len(own))]
+        shuffled = [own[index] for index in generator.permutation(len(own))]
         num_validation = 0
         if name is not None and len(own) > 1:
             num_validation = min(max(1, round(validation * len(own))), len(own) - 1)
@@ -142,7 +142,7 @@ def member_splits(
     Each training subject is thus unseen by one member, whose answers for it are as good as held out.
 
     Args:
-        split: of the whole run.
+        split: that of the whole run.
         num_members: at least 2.
         seed: the same seed and split give the same parts.
         together: disjoint sets of subjects that stay in one part.
@@ -196,9 +196,9 @@ def _fill(units: Sequence[_Unit], num_subjects: int) -> tuple[list[_Unit], list[
 
 def _share(units: Sequence[_Unit], fraction: float) -> list[_Unit]:
     """The first units, until they hold the fraction of the subjects; at least one."""
-    num_wanted = max(1, round(fraction * sum(map(len, units))))
+    num_chosen = max(1, round(fraction * sum(map(len, units))))
     ends = np.cumsum([len(unit) for unit in units])
-    return list(units[: int(np.searchsorted(ends, num_wanted)) + 1])
+    return list(units[: int(np.searchsorted(ends, num_chosen)) + 1])
 
 
 def _flat(units: Iterable[_Unit]) -> tuple[str, ...]:

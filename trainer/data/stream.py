@@ -1,6 +1,6 @@
 """The planned batches of an epoch, read ahead of the trainer: bounded in bytes, in the plan's order, in one process.
 
-Nothing is forked: gcsfs raises in forked workers. What arrives first does not matter: order, batches and the place of
+Nothing is forked: gcsfs raises in forked workers. What arrives first does not matter: order, batches and the index of
 each volume in them are the plan's, whatever is cached, repeated or late.
 """
 
@@ -92,7 +92,7 @@ class StreamOptions:
         in_flight: most requests at once.
         pin_memory: allocate batches in pinned memory, for copies to a GPU beside computation.
         budget_bytes: most bytes that batches read ahead may hold; a quarter of the available memory when None.
-        reuse: hand out the same memory again: a batch is then valid only until the next one is asked for.
+        reuse: hand out the same memory again: a batch is then valid only until the next one is requested.
         max_left_out: samples with a missing or damaged volume that may be left out before the run fails.
     """
 
@@ -110,7 +110,7 @@ class Stream(ABC):
 
     Attributes:
         counts: what was handed over so far.
-        kept: places of the samples that are in the batch handed over last; None when all are.
+        kept: indices of the samples that are in the batch handed over last; None when all are.
     """
 
     counts: StreamCounts
@@ -205,7 +205,7 @@ class VolumeStream(Stream):
                 handed_over_bytes = 0 if self._reuse else batch.memory.voxels.nbytes
                 yield voxels
                 if self._reuse:
-                    # Free once the copies to the GPU that were asked for up to now are done.
+                    # Free once the copies to the GPU that were requested up to now are done.
                     self._free.append((batch.memory, self._mark_copies()))
                 # The consumer alone decides how long it keeps it.
                 del batch, voxels
@@ -223,11 +223,11 @@ class VolumeStream(Stream):
                 f"two batches of {self._largest} volumes take {2 * batch_bytes / 1e6:.0f} MB, the budget is "
                 f"{budget_bytes / 1e6:.0f} MB; lower data.batch_size or raise --budget-gb (in a program: budget_bytes)"
             )
-        wanted = max(2, -(-2 * in_flight // self._largest))
-        return int(min(wanted, fitting))
+        needed = max(2, -(-2 * in_flight // self._largest))
+        return int(min(needed, fitting))
 
     def _start(self, rows: Rows) -> _Batch:
-        """Ask for all volumes of a batch."""
+        """Request all volumes of a batch."""
         memory = self._memory(rows.size)
         slots = memory.slots[: rows.size]
         reading = self._reader.read_many(rows.ravel().tolist(), slots, fails_at_once=self._max_left_out == 0)
@@ -247,7 +247,7 @@ class VolumeStream(Stream):
         return _Memory(voxels)
 
     def _mark_copies(self) -> "torch.cuda.Event | None":
-        """What is over when the copies asked for so far on the consumer's CUDA stream are; None without a GPU."""
+        """An event after the copies requested so far on the consumer's CUDA stream; None without a GPU."""
         if not self._pin_memory:
             return None
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]
@@ -267,18 +267,18 @@ class VolumeStream(Stream):
             self.counts.volumes += rows.size
             return whole
         per_sample = rows.size // len(rows)
-        lost = sorted({place // per_sample for place in faults})
-        for place, fault in sorted(faults.items()):
+        lost = sorted({index // per_sample for index in faults})
+        for index, fault in sorted(faults.items()):
             if not isinstance(fault, StoreError) or self.counts.left_out + len(lost) > self._max_left_out:
                 raise fault
-            LOG.warning("left out: %s (sample %d of its batch)", fault, place // per_sample)
+            LOG.warning("left out: %s (sample %d of its batch)", fault, index // per_sample)
         self.counts.left_out += len(lost)
         self.kept = np.delete(np.arange(len(rows)), lost)
         self.counts.volumes += len(self.kept) * per_sample
         # Moved up within the batch's own memory: a copy would be beside the budget, and not pinned.
-        for place, source in enumerate(self.kept.tolist()):
-            if place != source:
-                whole[place].copy_(whole[source])
+        for index, source in enumerate(self.kept.tolist()):
+            if index != source:
+                whole[index].copy_(whole[source])
         return whole[: len(self.kept)]
 
     def _give_up(self) -> None:

@@ -34,7 +34,7 @@ class VisitBatch:
         stored: by modality the rows of the visits that have it, in the order of the visits, in the stored dtype.
         present_NM: which visit has which modality.
         scales: by modality, what a stored value is multiplied by: 1/255 for uint8, 1 for float32.
-        left_out: places in the planned batch of the samples that are not here.
+        left_out: indices in the planned batch of the samples that are not here.
     """
 
     stored: Mapping[str, torch.Tensor]
@@ -79,7 +79,7 @@ class VisitBatch:
             part: some neighbouring visits; all when not given.
             non_blocking: whether the copies may run beside computation.
             draws: by modality, what the views of all visits differ by; other modalities are scaled alone.
-            first: place among those draws of the first visit of this batch.
+            first: index among those draws of the first visit of this batch.
         """
         start, stop, _ = part.indices(len(self))
         before_M = self.present_NM[:start].sum(dim=0).tolist()
@@ -124,7 +124,7 @@ class VisitCounts:
 
     @property
     def requests(self) -> int:
-        """Objects asked of the bucket."""
+        """Objects requested from the bucket."""
         return sum(stream.counts.reads.requests for stream in self.streams.values())
 
 
@@ -213,7 +213,7 @@ class VisitStream:
             yield batch
             del batch  # the consumer alone decides how long it keeps it
         for ended in batches.values():
-            next(ended, None)  # streams hear of a step when they are asked again, of the last one here
+            next(ended, None)  # a stream counts a step when its next batch is requested: here the last one
 
     def _batch(self, rows: Rows, has_NM: Flags, batches: Mapping[str, Iterator[torch.Tensor]]) -> VisitBatch | None:
         """The next batch of every stream, as one; None where a stream has ended."""

@@ -1,4 +1,4 @@
-"""What the encoders share: checked input, features, a mean over places in float32, a linear layer; and GroupNorm.
+"""What the encoders share: checked input, features, a mean over positions in float32, a linear layer; and GroupNorm.
 
 The embedding is float32 under autocast too: what is sought is the small difference between two visits, and bfloat16
 keeps only 8 bits of each.
@@ -109,7 +109,7 @@ class Encoder(Embedder):
         return self.embedding_width
 
     def _pooled(self, inputs_BC: torch.Tensor) -> torch.Tensor:
-        """Features (B, F) averaged over all places, summed in the dtype of the linear layer."""
+        """Features (B, F) averaged over all positions, summed in the dtype of the linear layer."""
         features: torch.Tensor = self.features(inputs_BC)
         return features.mean(dim=tuple(range(2, features.dim())), dtype=self.linear.weight.dtype)
 
@@ -147,7 +147,7 @@ class GroupNorm(nn.GroupNorm):
 
 
 def put_group_norm(module: nn.Module) -> None:
-    """Put GroupNorm in the place of every BatchNorm2d and BatchNorm3d below a module, under the same names."""
+    """Replace every BatchNorm2d and BatchNorm3d below a module by GroupNorm, under the same names."""
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d | nn.BatchNorm3d):
             setattr(module, name, GroupNorm(child.num_features, child.eps))

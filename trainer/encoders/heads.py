@@ -146,7 +146,7 @@ class ProgressionHead(nn.Module):
         return torch.cat([logits[progression] for progression in PROGRESSIONS], dim=1)
 
     def l2_penalty(self) -> torch.Tensor:
-        """Sum of the squares of all weights, biases excepted: what a fit adds to its loss, times a strength."""
+        """Sum of the squares of all weights, biases excepted: what a fit adds to its loss, times the penalty."""
         weights = [parameter.square().sum() for name, parameter in self.named_parameters() if name.endswith("weight")]
         return torch.stack(weights).sum()
 

@@ -111,7 +111,7 @@ class VectorEncoder(nn.Module):
 
 
 class _PreciseMean(nn.Module):
-    """Mean over all places in float32 or above, for the last pooling, which autocast would round."""
+    """Mean over all positions in float32 or above, for the last pooling, which autocast would round."""
 
     def forward(self, features_BCDHW: torch.Tensor) -> torch.Tensor:
         dtype = torch.promote_types(features_BCDHW.dtype, torch.float32)
@@ -154,14 +154,14 @@ class VolumeEncoder(nn.Module):
         if not self.training:
             evaluated_BE: torch.Tensor = self.net(_blank_absent(volumes_BCDHW, present_B))
             return evaluated_BE
-        places_P = present_B.nonzero().squeeze(1)
+        indices_P = present_B.nonzero().squeeze(1)
         embeddings_BE: torch.Tensor = self.net._fc.weight.new_zeros(len(volumes_BCDHW), self.embedding_width)
-        if len(places_P) == 0:
+        if len(indices_P) == 0:
             return embeddings_BE
         norms = [layer for layer in self.net.modules() if isinstance(layer, nn.BatchNorm3d) and layer.training]
         for layer in norms:
-            layer.train(len(places_P) > 1)
-        embeddings_BE = embeddings_BE.index_put((places_P,), self.net(volumes_BCDHW[places_P]))
+            layer.train(len(indices_P) > 1)
+        embeddings_BE = embeddings_BE.index_put((indices_P,), self.net(volumes_BCDHW[indices_P]))
         for layer in norms:
             layer.train()
         return embeddings_BE
@@ -254,8 +254,8 @@ class MultimodalEncoder(nn.Module):
             # While a graph is being recorded a size may be a tensor or a symbol; comparing it would fix it there.
             sizes = zip(values.shape[1:], spec.shape, strict=False)
             if values.dim() != len(spec.shape) + 1 or any(isinstance(is_, int) and is_ != was for is_, was in sizes):
-                wanted = ", ".join(("B", *map(str, spec.shape)))
-                raise ValueError(f"{name} has shape {tuple(values.shape)}; the encoder was built for ({wanted})")
+                expected = ", ".join(("B", *map(str, spec.shape)))
+                raise ValueError(f"{name} has shape {tuple(values.shape)}; the encoder was built for ({expected})")
             if not values.is_floating_point():
                 raise ValueError(f"{name} has dtype {values.dtype}; the encoder needs floats")
         rows = {name: values.shape[0] for name, values in {**inputs, "present": present_BM}.items()}

@@ -29,7 +29,7 @@ def build_encoder(
     Args:
         name: `reference`, `fast` or `slice-tsm-resnet18` for volumes, `tsm-resnet18` for clips, `resnet50` or
             `resnet18` for images.
-        in_channels: channels C of the input; `input_channels` tells them from the shape of a stored row.
+        in_channels: channels C of the input; `input_channels` derives them from the shape of a stored row.
         embedding_width: width E of the embedding.
         norm: `batch`: statistics of the batch; `group`: of each volume, frame or image alone, which gradient caching
             needs.

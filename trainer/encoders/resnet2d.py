@@ -41,7 +41,7 @@ def resnet_features(depth: Literal[18, 50], *, in_channels: int, norm: NormName 
 
 
 class ImageEncoder(Encoder):
-    """A residual network of images_BCHW, the mean over all places, and a linear layer.
+    """A residual network of images_BCHW, the mean over all positions, and a linear layer.
 
     Args:
         depth: 18 or 50.

@@ -46,7 +46,7 @@ class ShiftedConv2d(Conv2d):
     """A convolution that shifts channels between the frames of a clip first; parameters and names as of Conv2d.
 
     Args:
-        like: the layer to take the place of; its parameters are shared.
+        like: the layer to replace; its parameters are shared.
         num_frames: frames of a clip; the batch axis holds whole clips, frame after frame.
     """
 
@@ -143,10 +143,10 @@ class TemporalShiftResNet18(Encoder):
         # The length of a tuple is a plain number while a graph is being recorded too; of other lengths it raises.
         frames = clips_BTCHW.unbind(dim=1)
         if not self.training:
-            return torch.stack([frames[place] for place in middle_frames(len(frames), self.num_frames)], dim=1)
-        places_BT = draw_frames(len(clips_BTCHW), len(frames), self.num_frames).to(clips_BTCHW.device)
+            return torch.stack([frames[index] for index in middle_frames(len(frames), self.num_frames)], dim=1)
+        indices_BT = draw_frames(len(clips_BTCHW), len(frames), self.num_frames).to(clips_BTCHW.device)
         clips_B1 = torch.arange(len(clips_BTCHW), device=clips_BTCHW.device)[:, None]
-        return clips_BTCHW[clips_B1, places_BT]
+        return clips_BTCHW[clips_B1, indices_BT]
 
 
 def middle_frames(num_frames: int, num_chunks: int) -> list[int]:
@@ -192,7 +192,7 @@ def chunk_bounds(num_frames: int, num_chunks: int) -> list[tuple[int, int]]:
 class SliceShiftResNet18(TemporalShiftResNet18):
     """The same network on volumes: axial slices play the frames, as LEARNER does for MRI.
 
-    The axes D, H, W of a volume point right, anterior and superior. A frame is the plane (D, H) at one place of the
+    The axes D, H, W of a volume point right, anterior and superior. A frame is the plane (D, H) at one position of the
     last axis, the first frame the lowest slice. Arguments are those of `TemporalShiftResNet18`.
     """
 

@@ -83,6 +83,12 @@ class VisitEncoder(Embedder):
         self.get_buffer(f"{name}_mean").copy_(torch.from_numpy(standard.mean))
         self.get_buffer(f"{name}_sd").copy_(torch.from_numpy(standard.sd))
 
+    def take_standards(self, other: "VisitEncoder") -> None:
+        """Standardise as another encoder of the same modalities does."""
+        for name in self.standardised:
+            for part in ("mean", "sd"):
+                self.get_buffer(f"{name}_{part}").copy_(other.get_buffer(f"{name}_{part}"))
+
     def forward(self, inputs: Mapping[str, torch.Tensor], present_BM: torch.Tensor) -> torch.Tensor:
         """Embed each modality of each visit.
 

@@ -54,9 +54,9 @@ def load_weights(module: nn.Module, uri: str, *, prefix: str = "", options: Opti
         raise UsageError(f"{uri}: there is no such file of weights; check the path") from error
     found = _with_prefix(_flat(_read(data, uri)), prefix, uri)
     _refuse_other_values(found, uri)
-    wanted = module.state_dict()
-    _refuse_what_does_not_fit(found, wanted, f"{uri}: not the weights of {type(module).__name__}")
-    module.load_state_dict({**wanted, **found})
+    expected = module.state_dict()
+    _refuse_what_does_not_fit(found, expected, f"{uri}: not the weights of {type(module).__name__}")
+    module.load_state_dict({**expected, **found})
     return hashlib.sha256(data).hexdigest()
 
 
@@ -112,14 +112,16 @@ def _refuse_other_values(values: Mapping[str, Any], uri: str) -> None:
         raise UsageError(f"{uri}: not tensors: {_listed(others)}; give a state dict, or the prefix of one within")
 
 
-def _refuse_what_does_not_fit(found: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], what: str) -> None:
+def _refuse_what_does_not_fit(
+    found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], what: str
+) -> None:
     # A counter that older files lack; it counts only for a BatchNorm without momentum, of which there is none here.
-    missing = [name for name in wanted if name not in found and not name.endswith("num_batches_tracked")]
-    unexpected = [name for name in found if name not in wanted]
+    missing = [name for name in expected if name not in found and not name.endswith("num_batches_tracked")]
+    unexpected = [name for name in found if name not in expected]
     shapes = [
-        f"{name} {tuple(found[name].shape)} instead of {tuple(wanted[name].shape)}"
-        for name in wanted
-        if name in found and found[name].shape != wanted[name].shape
+        f"{name} {tuple(found[name].shape)} instead of {tuple(expected[name].shape)}"
+        for name in expected
+        if name in found and found[name].shape != expected[name].shape
     ]
     faults = [
         f"{kind} {_listed(names)}"

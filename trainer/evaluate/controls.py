@@ -24,7 +24,7 @@ class PairTable:
     """What is known of each pair of scans without looking at them.
 
     Attributes:
-        subject_id: (P,) who.
+        subject_id: (P,) who; people of whom scans have equal content are one.
         gap_days: (P,) days from the earlier to the later scan, finite.
         scanner_earlier: (P,) scanner name of the earlier scan, empty when unknown.
         scanner_later: (P,) scanner name of the later scan.
@@ -58,16 +58,18 @@ class Control:
     """One baseline on the held-out pairs.
 
     Attributes:
-        name: `gap_days`, `scanner` or `majority`.
+        name: `gap_days`, `scanner`, `majority`, or that of a control which looks at the scans.
         predicted_P: (P,) its class for each held-out pair.
         macro_f1: on the held-out pairs.
         balanced_accuracy: on the held-out pairs.
+        probabilities_P3: (P, 3) of those that answer probabilities; None for the others.
     """
 
     name: str
     predicted_P: npt.NDArray[np.int64]
     macro_f1: float
     balanced_accuracy: float
+    probabilities_P3: npt.NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +89,16 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class LabelPermutation:
-    """Macro-F1 that the same predictions get when the held-out labels are shuffled.
+    """Macro-F1 that the same predictions get when the labels of whole people are exchanged.
 
     Attributes:
         mean: over shuffles.
         low: 2.5th percentile.
         high: 97.5th percentile.
-        p_value: (1 + shuffles at least as good) / (1 + shuffles). Pairs are shuffled one by one; where subjects have
-            many pairs it is too optimistic, and the interval over subjects is the one to trust.
+        p_value: (1 + shuffles at least as good) / (1 + shuffles), valid for people with several pairs each.
         num_shuffles: how many.
+        num_people: people with a pair.
+        num_fixed: those whose labels stay, since nobody else has as many pairs; they only make the p-value larger.
     """
 
     mean: float
@@ -103,6 +106,14 @@ class LabelPermutation:
     high: float
     p_value: float
     num_shuffles: int
+    num_people: int
+    num_fixed: int
+
+    @property
+    def note(self) -> str:
+        """What was exchanged, in a sentence for the report."""
+        said = "the labels of whole people, exchanged between people with equally many pairs"
+        return f"{said}; {self.num_fixed} of {self.num_people} people keep theirs" if self.num_fixed else said
 
 
 def fit_controls(train: PairTable, test: PairTable, seed: int) -> list[Control]:
@@ -145,6 +156,23 @@ def fit_controls(train: PairTable, test: PairTable, seed: int) -> list[Control]:
     ]
 
 
+def joined_controls(turns: Sequence[Sequence[Control]], labels: npt.ArrayLike) -> list[Control]:
+    """The controls of several turns as one, over the pairs of all.
+
+    Args:
+        turns: what `fit_controls` found in each, the same names in the same order.
+        labels: (P,) true classes of all pairs, turn after turn.
+    """
+    label_P = np.asarray(labels)
+    joined = []
+    for own in zip(*turns, strict=True):
+        predicted_P = np.concatenate([control.predicted_P for control in own])
+        joined.append(
+            Control(own[0].name, predicted_P, macro_f1(label_P, predicted_P), balanced_accuracy(label_P, predicted_P))
+        )
+    return joined
+
+
 def compare_with_controls(
     controls: Sequence[Control], test: PairTable, predicted: npt.ArrayLike, *, seed: int, num_resamples: int = 2000
 ) -> list[Comparison]:
@@ -178,55 +206,108 @@ def compare_with_controls(
 
 
 def permute_labels(
-    labels: npt.ArrayLike, predicted: npt.ArrayLike, *, seed: int, num_shuffles: int = 1000
-) -> LabelPermutation:
-    """Score unchanged predictions against shuffled labels: macro-F1 with every link to the scans cut.
+    labels: npt.ArrayLike,
+    predicted: npt.ArrayLike,
+    subject_ids: npt.ArrayLike | Sequence[str],
+    *,
+    seed: int,
+    num_shuffles: int = 1000,
+) -> LabelPermutation | None:
+    """Score unchanged predictions against the labels of other people: macro-F1 with every link to the scans cut.
+
+    The exchangeable units are people, not pairs. Two pairs of a person share a visit, a course of disease and a habit
+    of the model, so shuffling pair by pair would compare with labels that no cohort has, and its p-value would be too
+    small. Each person's labels stay together, in the order of visits, and go as one block to a person with equally
+    many pairs: whole-block exchange (Winkler et al. 2015, "Multi-level block permutation", NeuroImage 123). Pairs are
+    not shuffled within a person as well: neighbouring changes share the noise of the visit between them, so their
+    order is not exchangeable. The p-value counts the labels as they are among the shuffles (Phipson and Smyth 2010).
 
     Args:
-        labels: (P,) true classes.
+        labels: (P,) true classes, the pairs of a person in the order of visits.
         predicted: (P,) predicted classes.
+        subject_ids: (P,) whose pair.
         seed: decides the shuffles; the same seed gives the same ones.
         num_shuffles: how many.
+
+    Returns:
+        None where no two people have equally many pairs, so that nothing can be exchanged.
 
     Raises:
         ValueError: nothing to score or unequal lengths.
     """
     label_P, guess_P = np.asarray(labels), np.asarray(predicted)
+    code_P = np.unique(np.asarray(subject_ids), return_inverse=True)[1]
+    if code_P.shape != label_P.shape:
+        raise ValueError(f"{code_P.shape} subject_ids for labels {label_P.shape}; one each is needed")
     reached = macro_f1(label_P, guess_P)
+    num_S = np.bincount(code_P)
+    rows_S = np.split(np.argsort(code_P, kind="stable"), np.cumsum(num_S)[:-1])
+    # By number of pairs k: the rows of the people who have so many, one person a line.
+    blocks = [np.stack([rows for rows in rows_S if len(rows) == k]) for k in np.unique(num_S)]
+    blocks = [rows_Sk for rows_Sk in blocks if len(rows_Sk) > 1]
+    if not blocks:
+        return None
     generator = np.random.default_rng(seed)
-    scores = np.array([macro_f1(generator.permutation(label_P), guess_P) for _ in range(num_shuffles)])
+    scores = np.empty(num_shuffles)
+    for shuffle in range(num_shuffles):
+        exchanged_P = label_P.copy()
+        for rows_Sk in blocks:
+            exchanged_P[rows_Sk] = label_P[generator.permutation(rows_Sk)]
+        scores[shuffle] = macro_f1(exchanged_P, guess_P)
     low, high = np.quantile(scores, (0.025, 0.975))
     # 1e-12: equal confusions reached by another order of sums count as equally good.
     p_value = (1 + int((scores >= reached - 1e-12).sum())) / (1 + num_shuffles)
-    return LabelPermutation(float(scores.mean()), float(low), float(high), p_value, num_shuffles)
+    num_fixed = len(num_S) - sum(map(len, blocks))
+    return LabelPermutation(float(scores.mean()), float(low), float(high), p_value, num_shuffles, len(num_S), num_fixed)
 
 
 def control_results(
-    controls: Sequence[Control], comparisons: Sequence[Comparison], shuffled: LabelPermutation | None, *, num: int
+    controls: Sequence[Control],
+    comparisons: Sequence[Comparison],
+    shuffled: LabelPermutation | None,
+    *,
+    labels: npt.ArrayLike,
 ) -> tuple[ControlResult, ...]:
     """Put controls, their comparisons and the shuffled labels in the form that metrics.json holds.
 
     Args:
         controls: from `fit_controls`.
         comparisons: from `compare_with_controls`, in the same order.
-        shuffled: from `permute_labels`; None leaves it out.
-        num: held-out pairs.
+        shuffled: from `permute_labels`; None, where nothing can be exchanged, leaves it out.
+        labels: (P,) true classes of the held-out pairs.
     """
+    num = len(np.asarray(labels))
     results = [
         ControlResult(
             name=control.name,
             scores={
                 "macro_f1": Metric.from_interval(comparison.score, num=num),
                 "balanced_accuracy": Metric(value=control.balanced_accuracy, num=num),
+                **_log_loss(control, labels),
             },
             lead=Metric.from_interval(comparison.lead, num=num, chance=0.0),
         )
         for control, comparison in zip(controls, comparisons, strict=True)
     ]
     if shuffled is not None:
-        score = Metric(value=shuffled.mean, low=shuffled.low, high=shuffled.high, num=num)
+        score = Metric(
+            value=shuffled.mean,
+            low=shuffled.low,
+            high=shuffled.high,
+            num=num,
+            num_subjects=shuffled.num_people,
+            note=shuffled.note,
+        )
         results.append(ControlResult(name="shuffled_labels", scores={"macro_f1": score}, p_value=shuffled.p_value))
     return tuple(results)
+
+
+def _log_loss(control: Control, labels: npt.ArrayLike) -> dict[str, Metric]:
+    if control.probabilities_P3 is None:
+        return {}
+    label_P = np.asarray(labels)
+    chosen_P = control.probabilities_P3[np.arange(len(label_P)), label_P]
+    return {"log_loss": Metric(value=float(-np.log(chosen_P).mean()), num=len(label_P))}
 
 
 def _scanners(table: PairTable) -> npt.NDArray[np.str_]:

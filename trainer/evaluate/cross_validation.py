@@ -1,7 +1,7 @@
 """Cross-validates a whole recipe: one run a fold, measured on the fold's test subjects, summed up by repeat.
 
 protocol.json                   recipe, store and number of folds; written first, and held against each later call
-runs/repeat-00-fold-00/         the fold's run with its split; weights are deleted after measuring unless asked for
+runs/repeat-00-fold-00/         the fold's run with its split; weights are deleted after measuring, unless --keep-runs
 folds/repeat-00-fold-00.json    the fold's metrics; a fold that has them is done
 cross_validation.json           the summary, written last
 
@@ -35,7 +35,7 @@ from trainer.fit.supply import SupplyOptions
 from trainer.fit.train import train_run
 from trainer.metrics.evaluation import Metric
 from trainer.metrics.repeated import FoldSize, RepeatedMetric, summed_up
-from trainer.recipe import TrainRecipe
+from trainer.recipe import TrainRecipe, refuse_renamed
 
 PROTOCOL_NAME = "protocol.json"
 SUMMARY_NAME = "cross_validation.json"
@@ -46,7 +46,7 @@ HEADLINE = {
     "severity": "severity_macro_f1",
     "classification": "class_auc",
 }
-"""The metric of each target that the log shows while folds go by."""
+"""The metric of each task that the log shows while folds go by."""
 
 
 class FoldMetrics(pydantic.BaseModel):
@@ -124,8 +124,8 @@ class CrossValidation:
         lines.append("interval: corrected resampled t over all folds (Nadeau and Bengio 2003)")
         if self.incomplete:
             of = self.num_folds * self.num_repeats
-            told = ", ".join(f"{name} ({count} of {of} folds)" for name, count in self.incomplete.items())
-            lines.append(f"left out, since some folds cannot have it: {told}")
+            counted = ", ".join(f"{name} ({count} of {of} folds)" for name, count in self.incomplete.items())
+            lines.append(f"left out, since some folds cannot have it: {counted}")
         return "\n".join(lines)
 
 
@@ -154,7 +154,7 @@ def cross_validate(
         keep_runs: whether a fold's weights stay after it was measured.
 
     Returns:
-        The summary over the repeats asked for, as it is written.
+        The summary over the requested repeats, as it is written.
 
     Raises:
         UsageError: the cohort cannot be divided so, or several processes were started.
@@ -172,7 +172,7 @@ def cross_validate(
     folds = plan_folds(
         cohort,
         outcome=recipe.outcome.name,
-        target=recipe.target,
+        task=recipe.task,
         num_folds=num_folds,
         num_repeats=num_repeats,
         validation=recipe.split.validation,
@@ -186,7 +186,7 @@ def cross_validate(
             progress(done, len(folds))
             measured = _read_metrics(leased, fold)
             if measured is None:
-                if stop.wanted:
+                if stop.requested:
                     raise Interrupted(
                         f"stopped after {done} of {len(folds)} folds, their figures written; run the same command "
                         "again to go on"
@@ -205,8 +205,8 @@ def cross_validate(
             index_sha256=store.manifest.index_sha256,
             num_folds=num_folds,
             num_repeats=num_repeats,
-            num_subjects=len(cohort.scored().places_by_subject),
-            num_unscored=len(cohort.places_by_subject) - len(cohort.scored().places_by_subject),
+            num_subjects=len(cohort.scored().indices_by_subject),
+            num_unscored=len(cohort.indices_by_subject) - len(cohort.scored().indices_by_subject),
             num_train=float(np.mean([fold.size.num_train for fold in folds])),
             num_test=float(np.mean([fold.size.num_test for fold in folds])),
             metrics=metrics,
@@ -250,10 +250,10 @@ def _follow_fold(
     keep_runs: bool,
 ) -> FoldMetrics:
     """Train and measure one fold; its metrics are written before its weights go."""
-    place = _run_of(location, fold)
+    run_location = _run_of(location, fold)
     own = recipe.model_copy(update={"seed": fold.seed})
-    train_run(own, store, place, progress=lambda *_: None, supply=supply, split=fold.split, stop=stop)
-    run = Run.open(place)
+    train_run(own, store, run_location, progress=lambda *_: None, supply=supply, split=fold.split, stop=stop)
+    run = Run.open(run_location)
     found = FoldMetrics(
         repeat=fold.repeat,
         fold=fold.number,
@@ -265,10 +265,10 @@ def _follow_fold(
     # Before the weights go: without its metrics a fold would be trained again.
     location.write(_metrics_name(fold), found.model_dump_json(indent=2).encode())
     if not keep_runs:
-        drop_weights(place)
-    shown = found.metrics.get(HEADLINE[recipe.target])
+        drop_weights(run_location)
+    shown = found.metrics.get(HEADLINE[recipe.task])
     if shown is not None and shown.value is not None:
-        LOG.info("%s: %s %.3f", fold.name, HEADLINE[recipe.target], shown.value)
+        LOG.info("%s: %s %.3f", fold.name, HEADLINE[recipe.task], shown.value)
     return found
 
 
@@ -326,6 +326,7 @@ def _begin(location: Location, recipe: TrainRecipe, store: Store, num_folds: int
     remedy = "put back a copy of it, or use another --out"
     data = location.read(PROTOCOL_NAME)
     begun = parse_file(Protocol, data, where=f"{location.uri}/{PROTOCOL_NAME}", remedy=remedy)
+    refuse_renamed(begun.recipe, where=f"{location.uri}/{PROTOCOL_NAME}", error=RunError)
     try:
         begun_with = TrainRecipe.model_validate(begun.recipe)
     except pydantic.ValidationError as error:

@@ -17,7 +17,7 @@ from trainer.data.cohort import Cohort
 from trainer.data.splits import Split, split_around
 from trainer.metrics.folds import patient_folds
 from trainer.metrics.repeated import FoldSize
-from trainer.recipe import Target
+from trainer.recipe import Task
 
 MAX_BINS = 5
 """Bins of a continuous score. In fifths, a fold of 20 subjects holds 4 of each, so that its mean score hardly moves;
@@ -49,7 +49,7 @@ class PlannedFold:
 
     @property
     def split_sha256(self) -> str:
-        """What tells this division from another one."""
+        """What distinguishes this division from another one."""
         return hashlib.sha256(json.dumps(asdict(self.split)).encode()).hexdigest()
 
 
@@ -57,7 +57,7 @@ def plan_folds(
     cohort: Cohort,
     *,
     outcome: str,
-    target: Target,
+    task: Task,
     num_folds: int,
     num_repeats: int,
     validation: float,
@@ -72,7 +72,7 @@ def plan_folds(
     Args:
         cohort: what the recipe reads of the store.
         outcome: name of the score, for messages.
-        target: the recipe's target; it decides which values folds are made alike in.
+        task: the recipe's task; it decides which values folds are made alike in.
         num_folds: number of folds in each repeat, at least 2.
         num_repeats: at least 1; more of them leave the first ones as they were.
         validation: fraction of a fold's training subjects that validates.
@@ -91,25 +91,25 @@ def plan_folds(
     scored = cohort.scored()
     if not len(scored):
         raise UsageError(f"no subject of the store has {outcome}, so there is nothing to test; check the tables")
-    if target in ("severity", "classification"):
+    if task in ("severity", "classification"):
         values = np.unique(scored.scores_N)
-        if target == "classification" and len(values) != 2:
-            raise UsageError(f"target is 'classification' and {outcome} has {len(values)} values; it needs two")
+        if task == "classification" and len(values) != 2:
+            raise UsageError(f"task is 'classification' and {outcome} has {len(values)} values; it needs two")
         subjects = list(scored.subject_ids)
         labels = [_class_name(outcome, score) for score in scored.scores_N]
         # A subject whose scans differ counts as its highest when the validation subjects are chosen.
         known = {
-            subject: _class_name(outcome, scored.scores_N[places].max())
-            for subject, places in scored.places_by_subject.items()
+            subject: _class_name(outcome, scored.scores_N[indices].max())
+            for subject, indices in scored.indices_by_subject.items()
         }
     else:
         known = score_bins(
-            {subject: scored.scores_N[places].mean() for subject, places in scored.places_by_subject.items()},
+            {subject: scored.scores_N[indices].mean() for subject, indices in scored.indices_by_subject.items()},
             outcome=outcome,
             num_folds=num_folds,
         )
         subjects, labels = list(known), list(known.values())
-    everyone = {subject: known.get(subject) for subject in cohort.places_by_subject}
+    everyone = {subject: known.get(subject) for subject in cohort.indices_by_subject}
     planned = []
     groups = [cohort.group_of[subject] for subject in subjects]
     for fold in patient_folds(groups, labels, num_folds=num_folds, num_repeats=num_repeats, seed=seed):
@@ -136,7 +136,7 @@ def plan_folds(
 
 
 def score_bins(score_by_subject: Mapping[str, float], *, outcome: str, num_folds: int) -> dict[str, str]:
-    """Quantile bins of subjects by score, each with a name that tells its range.
+    """Quantile bins of subjects by score, each with a name that states its range.
 
     Args:
         score_by_subject: one score each.
@@ -146,9 +146,9 @@ def score_bins(score_by_subject: Mapping[str, float], *, outcome: str, num_folds
     ordered = sorted(score_by_subject, key=lambda subject: (score_by_subject[subject], subject))
     num_bins = int(np.clip(len(ordered) // num_folds, 1, MAX_BINS))
     bins: dict[str, str] = {}
-    for places in np.array_split(np.arange(len(ordered)), num_bins):
-        low, high = (score_by_subject[ordered[place]] for place in (places[0], places[-1]))
-        bins |= {ordered[place]: f"{outcome} {low:g} to {high:g}" for place in places}
+    for indices in np.array_split(np.arange(len(ordered)), num_bins):
+        low, high = (score_by_subject[ordered[index]] for index in (indices[0], indices[-1]))
+        bins |= {ordered[index]: f"{outcome} {low:g} to {high:g}" for index in indices}
     return bins
 
 

@@ -1,4 +1,4 @@
-"""Measures a finished run on its held-out subjects: every metric of its target by name, and nothing is written."""
+"""Measures a finished run on its held-out subjects: every metric of its task by name, and nothing is written."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,21 +9,24 @@ import torch
 from preprocess.distances import cosine_distances
 from preprocess.errors import StoreError
 from preprocess.store import Store
-from preprocess.types import PROGRESSIONS
 from trainer.data.cohort import Cohort
 from trainer.data.pairs import Pairs, rescan_pairs, visit_pairs
 from trainer.encoders.visits import VisitEncoder
+from trainer.evaluate.answers import answer_metrics
+from trainer.evaluate.identity import identity_metrics
 from trainer.evaluate.probes import best_threshold
-from trainer.evaluate.targets import Embedded, normal_score, stranger_correlation, target_metrics
+from trainer.evaluate.tasks import Embedded, normal_score, stranger_correlation, task_metrics
+from trainer.evaluate.turns import Answers, Turn, member_turns
 from trainer.fit.embedding import embed_cohort, embed_visits
 from trainer.fit.precision import Compute, choose_compute
 from trainer.fit.run import Run
 from trainer.fit.trained import Trained, load_trained
-from trainer.metrics import embedding_space, progression
+from trainer.metrics import embedding_space
 from trainer.metrics.evaluation import Metric
 from trainer.metrics.intervals import cluster_bootstrap
 from trainer.metrics.pair_distances import change_correlation, noise_floor
-from trainer.metrics.tasks import binary_metrics, change_accuracy, finite_vector, spearman
+from trainer.metrics.tasks import binary_metrics, finite_vector, spearman
+from trainer.recipe import TrainRecipe
 
 
 class _Draws(NamedTuple):
@@ -59,17 +62,21 @@ class Measured:
     Attributes:
         trained: the networks.
         held_out: the subjects' embedded scans.
-        probabilities_P3: the labelled pairs' changes as predicted; None where the recipe asks for none or cannot tell.
+        probabilities_P3: the held-out labelled pairs' changes as predicted; None where the recipe predicts none.
+        answers: the same with those of training people by members that have not seen them; None likewise.
         metrics: by name.
     """
 
     trained: Trained
     held_out: HeldOut
     probabilities_P3: np.ndarray | None
+    answers: Answers | None
     metrics: dict[str, Metric]
 
 
-def measure_run(run: Run, store: Store, cohort: Cohort, *, num_resamples: int = 2000) -> Measured:
+def measure_run(
+    run: Run, store: Store, cohort: Cohort, *, num_resamples: int = 2000, in_turns: bool = False
+) -> Measured:
     """Measure a run on its held-out subjects and write nothing.
 
     Args:
@@ -77,22 +84,51 @@ def measure_run(run: Run, store: Store, cohort: Cohort, *, num_resamples: int = 
         store: what it was trained on.
         cohort: what its recipe reads of that store.
         num_resamples: number of bootstrap resamples; 0 gives metrics without intervals, in a fraction of the time.
+        in_turns: whether the training people of an ensemble count too, each answered by the member that has not seen
+            them; else the held-out people alone.
 
     Raises:
         RunError: the run is not finished, or its weights were deleted.
         StoreError: the store has no scan of the held-out subjects.
     """
-    trained = load_trained(run, store)
+    return measure_trained(load_trained(run, store), store, cohort, num_resamples=num_resamples, in_turns=in_turns)
+
+
+def measure_trained(
+    trained: Trained, store: Store, cohort: Cohort, *, num_resamples: int = 2000, in_turns: bool = False
+) -> Measured:
+    """Measure the networks of a run, whatever their weights; arguments and errors as of `measure_run`.
+
+    Args:
+        trained: the networks, and the run whose recipe and split they follow.
+        store: what the run was trained on.
+        cohort: what its recipe reads of that store.
+        num_resamples: number of bootstrap resamples; 0 gives metrics without intervals, in a fraction of the time.
+        in_turns: whether the training people of an ensemble count too.
+    """
+    run = trained.run
     held_out = _embed_held_out(trained, store, cohort)
     draws = _Draws(run.recipe.seed, num_resamples)
     found = _similarity_metrics(held_out, draws)
+    projections_NP = trained.projections(held_out.embeddings_NE)
+    if projections_NP is not None and can_identify(held_out):
+        found |= identity_metrics(projections_NP, held_out.cohort, **draws._asdict(), prefix="projection_")
     found |= _score_metrics(held_out, trained, draws)
     found |= _published_metrics(held_out, trained, store, cohort, draws)
-    probabilities_P3 = None
-    if run.recipe.target == "progression" and trained.head is not None and len(held_out.labelled):
+    probabilities_P3, answers = None, None
+    if run.recipe.task == "progression" and trained.head is not None and len(held_out.labelled):
         probabilities_P3 = _probabilities(held_out, trained)
-        found |= _progression_metrics(held_out, probabilities_P3, draws)
-    return Measured(trained, held_out, probabilities_P3, found)
+        own = Turn(
+            run.split.of("train"),
+            held_out.cohort,
+            held_out.labelled,
+            probabilities_P3,
+            _improvements(held_out, trained),
+        )
+        earlier = member_turns(trained, store, cohort, exact_compute(run.recipe)) if in_turns else ()
+        answers = Answers((*earlier, own), higher_is_better=run.recipe.outcome.higher_is_better)
+        found |= answer_metrics(answers, trained.result.progression_head, **draws._asdict())
+    return Measured(trained, held_out, probabilities_P3, answers, found)
 
 
 def _published_metrics(
@@ -102,17 +138,15 @@ def _published_metrics(
     recipe, held = trained.run.recipe, Embedded(held_out.cohort, held_out.embeddings_NE)
     has_scores = not np.isnan(held_out.cohort.scores_N).all()
     found = {"stranger_correlation": stranger_correlation(held, *draws)} if has_scores else {}
-    if recipe.target == "progression" or not has_scores:
+    if recipe.task == "progression" or not has_scores:
         return found
-    if recipe.target == "classification":
+    if recipe.task == "classification":
         return found | _classified(trained, store, cohort, held.cohort, draws)
     training, validation = (
-        Embedded(part, _embed(trained, store, part))
+        Embedded(part, embed_with(trained, store, part))
         for part in (cohort.of_subjects(trained.run.split.of(name)) for name in ("train", "validation"))
     )
-    return found | target_metrics(
-        recipe.target, training, validation, held, normal=normal_score(recipe), **draws._asdict()
-    )
+    return found | task_metrics(recipe.task, training, validation, held, normal=normal_score(recipe), **draws._asdict())
 
 
 def _classified(trained: Trained, store: Store, cohort: Cohort, held: Cohort, draws: _Draws) -> dict[str, Metric]:
@@ -136,9 +170,20 @@ def _classified(trained: Trained, store: Store, cohort: Cohort, held: Cohort, dr
     }
 
 
-def _embed(trained: Trained, store: Store, cohort: Cohort) -> np.ndarray:
+def can_identify(held_out: HeldOut) -> bool:
+    """Whether somebody has visits on two days, and somebody else was scanned."""
+    return len(held_out.pairs) > 0 and len(held_out.cohort.indices_by_subject) > 1
+
+
+def exact_compute(recipe: TrainRecipe) -> Compute:
+    """Float32 on the recipe's device, as the exported model will compute."""
+    return Compute(choose_compute(recipe.device, "float32").device, torch.float32)
+
+
+def embed_with(trained: Trained, store: Store, cohort: Cohort) -> np.ndarray:
+    """Embeddings (N, E) of a cohort's scans, in float32 on the recipe's device; then the encoder is on the CPU."""
     recipe = trained.run.recipe
-    compute = Compute(choose_compute(recipe.device, "float32").device, torch.float32)
+    compute = exact_compute(recipe)
     embeddings_NE = embed_cohort(trained.encoder.to(compute.device), store, recipe.data.arrays, cohort, compute)
     trained.encoder.to("cpu")
     return embeddings_NE
@@ -151,7 +196,7 @@ def _embed_held_out(trained: Trained, store: Store, cohort: Cohort) -> HeldOut:
         raise StoreError(
             f"{store.location.uri}: no scan of the run's held-out subjects; give the store it was trained on"
         )
-    embeddings_NE = _embed(trained, store, held)
+    embeddings_NE = embed_with(trained, store, held)
     pairs = visit_pairs(held, run.recipe.outcome, which="consecutive")
     return HeldOut(held, embeddings_NE, pairs, pairs.labelled(), rescan_pairs(held, run.recipe.outcome))
 
@@ -161,16 +206,16 @@ def _probabilities(held_out: HeldOut, trained: Trained) -> np.ndarray:
     return trained.probabilities(held_out.embeddings_NE[labelled.later_P] - held_out.embeddings_NE[labelled.earlier_P])
 
 
+def _improvements(held_out: HeldOut, trained: Trained) -> np.ndarray | None:
+    labelled = held_out.labelled
+    return trained.improvements(held_out.embeddings_NE[labelled.later_P] - held_out.embeddings_NE[labelled.earlier_P])
+
+
 def _similarity_metrics(held_out: HeldOut, draws: _Draws) -> dict[str, Metric]:
     cohort, embeddings_NE = held_out.cohort, held_out.embeddings_NE
-    subjects = np.array(cohort.groups)
     found = {"embedding_spread": Metric(value=embedding_space.embedding_spread(embeddings_NE), num=len(cohort))}
-    if len(held_out.pairs) and len(set(cohort.subject_ids)) > 1:
-        hits = embedding_space.same_subject_hits(embeddings_NE, cohort.subject_ids, cohort.days_N)
-        interval = cluster_bootstrap(
-            lambda rows: float(hits.hit_Q[rows].mean()), subjects[hits.row_Q], **draws._asdict()
-        )
-        found["retrieval_at_1"] = Metric.from_interval(interval, num=len(hits.row_Q), chance=hits.summary().chance)
+    if can_identify(held_out):
+        found |= identity_metrics(embeddings_NE, cohort, **draws._asdict())
         apart = embedding_space.within_between(embeddings_NE, cohort.subject_ids, cohort.days_N)
         found["within_distance"] = Metric(value=apart.within, num=apart.num_within)
         found["between_distance"] = Metric(value=apart.between, num=apart.num_between)
@@ -207,27 +252,3 @@ def _score_metrics(held_out: HeldOut, trained: Trained, draws: _Draws) -> dict[s
         "mae": Metric.from_interval(mae, num=len(true), chance=float(np.abs(true - mean).mean())),
         "spearman": Metric.from_interval(rho, num=len(true), chance=0.0),
     }
-
-
-def _progression_metrics(held_out: HeldOut, probabilities_P3: np.ndarray, draws: _Draws) -> dict[str, Metric]:
-    labels_P = held_out.labelled.labels_P
-    predicted_P = probabilities_P3.argmax(axis=1)
-    scores = progression.progression_scores(labels_P, probabilities_P3)
-    interval = cluster_bootstrap(
-        lambda rows: progression.macro_f1(labels_P[rows], predicted_P[rows]),
-        held_out.subjects(held_out.labelled),
-        **draws._asdict(),
-    )
-    num = scores.num
-    num_classes = len(np.unique(labels_P))
-    found = {
-        "macro_f1": Metric.from_interval(interval, num=num, chance=scores.macro_f1_chance),
-        "accuracy": change_accuracy(labels_P, predicted_P, held_out.subjects(held_out.labelled), **draws._asdict()),
-        "balanced_accuracy": Metric(value=scores.balanced_accuracy, num=num, chance=1 / num_classes),
-        "log_loss": Metric(value=scores.log_loss, num=num, chance=progression.label_entropy(labels_P)),
-        "brier": Metric(value=scores.brier, num=num),
-        "calibration_error": Metric(value=scores.calibration_error, num=num),
-    }
-    for place, name in enumerate(PROGRESSIONS):
-        found[f"recall_{name}"] = Metric(value=scores.recall[place], num=int((labels_P == place).sum()))
-    return found

@@ -20,8 +20,8 @@ from sklearn.preprocessing import StandardScaler
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.generic]
 
-RIDGE_STRENGTHS = (10.0, 1.0, 0.1, 0.01, 0.001)
-"""L2 penalties per row as in head.py, the strongest first; scikit-learn's alpha is strength * rows."""
+RIDGE_PENALTIES = (10.0, 1.0, 0.1, 0.01, 0.001)
+"""L2 penalties per row as in head.py, the largest first; scikit-learn's alpha is penalty * rows."""
 TIE = 1e-12
 """Sums in another order differ by less; of equal losses the stronger penalty wins, of equal thresholds the middle."""
 
@@ -64,11 +64,11 @@ class FittedRegressor:
     """A fitted probe for a score.
 
     Attributes:
-        strength: the chosen L2 penalty per row.
+        penalty: the chosen L2 penalty per row.
         scores: from (N, F) features to (N,) in the unit of the training labels.
     """
 
-    strength: float
+    penalty: float
     scores: Callable[[npt.NDArray[np.floating]], Floats]
 
     def predict(self, features_NF: npt.NDArray[np.floating]) -> Floats:
@@ -77,14 +77,14 @@ class FittedRegressor:
 
 
 def ridge_probe(
-    train: Examples, validation: Examples, *, strengths: Sequence[float] = RIDGE_STRENGTHS
+    train: Examples, validation: Examples, *, penalties: Sequence[float] = RIDGE_PENALTIES
 ) -> FittedRegressor:
     """Fit ridge regression to a score, with the penalty that has the least squared error on validation subjects.
 
     Args:
         train: training subjects with finite scores.
         validation: subjects that choose the penalty, likewise.
-        strengths: L2 penalties per row to choose from.
+        penalties: L2 penalties per row to choose from.
 
     Raises:
         ValueError: a score that is not finite.
@@ -93,14 +93,14 @@ def ridge_probe(
         if not np.isfinite(examples.labels_N.astype(np.float64)).all():
             raise ValueError("scores must be finite; leave out scans without a score")
     truth_M = validation.labels_N.astype(np.float64)
-    best_loss, best_strength = float("inf"), strengths[0]
-    for strength in strengths:
-        guess_M = _fit_scores(train, strength).predict(validation.features_NF)
+    best_loss, best_penalty = float("inf"), penalties[0]
+    for penalty in penalties:
+        guess_M = _fit_scores(train, penalty).predict(validation.features_NF)
         loss = float(((guess_M - truth_M) ** 2).mean())
         if loss < best_loss - TIE:
-            best_loss, best_strength = loss, strength
-    model = _fit_scores(train, best_strength)
-    return FittedRegressor(best_strength, lambda features_NF: np.asarray(model.predict(features_NF), dtype=np.float64))
+            best_loss, best_penalty = loss, penalty
+    model = _fit_scores(train, best_penalty)
+    return FittedRegressor(best_penalty, lambda features_NF: np.asarray(model.predict(features_NF), dtype=np.float64))
 
 
 def preprocessing() -> list[tuple[str, BaseEstimator]]:
@@ -127,6 +127,6 @@ def best_threshold(positive_N: npt.ArrayLike, score_N: npt.ArrayLike) -> float:
     return float(best_T[np.abs(best_T - 0.5).argmin()])
 
 
-def _fit_scores(train: Examples, strength: float) -> Pipeline:
-    model = Ridge(alpha=strength * len(train))
+def _fit_scores(train: Examples, penalty: float) -> Pipeline:
+    model = Ridge(alpha=penalty * len(train))
     return Pipeline([*preprocessing(), ("probe", model)]).fit(train.features_NF, train.labels_N.astype(np.float64))

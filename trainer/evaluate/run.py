@@ -7,11 +7,20 @@ import numpy as np
 from preprocess.lease import RUN, held
 from preprocess.store import Store
 from trainer.data.cohort import Cohort
-from trainer.data.pairs import Pairs, visit_pairs
+from trainer.data.pairs import visit_pairs
 from trainer.data.splits import SPLITS
-from trainer.evaluate.controls import PairTable, compare_with_controls, control_results, fit_controls, permute_labels
-from trainer.evaluate.measure import HeldOut, measure_run
+from trainer.evaluate.controls import (
+    compare_with_controls,
+    control_results,
+    fit_controls,
+    joined_controls,
+    permute_labels,
+)
+from trainer.evaluate.measure import HeldOut, exact_compute, measure_run
+from trainer.evaluate.ridge_control import ridge_controls
 from trainer.evaluate.trajectories import embed_epochs, kept_epochs, spread
+from trainer.evaluate.turns import Answers, pair_table
+from trainer.evaluate.untrained import measure_untrained
 from trainer.fit.context import cohort_of
 from trainer.fit.run import Run
 from trainer.fit.tracking import History, read_history
@@ -20,6 +29,7 @@ from trainer.metrics import progression
 from trainer.metrics.embedding_space import between_distances
 from trainer.metrics.evaluation import ControlResult, Evaluation, HistorySummary, SplitCount
 from trainer.metrics.pair_distances import change_correlation, noise_floor
+from trainer.recipe import TrainRecipe
 from trainer.report import plots
 from trainer.report.page import render_report
 from trainer.report.trajectory_plots import epoch_trajectories
@@ -53,7 +63,7 @@ def _evaluate(run: Run, store_uri: str | None) -> Evaluation:
     store = run.open_store(store_uri)
     recipe = run.recipe
     cohort = cohort_of(store, recipe.data, recipe.outcome.name)
-    measured = measure_run(run, store, cohort)
+    measured = measure_run(run, store, cohort, in_turns=True)
     trained, held_out, probabilities_P3 = measured.trained, measured.held_out, measured.probabilities_P3
     history = read_history(run.location)
     drawn = _similarity_plots(held_out, recipe.seed, history)
@@ -61,45 +71,39 @@ def _evaluate(run: Run, store_uri: str | None) -> Evaluation:
     controls: tuple[ControlResult, ...] = ()
     if probabilities_P3 is not None:
         drawn |= _progression_plots(held_out, probabilities_P3)
-        training = cohort.of_subjects(run.split.of("train"))
-        known = visit_pairs(training, recipe.outcome, which="consecutive").labelled()
-        table, held_table = _pair_table(training, known), _pair_table(held_out.cohort, held_out.labelled)
-        controls = _controls(table, held_table, probabilities_P3.argmax(axis=1), recipe.seed)
+    if measured.answers is not None:
+        controls = _controls(measured.answers, store, cohort, recipe)
+    untrained = measure_untrained(measured, store, cohort)
     evaluation = Evaluation(
         run_uri=run.location.uri,
         recipe=recipe.name,
         fingerprint=store.manifest.fingerprint,
         splits={name: _count(cohort.of_subjects(run.split.of(name)), run) for name in SPLITS},
-        metrics=measured.metrics,
-        controls=controls,
+        metrics=measured.metrics | untrained.metrics,
+        controls=(*controls, untrained.control),
         history=_summary(history),
         notes=_notes(run, cohort),
-        caveats=_absent(held_out, trained),
+        caveats=(*_absent(held_out, trained), *_unshuffled(controls)),
     )
     _write(run, evaluation, drawn, history)
     return evaluation
 
 
-def _controls(
-    training: PairTable, held_out: PairTable, predicted_P: np.ndarray, seed: int
-) -> tuple[ControlResult, ...]:
-    if len(training.label) == 0:
-        return ()
-    fitted = fit_controls(training, held_out, seed)
-    compared = compare_with_controls(fitted, held_out, predicted_P, seed=seed)
-    shuffled = permute_labels(held_out.label, predicted_P, seed=seed)
-    return control_results(fitted, compared, shuffled, num=len(held_out.label))
-
-
-def _pair_table(cohort: Cohort, pairs: Pairs) -> PairTable:
-    scanners = np.array(cohort.scanners)
-    return PairTable(
-        subject_id=np.array(cohort.subject_ids)[pairs.earlier_P],
-        gap_days=pairs.gap_days_P,
-        scanner_earlier=scanners[pairs.earlier_P],
-        scanner_later=scanners[pairs.later_P],
-        label=pairs.labels_P,
-    )
+def _controls(answers: Answers, store: Store, cohort: Cohort, recipe: TrainRecipe) -> tuple[ControlResult, ...]:
+    """The controls, fitted for each turn on the people whom its networks saw."""
+    turns = []
+    for turn in answers.turns:
+        training = cohort.of_subjects(turn.training)
+        known = visit_pairs(training, recipe.outcome, which="consecutive").labelled()
+        if not len(known):
+            return ()
+        turns.append(fit_controls(pair_table(training, known), turn.table(), recipe.seed))
+    table, predicted_P = answers.table(), answers.probabilities_P3.argmax(axis=1)
+    fitted = joined_controls(turns, table.label)
+    fitted += ridge_controls(answers, store, cohort, recipe, exact_compute(recipe))
+    compared = compare_with_controls(fitted, table, predicted_P, seed=recipe.seed)
+    shuffled = permute_labels(table.label, predicted_P, table.subject_id, seed=recipe.seed)
+    return control_results(fitted, compared, shuffled, labels=table.label)
 
 
 def _similarity_plots(held_out: HeldOut, seed: int, history: History) -> dict[str, bytes]:
@@ -136,8 +140,8 @@ def _similarity_plots(held_out: HeldOut, seed: int, history: History) -> dict[st
 def _epoch_plots(held_out: HeldOut, run: Run, store: Store) -> dict[str, bytes]:
     """The paths at several epochs, where the run kept at least two of them."""
     epochs = kept_epochs(run)
-    has_paths = len(held_out.pairs) > 0 and len(held_out.cohort.places_by_subject) > 1
-    if run.recipe.target != "progression" or not has_paths or sum(epoch > 0 for epoch in epochs) < 2:
+    has_paths = len(held_out.pairs) > 0 and len(held_out.cohort.indices_by_subject) > 1
+    if run.recipe.task != "progression" or not has_paths or sum(epoch > 0 for epoch in epochs) < 2:
         return {}
     cohort, last = held_out.cohort, run.recipe.epochs
     shown = spread(epochs, EPOCHS_DRAWN)
@@ -157,7 +161,7 @@ def _progression_plots(held_out: HeldOut, probabilities_P3: np.ndarray) -> dict[
 
 def _count(cohort: Cohort, run: Run) -> SplitCount:
     pairs = visit_pairs(cohort, run.recipe.outcome, which="consecutive").labelled()
-    return SplitCount(subjects=len(cohort.places_by_subject), scans=len(cohort), pairs=len(pairs))
+    return SplitCount(subjects=len(cohort.indices_by_subject), scans=len(cohort), pairs=len(pairs))
 
 
 def _summary(history: History) -> HistorySummary:
@@ -191,7 +195,7 @@ def _absent(held_out: HeldOut, trained: Trained) -> tuple[str, ...]:
     outcome = trained.run.recipe.outcome.name
     reasons = {
         "One subject is held out: no retrieval, and no distances between subjects.": len(
-            held_out.cohort.places_by_subject
+            held_out.cohort.indices_by_subject
         )
         == 1,
         "No held-out subject has visits on two known days: no distances between visits.": not len(held_out.pairs),
@@ -202,6 +206,12 @@ def _absent(held_out: HeldOut, trained: Trained) -> tuple[str, ...]:
         ),
     }
     return tuple(reason for reason, holds in reasons.items() if holds)
+
+
+def _unshuffled(controls: tuple[ControlResult, ...]) -> tuple[str, ...]:
+    if not controls or any(control.name == "shuffled_labels" for control in controls):
+        return ()
+    return ("No two held-out people have equally many pairs: labels cannot be shuffled between them.",)
 
 
 def _write(run: Run, evaluation: Evaluation, drawn: Mapping[str, bytes], history: History) -> None:

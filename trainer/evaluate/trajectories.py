@@ -44,13 +44,13 @@ def spread(epochs: Sequence[int], most: int) -> tuple[int, ...]:
     if len(epochs) <= most:
         return tuple(epochs)
     # One is added so that epoch 0 has a logarithm; nearest by ratio, and no epoch twice.
-    places = np.log1p(np.asarray(epochs, dtype=np.float64))
+    positions = np.log1p(np.asarray(epochs, dtype=np.float64))
     chosen = [0]
     for rank in range(1, most):
-        wanted = places[0] + (places[-1] - places[0]) * rank / (most - 1)
+        ideal = positions[0] + (positions[-1] - positions[0]) * rank / (most - 1)
         free = np.arange(chosen[-1] + 1, len(epochs) - (most - 1 - rank))
-        chosen.append(int(free[np.abs(places[free] - wanted).argmin()]))
-    return tuple(epochs[place] for place in chosen)
+        chosen.append(int(free[np.abs(positions[free] - ideal).argmin()]))
+    return tuple(epochs[index] for index in chosen)
 
 
 def embed_epochs(run: Run, store: Store, cohort: Cohort, epochs: Sequence[int]) -> dict[int, np.ndarray]:

@@ -31,7 +31,7 @@ from preprocess.transforms import to_stored, unit_scale
 from trainer.data.cohort import Cohort, read_cohort
 from trainer.data.splits import SPLITS
 from trainer.evaluate.run import METRICS_NAME
-from trainer.evaluate.targets import normal_score
+from trainer.evaluate.tasks import normal_score
 from trainer.export.checks import EmbeddedCohort, with_checks
 from trainer.export.decision import decision_part, decision_references
 from trainer.export.programs import BATCH_SIZES, TOLERANCE, export_programs
@@ -48,7 +48,7 @@ from trainer.fit.precision import Compute
 from trainer.fit.run import Run
 from trainer.fit.trained import PairModel, Trained, load_trained
 from trainer.metrics.evaluation import Evaluation
-from trainer.metrics.severity import normal_places
+from trainer.metrics.severity import normal_indices
 
 INTENDED_USE = (
     "Research on change between repeated scans of one person, of the modality and preprocessing named under inputs. "
@@ -84,7 +84,7 @@ class _Content:
 def export_run(
     run: Run, artefact: Location, *, name: str | None = None, version: str = "1", store_uri: str | None = None
 ) -> Manifest:
-    """Write a run's artefact: of kind progression or severity, as the recipe's target is.
+    """Write a run's artefact: of kind progression or severity, as the recipe's task is.
 
     Args:
         run: finished and evaluated.
@@ -95,11 +95,11 @@ def export_run(
 
     Raises:
         RunError: the run is not finished or not evaluated, or has no progression head or no normal scan.
-        ArtefactError: an artefact is there already, another process writes one there, the run's target cannot be
+        ArtefactError: an artefact is there already, another process writes one there, the run's task cannot be
             exported, or an exported program differs from the model.
         StoreError: the store is another one.
     """
-    _refuse_other_targets(run)
+    _refuse_other_tasks(run)
     with held(artefact, ARTEFACT) as leased:
         if leased.exists(MANIFEST_NAME):
             raise ArtefactError(
@@ -112,7 +112,7 @@ def _export(run: Run, artefact: Location, name: str | None, version: str, store_
     evaluation = _read_evaluation(run)
     store = run.open_store(store_uri)
     trained = load_trained(run, store)
-    is_severity = run.recipe.target == "severity"
+    is_severity = run.recipe.task == "severity"
     content = _severity(trained, store) if is_severity else _progression(trained, store, evaluation)
     files = {
         **export_programs(content.model, store.layout(run.recipe.data.modality).shape).files,
@@ -127,12 +127,12 @@ def _export(run: Run, artefact: Location, name: str | None, version: str, store_
     return manifest
 
 
-def _refuse_other_targets(run: Run) -> None:
-    data, target = run.recipe.data, run.recipe.target
-    if data.modalities or target not in ("progression", "severity"):
+def _refuse_other_tasks(run: Run) -> None:
+    data, task = run.recipe.data, run.recipe.task
+    if data.modalities or task not in ("progression", "severity"):
         raise ArtefactError(
-            f"{run.location.uri}: the run's target is {target} on {', '.join(data.modalities) or data.modality}; an "
-            "artefact answers progression from one volume or severity from one scan, so export a run whose target is "
+            f"{run.location.uri}: the run's task is {task} on {', '.join(data.modalities) or data.modality}; an "
+            "artefact answers progression from one volume or severity from one scan, so export a run whose task is "
             "progression or severity, of one modality"
         )
 
@@ -195,10 +195,10 @@ def _severity(trained: Trained, store: Store) -> _Content:
     recipe, where = trained.run.recipe, trained.run.location.uri
     modality, normal = recipe.data.modality, normal_score(trained.run.recipe)
     training, training_NE, validation, validation_NE = _embedded_parts(trained, store)
-    places_K = normal_places(training.scores_N, normal)
-    model = severity_model(trained.encoder, training_NE[places_K], where=where)
-    anchor = describe_anchor(training, places_K, normal)
-    own = severity_references(model, training, places_K, training_NE, validation, validation_NE)
+    indices_K = normal_indices(training.scores_N, normal)
+    model = severity_model(trained.encoder, training_NE[indices_K], where=where)
+    anchor = describe_anchor(training, indices_K, normal)
+    own = severity_references(model, training, indices_K, training_NE, validation, validation_NE)
     return _Content(
         kind="severity",
         model=model,

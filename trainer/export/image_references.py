@@ -66,7 +66,7 @@ def describe_scans(store: Store, modality: str, cohort: Cohort) -> DescribedScan
     found = [image_statistics(store.read(int(row), modality) * scale) for row in cohort.rows_N]
     pairs = [
         (first, second)
-        for indices in cohort.places_by_subject.values()
+        for indices in cohort.indices_by_subject.values()
         for number, first in enumerate(indices)
         for second in indices[number + 1 :]
     ]

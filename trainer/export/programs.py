@@ -1,7 +1,7 @@
 """Writes the model as TorchScript and as torch.export programs, and proves that all three compute the same.
 
 TorchScript is deprecated since torch 2.11; the torch.export programs beside it are the way out, and are kept tested.
-This is the one place of the trainer that names torch.jit.
+This is the only module of the trainer that names torch.jit.
 """
 
 import io

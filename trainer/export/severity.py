@@ -94,7 +94,7 @@ def severity_golden(model: SeverityModel, shape: tuple[int, ...], dtype: str) ->
 def severity_references(
     model: SeverityModel,
     training: Cohort,
-    places_K: np.ndarray,
+    indices_K: np.ndarray,
     training_NE: np.ndarray,
     validation: Cohort,
     validation_NE: np.ndarray,
@@ -104,7 +104,7 @@ def severity_references(
     Args:
         model: whose anchor is kept.
         training: training scans.
-        places_K: (K,) indices of the normal scans among the training scans.
+        indices_K: (K,) indices of the normal scans among the training scans.
         training_NE: embeddings of the training scans.
         validation: validation scans.
         validation_NE: their embeddings.
@@ -112,14 +112,16 @@ def severity_references(
     known_V = np.flatnonzero(~np.isnan(validation.scores_N))
     return {
         "anchor_E": model.anchor_E.numpy(),
-        "normal_places_K": places_K.astype(np.int64),
-        "normal_rows_K": training.rows_N[places_K].astype(np.int64),
-        "validation_distances_V": distances_from_mean(validation_NE[known_V], training_NE[places_K]).astype(np.float32),
+        "normal_places_K": indices_K.astype(np.int64),
+        "normal_rows_K": training.rows_N[indices_K].astype(np.int64),
+        "validation_distances_V": distances_from_mean(validation_NE[known_V], training_NE[indices_K]).astype(
+            np.float32
+        ),
         "validation_grades_V": validation.scores_N[known_V].astype(np.float32),
     }
 
 
-def describe_anchor(training: Cohort, places_K: np.ndarray, normal: float) -> Anchor:
+def describe_anchor(training: Cohort, indices_K: np.ndarray, normal: float) -> Anchor:
     """What the manifest says of the anchor."""
-    num_subjects = len({training.subject_ids[place] for place in places_K})
-    return Anchor(normal=normal, num_scans=len(places_K), num_subjects=num_subjects)
+    num_subjects = len({training.subject_ids[index] for index in indices_K})
+    return Anchor(normal=normal, num_scans=len(indices_K), num_subjects=num_subjects)

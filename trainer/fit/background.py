@@ -60,11 +60,11 @@ class Background:
     def submit(self, job: Job, *, must_run: bool = False) -> None:
         """Hand a job over.
 
-        It takes the place of a job that still waits; where that one must run, this waits until it has begun.
+        It replaces a job that still waits; where that one must run, this waits until it has begun.
 
         Args:
             job: what to do.
-            must_run: whether a later job may not take its place.
+            must_run: whether a later job may not replace it.
 
         Raises:
             InterscanError: an earlier job failed.
@@ -92,7 +92,7 @@ class Background:
             self._changed.notify_all()
 
     def raise_failure(self) -> None:
-        """Raise what a job or the pulse failed with; asked after every step.
+        """Raise what a job or the pulse failed with; called after every step.
 
         Raises:
             InterscanError: the failure, once and at every later call.

@@ -18,7 +18,7 @@ from trainer.fit.precision import Compute
 from trainer.fit.step import Views
 from trainer.fit.supply import Supply
 
-Places = npt.NDArray[np.int64]
+Indices = npt.NDArray[np.int64]
 
 
 class TrainingBatches:
@@ -26,8 +26,8 @@ class TrainingBatches:
 
         plan = batches.sampler.batches(epoch=0)
         with batches.read(plan) as stream:
-            for places_BK, read in zip(plan, stream):
-                step.gradients(batches.views(places_BK, read, epoch=0, batch=0), batches.labels(places_BK))
+            for indices_BK, read in zip(plan, stream):
+                step.gradients(batches.views(indices_BK, read, epoch=0, batch=0), batches.labels(indices_BK))
 
     Args:
         sampler: plans them.
@@ -59,37 +59,37 @@ class TrainingBatches:
 
     def read(self, plan: Batches) -> VisitStream:
         """This process's part of each batch, as stored, in the plan's order."""
-        own = [places_BK[self._group.share(len(places_BK))] for places_BK in plan]
+        own = [indices_BK[self._group.share(len(indices_BK))] for indices_BK in plan]
         rows_N, presence_NM = self._cohort.rows_N, self._cohort.presence_NM
         return self.supply.stream(
-            [rows_N[places_BK] for places_BK in own], [presence_NM[places_BK.ravel()] for places_BK in own]
+            [rows_N[indices_BK] for indices_BK in own], [presence_NM[indices_BK.ravel()] for indices_BK in own]
         )
 
-    def views(self, places_BK: Places, read: VisitBatch, *, epoch: int, batch: int) -> Views:
+    def views(self, indices_BK: Indices, read: VisitBatch, *, epoch: int, batch: int) -> Views:
         """The views of what was read of a batch.
 
         Args:
-            places_BK: places of the whole batch in the cohort, one for each scan.
+            indices_BK: indices of the whole batch in the cohort, one for each scan.
             read: this process's part of them.
             epoch: counted from 0.
             batch: number of the batch in its epoch.
         """
-        num_places, places_of_sample = places_BK.size * self.num_views, places_BK.shape[1] * self.num_views
+        batch_views, sample_views = indices_BK.size * self.num_views, indices_BK.shape[1] * self.num_views
         draws = {
             name: augment.draw(
-                num_places, read.stored[name][0].numel(), seed=self.sampler.seed, epoch=epoch, batch=batch
+                batch_views, read.stored[name][0].numel(), seed=self.sampler.seed, epoch=epoch, batch=batch
             )
             for name, augment in self._augment.items()
         }
-        first = self._group.share(len(places_BK)).start * places_of_sample
+        first = self._group.share(len(indices_BK)).start * sample_views
         # Read once, seen several times: the views of a scan stand side by side, as the scans of a subject do.
         return Views(read.repeated(self.num_views), self._compute, draws, first)
 
-    def labels(self, places_BK: Places) -> Labels:
+    def labels(self, indices_BK: Indices) -> Labels:
         """The labels of a whole batch, one for each view."""
-        return Labels.of(self._cohort, places_BK.repeat(self.num_views, axis=1), self._compute.device)
+        return Labels.of(self._cohort, indices_BK.repeat(self.num_views, axis=1), self._compute.device)
 
-    def subjects(self, places_BK: Places) -> list[str]:
+    def subjects(self, indices_BK: Indices) -> list[str]:
         """Who is seen in this process's part of a batch, view by view."""
-        own_BK = places_BK[self._group.share(len(places_BK))].repeat(self.num_views, axis=1)
-        return [self._cohort.subject_ids[place] for place in own_BK.ravel()]
+        own_BK = indices_BK[self._group.share(len(indices_BK))].repeat(self.num_views, axis=1)
+        return [self._cohort.subject_ids[index] for index in own_BK.ravel()]

@@ -2,7 +2,7 @@
 
 checkpoints/step-00000012-1a2b3c4d.pt   one state, put only where the name is free
 checkpoints/latest.json                 the state in force and those kept before it, each with its digest
-checkpoints/best.json                   the state with the best figure, where the recipe names one
+checkpoints/best.json                   the state with the best metric, where the recipe names one
 
 A run goes on from the newest state that is whole, and says what was lost where that is not the one written last.
 """
@@ -38,7 +38,7 @@ from trainer.fit.pointers import (
     whole_states,
 )
 
-_ANEW = "start a new run in another place"
+_ANEW = "start a new run at another location"
 _TRIES = 3
 _BACKOFF_S = 1.0
 """Before the second try, twice that before the third, each times a random factor from 0.5 to 1.5."""
@@ -53,9 +53,9 @@ _Answer = TypeVar("_Answer")
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """Why a checkpoint is the best so far: a figure of the history, and its value."""
+    """Why a checkpoint is the best so far: a metric of the history, and its value."""
 
-    figure: str
+    metric: str
     value: float
 
 
@@ -149,7 +149,7 @@ class Checkpoints:
     def save_async(self, state: State, *, step: int, best: Best | None = None) -> None:
         """Copy the state now and write it on the background thread, as `save` does.
 
-        One upload is under way at most and one waits. A newer one takes the place of one that waits, unless that is
+        One upload is under way at most and one waits. A newer one replaces one that waits, unless that is
         the best so far: then this call waits until it has begun. So three copies of a state exist at most.
 
         Raises:
@@ -192,7 +192,7 @@ class Checkpoints:
             self._background.wait()
 
     def raise_failure(self) -> None:
-        """Raise what an upload failed with; asked after every step."""
+        """Raise what an upload failed with; called after every step."""
         if self._background is not None:
             self._background.raise_failure()
 
@@ -234,7 +234,7 @@ class Checkpoints:
         return None
 
     def load_best(self) -> State | None:
-        """The state with the best figure, or None where the recipe named none or nothing was saved yet.
+        """The state with the best metric, or None where the recipe named none or nothing was saved yet.
 
         Raises:
             RunError: pointer or state is missing or damaged, or belongs to another run.
@@ -307,11 +307,11 @@ class Checkpoints:
             state = load_state(data, where=where)
         except _UNREADABLE as error:  # only of a state without a recorded digest, see trainer.fit.pointers
             raise DamagedError(f"{where}: cannot be read ({type(error).__name__}), it is damaged") from error
-        for name, wanted in self._origin.items():
+        for name, expected in self._origin.items():
             if name == "git_revision":
-                if state.get(name, wanted) != wanted:
-                    LOG.warning("%s was written by revision %s, this is %s", where, state[name], wanted)
-            elif name in state and state[name] != wanted:
+                if state.get(name, expected) != expected:
+                    LOG.warning("%s was written by revision %s, this is %s", where, state[name], expected)
+            elif name in state and state[name] != expected:
                 raise RunError(f"{where}: its {name} is not this run's, it was copied from another run; {_ANEW}")
         return state
 
@@ -330,8 +330,8 @@ class Checkpoints:
             # Pointers come after the state that they name, and the best before the latest: a run that is cut off
             # between the two does not go on past a best that no pointer names.
             if best is not None:
-                told = {**entry, "figure": best.figure, "value": best.value}
-                self._run.write(BEST, json.dumps(told).encode())
+                pointer = {**entry, "figure": best.metric, "value": best.value}
+                self._run.write(BEST, json.dumps(pointer).encode())
             self._point(entry)
             return entry
 

@@ -41,7 +41,7 @@ def score_statistics(training: Cohort) -> ScoreStatistics | None:
 
 
 def with_threshold(recipe: TrainRecipe, training: Cohort) -> TrainRecipe:
-    """The recipe with the threshold that head.threshold asks for in outcome.threshold; itself where that is `fixed`.
+    """The recipe with the threshold that head.threshold requests, in outcome.threshold; itself where that is `fixed`.
 
     Everything after reads outcome.threshold: labels, objectives, evaluation and artefact. The same training subjects
     give the same number, so a run that is resumed compares equal.
@@ -51,7 +51,7 @@ def with_threshold(recipe: TrainRecipe, training: Cohort) -> TrainRecipe:
         training: the training subjects' scans.
 
     Raises:
-        UsageError: tertiles are asked for and no pair of consecutive visits changed.
+        UsageError: tertiles are requested and no pair of consecutive visits changed.
     """
     if recipe.head.threshold == "fixed":
         return recipe
@@ -59,11 +59,11 @@ def with_threshold(recipe: TrainRecipe, training: Cohort) -> TrainRecipe:
     threshold = tertile_threshold(pairs.delta_P)
     if threshold is None:
         raise UsageError(
-            f"head.threshold is 'tertiles' and the {len(training.places_by_subject)} training subjects have "
+            f"head.threshold is 'tertiles' and the {len(training.indices_by_subject)} training subjects have "
             f"{len(pairs)} pairs of consecutive visits with {recipe.outcome.name} at both, of which 0 changed; "
             "check the tables, or set head.threshold = 'fixed'"
         )
-    num_subjects = len({training.subject_ids[place] for place in pairs.earlier_P})
+    num_subjects = len({training.subject_ids[index] for index in pairs.earlier_P})
     source = f"tertiles of {len(pairs)} training pairs of {num_subjects} subjects"
     outcome = recipe.outcome.model_copy(update={"threshold": threshold, "source": source})
     return recipe.model_copy(update={"outcome": outcome})
@@ -84,10 +84,10 @@ def require_modalities(training: Cohort, modalities: Sequence[str]) -> None:
 
 def report_unpaired(training: Cohort) -> None:
     """Say how many training subjects cannot be paired; they still serve objectives on single scans."""
-    single = [subject for subject, places in training.places_by_subject.items() if len(places) == 1]
+    single = [subject for subject, indices in training.indices_by_subject.items() if len(indices) == 1]
     if single:
         LOG.info(
-            "%d of %d training subjects have one scan and are not paired", len(single), len(training.places_by_subject)
+            "%d of %d training subjects have one scan and are not paired", len(single), len(training.indices_by_subject)
         )
 
 

@@ -53,7 +53,7 @@ def diagnose(
 
 
 def require_finite_weights(model: nn.Module, *, steps_done: int, group: Group = ALONE) -> None:
-    """Refuse to go on with weights that the last update has driven beyond what float32 holds; asked before a save.
+    """Refuse to go on with weights that the last update has driven beyond what float32 holds; called before a save.
 
     Raises:
         RunError: in all processes, if a weight or running statistic is not finite in any.

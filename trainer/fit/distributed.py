@@ -29,7 +29,7 @@ class Group:
     """The processes that train together.
 
     Attributes:
-        rank: place of this process, from 0.
+        rank: number of this process, from 0.
         world_size: how many there are.
         device: where tensors lie that are exchanged.
     """
@@ -48,7 +48,7 @@ class Group:
         return [len(part) for part in np.array_split(np.arange(num_subjects), self.world_size)]
 
     def share(self, num_subjects: int) -> slice:
-        """This process's places in a batch of so many subjects."""
+        """This process's slice of a batch of so many subjects."""
         shares = self.shares(num_subjects)
         start = sum(shares[: self.rank])
         return slice(start, start + shares[self.rank])
@@ -111,17 +111,17 @@ class Group:
         """The first process's bytes, in all of them.
 
         Args:
-            data: what the first process tells; ignored in the others.
+            data: what the first process sends; ignored in the others.
         """
         if self.world_size == 1:
             return data or b""
-        told = np.frombuffer(data or b"", dtype=np.uint8).copy()
-        size = torch.tensor([len(told)], dtype=torch.int64, device=self.device)
+        sent = np.frombuffer(data or b"", dtype=np.uint8).copy()
+        size = torch.tensor([len(sent)], dtype=torch.int64, device=self.device)
         with _peers():
             dist.broadcast(size, src=0)
             content = torch.empty(int(size), dtype=torch.uint8, device=self.device)
             if self.is_first:
-                content.copy_(torch.from_numpy(told))
+                content.copy_(torch.from_numpy(sent))
             if len(content):
                 dist.broadcast(content, src=0)
         return content.cpu().numpy().tobytes()

@@ -49,7 +49,7 @@ def embed_cohort(
 
     Args:
         encoder: the encoder of these modalities; its own mode is put back afterwards.
-        store: where the rows are; absent ones are never asked for.
+        store: where the rows are; absent ones are never requested.
         modalities: what the cohort was read with, and the encoder was made for.
         cohort: which visits.
         compute: device and number format.

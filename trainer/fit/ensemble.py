@@ -48,7 +48,8 @@ class TrainOne(Protocol):
         supply: SupplyOptions | None,
         split: Split | None,
         stop: StopRequest | None,
-    ) -> RunResult: ...
+    ) -> RunResult:
+        """See `trainer.fit.train.train_run`."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def train_ensemble(
     with held(location, RUN, does="trains") as leased:
         results = []
         for number, own in enumerate(splits):
-            if stop.wanted:
+            if stop.requested:
                 raise Interrupted(
                     f"stopped after {number} of {len(splits)} members; run the same command again to go on"
                 )

@@ -1,7 +1,7 @@
 """The fusion head of Joint CMC + CSS: a logistic regression on the frozen, joined embeddings of a visit's modalities.
 
 Class-weighted binary cross-entropy with an L2 penalty on standardised features, fitted on training subjects; the
-strength is the one of the lowest log-loss on the validation subjects. Means and sds are then folded into the weights,
+penalty is the one of the lowest log-loss on the validation subjects. Means and sds are then folded into the weights,
 so that the head takes unit embeddings side by side, absent ones zero, as `MultimodalEncoder.fuse` does.
 """
 
@@ -47,12 +47,12 @@ class FusionExamples:
 
 @dataclass(frozen=True, slots=True)
 class FittedFusion:
-    """A fusion head and how well it tells the validation subjects' classes.
+    """A fusion head and how well it separates the validation subjects' classes.
 
     Attributes:
         head: from (N, M * E) to logits (N, 1).
         classes: scores of the negative and the positive class.
-        l2: the chosen strength; None where the head was trained end to end.
+        l2: the chosen penalty; None where the head was trained end to end.
         num_train: training visits.
         num_validation: validation visits.
         balanced_accuracy: on the validation visits at probability 0.5; None where they show one class.
@@ -84,31 +84,31 @@ def fit_fusion(
     validation: FusionExamples,
     *,
     classes: tuple[float, float],
-    strengths: Sequence[float],
+    penalties: Sequence[float],
 ) -> FittedFusion:
-    """Fit one head for each strength and keep the one that is best on the validation visits.
+    """Fit one head for each penalty and keep the one that is best on the validation visits.
 
     Args:
         training: visits of training subjects, of both classes.
-        validation: visits of validation subjects; where there are none the first strength is taken.
+        validation: visits of validation subjects; where there are none the first penalty is taken.
         classes: scores of the negative and the positive class.
-        strengths: L2 strengths to try.
+        penalties: L2 penalties to try.
 
     Raises:
         ValueError: the training visits are of one class.
     """
     if len(torch.unique(training.positive_N)) < 2:
         raise ValueError(f"all {len(training)} training visits are of one class; two are needed")
-    heads = [_fit(training, l2) for l2 in strengths]
+    heads = [_fit(training, l2) for l2 in penalties]
     losses = [_log_loss(head, validation) for head in heads]
     best = int(np.argmin(losses))
-    return _judged(heads[best], training, validation, classes, strengths[best])
+    return _judged(heads[best], training, validation, classes, penalties[best])
 
 
 def judge_fusion(
     head: PreciseLinear, training: FusionExamples, validation: FusionExamples, *, classes: tuple[float, float]
 ) -> FittedFusion:
-    """A head that was trained end to end, with its validation figures."""
+    """A head that was trained end to end, with its validation metrics."""
     return _judged(head, training, validation, classes, None)
 
 

@@ -1,6 +1,6 @@
 """Fits the progression head on frozen embeddings of training pairs, and its temperature on validation pairs.
 
-Class-weighted cross-entropy with an L2 penalty. The strength is chosen on the validation subjects' pairs by their
+Class-weighted cross-entropy with an L2 penalty. The penalty is chosen on the validation subjects' pairs by their
 log-likelihood, and the temperature fitted on the same pairs. Scan-rescan pairs of training subjects join as `stable`.
 """
 
@@ -28,7 +28,7 @@ class FittedHead:
     Attributes:
         head: with its weights.
         temperature: what its logits are divided by.
-        l2: the chosen strength.
+        l2: the chosen penalty.
         num_train: training pairs.
         num_validation: validation pairs it was chosen and calibrated on.
     """
@@ -53,10 +53,10 @@ def fit_head(
     validation_labels_P: np.ndarray,
     *,
     hidden: int,
-    strengths: Sequence[float],
+    penalties: Sequence[float],
     seed: int,
 ) -> FittedHead | None:
-    """Fit one head for each strength and keep the best.
+    """Fit one head for each penalty and keep the best.
 
     Args:
         train_differences_PE: later minus earlier embedding of training pairs.
@@ -64,7 +64,7 @@ def fit_head(
         validation_differences_PE: the same of validation pairs; may be empty.
         validation_labels_P: their labels.
         hidden: hidden units of the head.
-        strengths: L2 strengths to try.
+        penalties: L2 penalties to try.
         seed: decides the first weights of the hidden units.
 
     Returns:
@@ -81,7 +81,7 @@ def fit_head(
     held_labels = torch.as_tensor(validation_labels_P)
     best: FittedHead | None = None
     best_loss = float("inf")
-    for l2 in strengths:
+    for l2 in penalties:
         head = _fit(differences, labels, l2=l2, hidden=hidden, seed=seed)
         temperature, loss = _calibrate(head, held_back, held_labels)
         LOG.debug("progression head: l2 %g, validation log-loss %.3f at temperature %.2f", l2, loss, temperature)

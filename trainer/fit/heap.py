@@ -18,7 +18,7 @@ def nan_in_new_memory() -> Iterator[bool]:
     """While the block runs, new memory of the CPU is NaN as far as that can be had.
 
     With glibc each allocation is filled, in all threads; no correct program notices. Elsewhere, or with another
-    allocator in the place of the C library's, blocks of many sizes are filled and freed first, for the next allocations
+    allocator instead of the C library's, blocks of many sizes are filled and freed first, for the next allocations
     to find; nine in ten do.
 
     Yields:

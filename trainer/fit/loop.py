@@ -16,7 +16,7 @@ from preprocess.console import LOG
 from preprocess.errors import Interrupted, RunError
 from trainer.data.sampling import MIN_BATCH
 from trainer.data.visits import VisitBatch
-from trainer.fit.batches import Places, TrainingBatches
+from trainer.fit.batches import Indices, TrainingBatches
 from trainer.fit.checkpoint import State
 from trainer.fit.diagnosis import diagnose, require_finite_weights
 from trainer.fit.distributed import ALONE, Group
@@ -59,7 +59,7 @@ class Loop:
         optimisation: how weights are updated.
         compute: device and number format.
         saving: where state goes, and when.
-        validate: figures of the model after an epoch, by name; called in the group's first process.
+        validate: metrics of the model after an epoch, by name; called in the group's first process.
         group: the processes that train together.
 
     Raises:
@@ -146,7 +146,7 @@ class Loop:
 
         Args:
             state: what `state` returned, in this run.
-            lost_steps: that the run had done beyond it and are computed again; told in the history.
+            lost_steps: steps that the run had done beyond it and that are computed again; recorded in the history.
         """
         self.model.load_state_dict(state["model"])
         self._optimiser.load_state_dict(state["optimiser"])
@@ -170,8 +170,8 @@ class Loop:
         """Train to the end.
 
         Args:
-            stop: asked after every step, in every process; one that is asked stops all.
-            tracking: told of every epoch; None in all processes but the first.
+            stop: checked after every step, in every process; a stop requested in one stops all.
+            tracking: records every epoch; None in all processes but the first.
             progress: called with steps done and steps in all.
 
         Raises:
@@ -205,9 +205,9 @@ class Loop:
         stopping = False
         started = perf_counter()
         with self._batches.read(plan) as stream:
-            for places_BK, read in zip(plan, stream, strict=True):
+            for indices_BK, read in zip(plan, stream, strict=True):
                 began = perf_counter()
-                kept_BK = np.delete(places_BK, read.left_out, axis=0)
+                kept_BK = np.delete(indices_BK, read.left_out, axis=0)
                 if len(kept_BK) >= MIN_BATCH:
                     self._train_on(kept_BK, read)
                 self._add("step_seconds", perf_counter() - began)
@@ -215,7 +215,7 @@ class Loop:
                 position.step += 1
                 progress(position.step, self.num_steps)
                 self._checkpoints.raise_failure()
-                stopping = self._group.any(stop.wanted)
+                stopping = self._group.any(stop.requested)
                 if stopping:
                     break
         self._add("seconds", perf_counter() - started)
@@ -242,10 +242,10 @@ class Loop:
             )
             self.model.anchor_E.copy_(torch.from_numpy(embeddings_NE.mean(axis=0)))
 
-    def _train_on(self, places_BK: Places, read: VisitBatch) -> None:
+    def _train_on(self, indices_BK: Indices, read: VisitBatch) -> None:
         position = self.position
-        views = self._batches.views(places_BK, read, epoch=position.epoch, batch=position.batch)
-        batch = (views, self._batches.labels(places_BK))
+        views = self._batches.views(indices_BK, read, epoch=position.epoch, batch=position.batch)
+        batch = (views, self._batches.labels(indices_BK))
         loss, values = self._step.gradients(*batch)
         if not self._step.update():
             what = "the gradient is not finite" if math.isfinite(loss) else f"the loss is {loss}"
@@ -253,13 +253,13 @@ class Loop:
                 self._step,
                 self.model,
                 batch,
-                self._batches.subjects(places_BK),
+                self._batches.subjects(indices_BK),
                 precision=self.precision,
                 steps_done=position.step,
                 group=self._group,
             )
             raise RunError(f"{what} at step {position.step + 1} of {self.num_steps}; {why}")
-        num_scans = places_BK.size
+        num_scans = indices_BK.size
         self._add("volumes", num_scans)
         self._add("loss", loss * num_scans)
         for name, value in values.items():
@@ -271,7 +271,7 @@ class Loop:
         self.position.sums[name] = self.position.sums.get(name, 0.0) + amount
 
     def _close_epoch(self) -> dict[str, float]:
-        """Means of the epoch, its speed, and the validation figures.
+        """Means of the epoch, its speed, and the validation metrics.
 
         `utilisation` is the time in steps over the wall time of the epoch's steps, as MLPerf Storage defines it;
         it and `wait_seconds` are those of this process, speeds and `device_hits` (`ReadCounts`) of all processes.

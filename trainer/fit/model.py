@@ -72,7 +72,7 @@ class TrainingModel(nn.Module):
         projection_width: width of the projection.
 
     Attributes:
-        anchor_E: mean embedding of normal scans, for objectives that ask for it; part of every checkpoint.
+        anchor_E: mean embedding of normal scans, for objectives that need it; part of every checkpoint.
     """
 
     anchor_E: torch.Tensor

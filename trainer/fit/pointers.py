@@ -31,7 +31,7 @@ _UNREADABLE = (
 
 
 class DamagedError(RunError):
-    """A pointer or a state is missing or not what was written; who asks knows whether another serves."""
+    """A pointer or a state is missing or not what was written; the caller knows whether another can be used."""
 
 
 class Entry(TypedDict):

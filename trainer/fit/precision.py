@@ -46,18 +46,18 @@ def choose_compute(device: Device, precision: Precision) -> Compute:
     """Resolve `auto` by what the machine has; `trainer.fit.trial` then tries whether it computes right.
 
     Raises:
-        UsageError: CUDA asked for and not there.
+        UsageError: CUDA requested and not there.
     """
     has_cuda = torch.cuda.is_available()
     if device == "cuda" and not has_cuda:
         raise UsageError("device is cuda and this machine offers no CUDA device; set device = 'auto' or 'cpu'")
-    place = torch.device("cuda" if has_cuda and device != "cpu" else "cpu")
+    chosen = torch.device("cuda" if has_cuda and device != "cpu" else "cpu")
     if precision != "auto":
-        return Compute(place, getattr(torch, precision))
-    if place.type == "cuda":
+        return Compute(chosen, getattr(torch, precision))
+    if chosen.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
-        return Compute(place, torch.bfloat16 if native else torch.float16)
+        return Compute(chosen, torch.bfloat16 if native else torch.float16)
     # Emulated bfloat16 on a CPU is slower than float32.
     capabilities = torch.cpu.get_capabilities()
     native = bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
-    return Compute(place, torch.bfloat16 if native else torch.float32)
+    return Compute(chosen, torch.bfloat16 if native else torch.float32)

@@ -25,7 +25,7 @@ from preprocess.store import Store
 from trainer.data.splits import SPLITS, Split
 from trainer.fit.checkpoint import State, dump_state, load_state
 from trainer.fit.run_files import Outcome, RunRecord, RunResult, parse_file
-from trainer.recipe import TrainRecipe
+from trainer.recipe import TrainRecipe, refuse_renamed
 
 _RUN_NAME = "run.json"
 _CHECKPOINTS_NAME = "checkpoints"
@@ -33,7 +33,7 @@ _MODEL_NAME = "model.pt"
 _RESULT_NAME = "result.json"
 _FINISH_AGAIN = (
     f"delete {_RESULT_NAME} and run the same interscan train command again, which ends the run anew from its last "
-    "checkpoint; without checkpoints train again in another place"
+    "checkpoint; without checkpoints train again at another location"
 )
 
 
@@ -93,7 +93,7 @@ class Run:
             moved = sorted(split.of("test") ^ run.split.of("test")) or sorted(split.of("train") ^ run.split.of("train"))
             raise RunError(
                 f"{location.uri}: this run was started with another split: {len(moved)} subjects are in other parts, "
-                f"first {moved[0]}; start a new run in another place"
+                f"first {moved[0]}; start a new run at another location"
             )
         return run
 
@@ -110,15 +110,16 @@ class Run:
             raise RunError(
                 f"{location.uri}: no {_RUN_NAME}, so this is not a run; start it with interscan train"
             ) from error
-        remedy = "put back a copy of it, or start a new run in another place"
+        remedy = "put back a copy of it, or start a new run at another location"
         record = parse_file(RunRecord, data, where=f"{location.uri}/{_RUN_NAME}", remedy=remedy)
+        refuse_renamed(record.recipe, where=f"{location.uri}/{_RUN_NAME}", error=RunError)
         try:
             return cls(location, record)
         except ValidationError as error:
             where = ".".join(str(part) for part in error.errors()[0]["loc"])
             raise RunError(
                 f"{location.uri}/{_RUN_NAME}: {where}: no setting of this version; go on with the version that "
-                "started the run, or start a new one in another place"
+                "started the run, or start a new one at another location"
             ) from error
 
     def open_store(self, uri: str | None = None) -> Store:
@@ -178,7 +179,7 @@ class Run:
         except FileNotFoundError as error:
             raise RunError(
                 f"{self.location.uri}/{_MODEL_NAME}: not there; cross-validation deletes the weights of measured folds "
-                "unless it is told --keep-runs; train again in another place"
+                "unless it is told --keep-runs; train again at another location"
             ) from error
         found = hashlib.sha256(data).hexdigest()
         if found != result.model_sha256:
@@ -195,23 +196,23 @@ def drop_weights(location: Location) -> None:
     location.delete(_CHECKPOINTS_NAME)
 
 
-def differences(started: Any, wanted: Any, path: str = "") -> Iterator[str]:
+def differences(started: Any, requested: Any, path: str = "") -> Iterator[str]:
     """Each setting that differs, with both values."""
-    if isinstance(started, dict) and isinstance(wanted, dict) and started.keys() == wanted.keys():
+    if isinstance(started, dict) and isinstance(requested, dict) and started.keys() == requested.keys():
         for key in started:
-            yield from differences(started[key], wanted[key], f"{path}.{key}" if path else key)
-    elif started != wanted:
-        yield f"{path} was {started!r} and is {wanted!r}"
+            yield from differences(started[key], requested[key], f"{path}.{key}" if path else key)
+    elif started != requested:
+        yield f"{path} was {started!r} and is {requested!r}"
 
 
 def git_revision() -> str:
     """The commit of the source tree that runs, with `-dirty` for uncommitted changes; `unknown` outside a checkout.
 
-    An image has no checkout and is told by INTERSCAN_REVISION what it was built from.
+    An image has no checkout; INTERSCAN_REVISION names the commit that it was built from.
     """
-    told = os.environ.get("INTERSCAN_REVISION")
-    if told:
-        return told
+    revision = os.environ.get("INTERSCAN_REVISION")
+    if revision:
+        return revision
     folder = Path(__file__).resolve().parent
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:

@@ -36,7 +36,7 @@ class RunRecord(RunFile):
         fingerprint: fingerprint of the store's recipe.
         index_sha256: digest of the store's index.
         split: who trains, validates and is held out.
-        git_revision: commit of the program that started the run; `unknown` where it cannot be told.
+        git_revision: commit of the program that started the run; `unknown` where it cannot be found.
     """
 
     recipe: dict[str, Any]
@@ -171,5 +171,5 @@ def parse_file(schema: type[_Schema], data: bytes, *, where: str, remedy: str) -
         return schema.model_validate(found)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise RunError(f"{where}: {place}: {first['msg'].lower()}, it is damaged; {remedy}") from error
+        key = ".".join(str(part) for part in first["loc"])
+        raise RunError(f"{where}: {key}: {first['msg'].lower()}, it is damaged; {remedy}") from error

@@ -1,6 +1,7 @@
 """What a run is made of before it trains: subjects, scans and batches; a pure function of recipe and scans.
 
-`train` follows it, `plan` counts it, `cross-validate` makes one for each fold, and the demo asks who will be held out.
+`train` follows it, `plan` counts it, `cross-validate` makes one for each fold, and the demo finds the held-out
+subjects with it.
 """
 
 from collections.abc import Collection, Iterable

@@ -19,7 +19,7 @@ class Saving:
     Attributes:
         checkpoints: where they go; only the first process of a group writes.
         every_epochs: epochs between checkpoints.
-        best: figure of the history whose best checkpoint is kept; empty for none.
+        best: metric of the history whose best checkpoint is kept; empty for none.
     """
 
     checkpoints: Checkpoints
@@ -31,14 +31,14 @@ class Saving:
         return epochs_done % self.every_epochs == 0 or epochs_done == num_epochs
 
     def newly_best(self, history: History, *, num_epochs: int) -> Best | None:
-        """The figure of the newest epoch, if no earlier epoch that was saved reached it.
+        """The metric of the newest epoch, if no earlier epoch that was saved reached it.
 
         Args:
             history: one entry an epoch, the newest of which is being saved.
             num_epochs: number of epochs of the whole run.
 
         Raises:
-            RunError: the newest epoch has no such figure.
+            RunError: the newest epoch has no such metric.
         """
         if not self.best:
             return None

@@ -35,7 +35,7 @@ class Views:
         batch: what is stored of them, on any device.
         compute: where they become views.
         draws: by modality, what the views of the whole batch differ by; other modalities are scaled alone.
-        first: place of the first of these visits in the whole batch.
+        first: index of the first of these visits in the whole batch.
     """
 
     batch: VisitBatch

@@ -9,9 +9,9 @@ from types import FrameType
 
 @dataclass(slots=True)
 class StopRequest:
-    """Whether somebody asked to stop."""
+    """Whether a stop was requested."""
 
-    wanted: bool = False
+    requested: bool = False
 
 
 @contextmanager
@@ -25,9 +25,9 @@ def listening(*, interruptible: bool = True) -> Iterator[StopRequest]:
     request = StopRequest()
 
     def handle(_number: int, _frame: FrameType | None) -> None:
-        if request.wanted and interruptible:
+        if request.requested and interruptible:
             raise KeyboardInterrupt
-        request.wanted = True
+        request.requested = True
 
     earlier = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

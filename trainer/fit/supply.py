@@ -128,7 +128,7 @@ class Supply:
             reader.stop_keeping()
 
     def stream(self, rows: Sequence[Rows], present: Sequence[Flags]) -> VisitStream:
-        """The batches of an epoch of training; each is valid until the next one is asked for.
+        """The batches of an epoch of training; each is valid until the next one is requested.
 
         Args:
             rows: store rows of each batch, shape (B, K) or (B,).

@@ -16,7 +16,7 @@ class SyncedBatchNorm(nn.modules.batchnorm._BatchNorm):
     Two exchanges of C numbers each way; in evaluation mode none.
 
     Args:
-        like: the layer to take the place of; its parameters and buffers are shared.
+        like: the layer to replace; its parameters and buffers are shared.
         group: the processes.
     """
 

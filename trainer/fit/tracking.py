@@ -1,4 +1,4 @@
-"""Where figures of a run go: one JSON line an epoch at any URL, and TensorBoard events.
+"""Where metrics of a run go: one JSON line an epoch at any URL, and TensorBoard events.
 
 Object stores cannot append, so the JSON-lines file is written whole from the history, which the checkpoint carries: a
 resumed run continues it without gap or repeat.

@@ -3,13 +3,10 @@
 Under torchrun all processes train; the first alone writes, validates and fits the head.
 """
 
-import copy
 import json
 import os
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,56 +16,41 @@ from preprocess.errors import UsageError
 from preprocess.lease import RUN, Lease, LeasedLocation
 from preprocess.storage import Location
 from preprocess.store import Store
+from trainer.contradictions import refuse_contradictions
 from trainer.data.augment import Augment
-from trainer.data.pairs import rescan_pairs, visit_pairs
+from trainer.data.pairs import visit_pairs
 from trainer.data.splits import Split
 from trainer.data.standards import fit_standard
-from trainer.encoders import Embedder, Encoder, ScoreHead
-from trainer.encoders.linear_score import CoarseBrightness, LinearScore, WithLinearScore
 from trainer.encoders.visits import VisitEncoder
 from trainer.fit.background import Background
 from trainer.fit.batches import TrainingBatches
-from trainer.fit.change_head import (
-    FittedChangeHead,
-    blended_head,
-    fit_linear_score,
-    fit_on_unseen,
-    score_direction,
-    unseen_pairs,
-)
 from trainer.fit.checkpoint import Checkpoints, dump_state, load_state
 from trainer.fit.context import (
     build_objectives,
-    cohort_of,
     report_unpaired,
-    score_statistics,
     two_classes,
 )
-from trainer.fit.distributed import Group, joined, world_of
-from trainer.fit.embedding import embed_visits
+from trainer.fit.distributed import joined, world_of
 from trainer.fit.ensemble import train_ensemble
-from trainer.fit.fusion import FittedFusion, FusionExamples, fit_fusion, judge_fusion
-from trainer.fit.head import FittedHead, fit_head
+from trainer.fit.finishing import finish
 from trainer.fit.loop import Loop
-from trainer.fit.model import TrainingModel, new_model
+from trainer.fit.model import TrainingModel
 from trainer.fit.optim import Optimisation
+from trainer.fit.parts import Parts
 from trainer.fit.phases import Phase
 from trainer.fit.precision import Compute, choose_compute
 from trainer.fit.run import Run, git_revision
-from trainer.fit.run_files import Outcome, RunResult
-from trainer.fit.run_plan import RunPlan
+from trainer.fit.run_files import RunResult
 from trainer.fit.saving import Saving
 from trainer.fit.stop import StopRequest, listening
-from trainer.fit.supply import Supply, SupplyOptions
+from trainer.fit.supply import SupplyOptions
 from trainer.fit.tracking import Tracking
-from trainer.fit.trial import scans_at_once, settle
-from trainer.fit.validation import validation_figures
+from trainer.fit.validation import validation_metrics
 from trainer.metrics.embedding_space import same_subject_retrieval
-from trainer.objectives.base import ScoreStatistics
-from trainer.recipe import TrainRecipe, refuse_contradictions
+from trainer.recipe import TrainRecipe
 
 _FINISHED = b"finished"
-"""What the first process tells the others instead of a state."""
+"""What the first process sends to the others instead of a state."""
 
 
 def train_run(
@@ -93,7 +75,7 @@ def train_run(
         stop: says when to stop, from a caller who listens to signals; this function listens when not given.
 
     Returns:
-        The run's result: last epoch's figures, head, speed; the same in all processes.
+        The run's result: last epoch's metrics, head, speed; the same in all processes.
 
     Raises:
         InterscanError: the store or the run does not fit the recipe, the run does not fit into the device, another
@@ -115,7 +97,7 @@ def train_run(
                 f"data.modalities has {len(recipe.data.modalities)} names and {group.world_size} processes were "
                 "started; visits with several modalities train in one process: start it without torchrun"
             )
-        parts = _Parts.read(recipe, store, compute, group, supply or SupplyOptions(), split)
+        parts = Parts.read(recipe, store, compute, group, supply or SupplyOptions(), split)
         try:
             with parts.supply:
                 take_part = _lead if group.is_first else _follow
@@ -156,64 +138,7 @@ def _train_members(
         )
 
 
-@dataclass(frozen=True)
-class _Parts:
-    """What every process makes alike from recipe and store."""
-
-    plan: RunPlan
-    store: Store
-    compute: Compute
-    group: Group
-    statistics: ScoreStatistics | None
-    model: TrainingModel
-    supply: Supply
-
-    @classmethod
-    def read(
-        cls,
-        recipe: TrainRecipe,
-        store: Store,
-        compute: Compute,
-        group: Group,
-        options: SupplyOptions,
-        split: Split | None,
-    ) -> "_Parts":
-        cohort = cohort_of(store, recipe.data, recipe.outcome.name)
-        if cohort.note and split is None and group.is_first:
-            LOG.warning("%s", cohort.note)
-        plan = RunPlan.of(recipe, cohort, split)
-        recipe = plan.recipe
-        model = new_model(recipe, store)
-        compute = settle(
-            compute,
-            recipe.precision,
-            model,
-            {name: store.layout(name).shape for name in recipe.data.arrays},
-            num_scans=scans_at_once(recipe.data, cache_chunk=recipe.optim.cache_chunk),
-            group=group,
-        )
-        supply = Supply(
-            store,
-            recipe.data.arrays,
-            num_volumes=len(plan.training) + len(plan.validation),
-            in_flight=recipe.data.in_flight,
-            max_left_out=recipe.data.max_left_out,
-            resident=recipe.data.resident,
-            options=options,
-            compute=compute,
-        )
-        return cls(
-            plan=plan,
-            store=store,
-            compute=compute,
-            group=group,
-            statistics=score_statistics(plan.training),
-            model=model,
-            supply=supply,
-        )
-
-
-def _lead(parts: _Parts, location: Location, stop: StopRequest, progress: Callable[[int, int], None]) -> RunResult:
+def _lead(parts: Parts, location: Location, stop: StopRequest, progress: Callable[[int, int], None]) -> RunResult:
     """Train in the first process, which alone writes."""
     recipe, group = parts.plan.recipe, parts.group
     lease = Lease(location, RUN, does="trains")
@@ -243,7 +168,7 @@ def _lead(parts: _Parts, location: Location, stop: StopRequest, progress: Callab
 
 
 def _train_leased(
-    parts: _Parts,
+    parts: Parts,
     run: Run,
     loop: Loop,
     checkpoints: Checkpoints,
@@ -268,18 +193,19 @@ def _train_leased(
             parts.group.from_first(dump_state(loop.state()))
         with Tracking(run.location, first_epoch=loop.position.epoch) as tracking:
             loop.run(stop, tracking, progress)
-        fusion = _fit_fusion(parts)
-        if parts.plan.recipe.data.modalities and parts.plan.recipe.target == "classification":
-            return _finish(run, loop, None, parts.statistics, fusion)
-        if parts.plan.recipe.head.on == "score":
-            return _finish_on_score(parts, run, loop)
-        head = _fit_progression(parts)
-        if head is None:
-            LOG.warning("no progression head: the training pairs show no two kinds of change in score and embedding")
-        return _finish(run, loop, head, parts.statistics, fusion)
+        return finish(parts, run, loop)
 
 
-def _follow(parts: _Parts, location: Location, stop: StopRequest, progress: Callable[[int, int], None]) -> RunResult:
+def _standardise(parts: Parts, encoder: VisitEncoder) -> None:
+    """Standardise arrays by the training subjects' rows."""
+    presence_NM = parts.plan.training.presence_NM
+    for column, name in enumerate(encoder.modalities):
+        if name in encoder.standardised:
+            rows_P = parts.plan.training.rows_N[presence_NM[:, column]]
+            encoder.set_standard(name, fit_standard(parts.store, name, rows_P, reader=parts.supply.readers[name]))
+
+
+def _follow(parts: Parts, location: Location, stop: StopRequest, progress: Callable[[int, int], None]) -> RunResult:
     """Train in another process: the state comes from the first, and nothing is written."""
     loop = _build_loop(parts, Checkpoints(location, keep=1))
     state = parts.group.from_first(None)
@@ -289,7 +215,7 @@ def _follow(parts: _Parts, location: Location, stop: StopRequest, progress: Call
     return RunResult.model_validate(json.loads(parts.group.from_first(None)))
 
 
-def _build_loop(parts: _Parts, checkpoints: Checkpoints) -> Loop:
+def _build_loop(parts: Parts, checkpoints: Checkpoints) -> Loop:
     recipe, compute = parts.plan.recipe, parts.compute
     training, validation = parts.plan.training, parts.plan.validation
     phases = [
@@ -304,10 +230,10 @@ def _build_loop(parts: _Parts, checkpoints: Checkpoints) -> Loop:
         for phase in recipe.phases
     ]
     visits = visit_pairs(validation, recipe.outcome, which="consecutive")
-    can_retrieve = len(visits) > 0 and len(validation.places_by_subject) > 1
+    can_retrieve = len(visits) > 0 and len(validation.indices_by_subject) > 1
     if recipe.checkpoint.best == "retrieval_at_1" and not can_retrieve:
         raise UsageError(
-            f"checkpoint.best is retrieval_at_1 and the {len(validation.places_by_subject)} validation subjects have "
+            f"checkpoint.best is retrieval_at_1 and the {len(validation.indices_by_subject)} validation subjects have "
             "no visits to find; set checkpoint.best = 'loss', or raise split.validation"
         )
 
@@ -317,7 +243,7 @@ def _build_loop(parts: _Parts, checkpoints: Checkpoints) -> Loop:
         found = same_subject_retrieval(embeddings_NE, validation.subject_ids, validation.days_N)
         return {"retrieval_at_1": found.value, "retrieval_chance": found.chance}
 
-    def no_figures(_: TrainingModel) -> dict[str, float]:
+    def no_metrics(_: TrainingModel) -> dict[str, float]:
         """Visits of a cross-section cannot be found again; embedding them would take a good part of an epoch."""
         return {}
 
@@ -338,118 +264,8 @@ def _build_loop(parts: _Parts, checkpoints: Checkpoints) -> Loop:
         optimisation=Optimisation(**recipe.optim.model_dump(exclude={"epochs"})),
         compute=compute,
         saving=Saving(checkpoints, recipe.checkpoint.every_epochs, recipe.checkpoint.best),
-        validate=no_figures
+        validate=no_metrics
         if recipe.data.modalities and not can_retrieve
-        else validation_figures(parts.supply, validation, compute, score),
+        else validation_metrics(parts.supply, validation, compute, score),
         group=parts.group,
     )
-
-
-def _fit_progression(parts: _Parts) -> FittedHead | None:
-    recipe = parts.plan.recipe
-    # In float32, as the exported model will compute.
-    exact = Compute(parts.compute.device, torch.float32)
-    pairs = []
-    for cohort in (parts.plan.training, parts.plan.validation):
-        embeddings_NE = parts.supply.embed(parts.model.encoder, cohort, exact)
-        visits = visit_pairs(cohort, recipe.outcome, which=recipe.head.pairs).labelled()
-        repeats = rescan_pairs(cohort, recipe.outcome).labelled()
-        earlier = np.concatenate([visits.earlier_P, repeats.earlier_P])
-        later = np.concatenate([visits.later_P, repeats.later_P])
-        pairs.append(
-            (embeddings_NE[later] - embeddings_NE[earlier], np.concatenate([visits.labels_P, repeats.labels_P]))
-        )
-    return fit_head(*pairs[0], *pairs[1], hidden=recipe.head.hidden, strengths=recipe.head.l2, seed=recipe.seed)
-
-
-def _finish_on_score(parts: _Parts, run: Run, loop: Loop) -> RunResult:
-    """Calibrate the predicted change on the validation subjects; with the linear score, where the recipe asks for it."""
-    recipe, statistics = parts.plan.recipe, parts.statistics
-    assert statistics is not None
-    # In float32, as the exported model will compute.
-    exact = Compute(parts.compute.device, torch.float32)
-    encoder: Embedder = parts.model.encoder
-    score_head = parts.model.score_head
-    if recipe.encoder.linear_grid > 0 and isinstance(encoder, Encoder):
-        linear = fit_linear_score(
-            parts.plan.training,
-            parts.supply.embed(
-                CoarseBrightness(recipe.encoder.linear_grid, encoder.in_channels), parts.plan.training, exact
-            ),
-            recipe,
-            statistics,
-            LinearScore(recipe.encoder.linear_grid, encoder.in_channels),
-        )
-        encoder = WithLinearScore(encoder, linear.to(exact.device))
-        score_head = blended_head(score_head, linear)
-    state = {name: value.cpu() for name, value in score_head.state_dict().items()}
-    direction = score_direction(state, statistics, recipe.outcome)
-    unseen = parts.plan.validation
-    scores_N = direction.scores(parts.supply.embed(encoder, unseen, exact))
-    head = fit_on_unseen([unseen_pairs(unseen, scores_N, recipe)], direction, seed=recipe.seed)
-    return _finish(run, loop, head, statistics, None, encoder=encoder, score_head=score_head)
-
-
-def _standardise(parts: _Parts, encoder: VisitEncoder) -> None:
-    """Standardise arrays by the training subjects' rows."""
-    presence_NM = parts.plan.training.presence_NM
-    for column, name in enumerate(encoder.modalities):
-        if name in encoder.standardised:
-            rows_P = parts.plan.training.rows_N[presence_NM[:, column]]
-            encoder.set_standard(name, fit_standard(parts.store, name, rows_P, reader=parts.supply.readers[name]))
-
-
-def _fit_fusion(parts: _Parts) -> FittedFusion | None:
-    """The fusion head on frozen encoders; where it was trained with them, that one, with its figures."""
-    recipe, encoder = parts.plan.recipe, parts.model.encoder
-    if not isinstance(encoder, VisitEncoder):
-        return None
-    classes = two_classes(parts.plan.training.scores_N)
-    if classes is None:
-        LOG.warning("no fusion head: the training subjects' %s has not just two values", recipe.outcome.name)
-        return None
-    exact = Compute(parts.compute.device, torch.float32)
-    training, validation = (
-        FusionExamples.of(
-            embed_visits(encoder, parts.store, cohort, exact, readers=parts.supply.readers), cohort.scores_N, classes
-        )
-        for cohort in (parts.plan.training, parts.plan.validation)
-    )
-    if any(term.trains_fusion for term in recipe.phases[-1].objective):
-        return judge_fusion(copy.deepcopy(encoder.network.fusion).cpu(), training, validation, classes=classes)
-    return fit_fusion(training, validation, classes=classes, strengths=recipe.head.l2)
-
-
-def _finish(
-    run: Run,
-    loop: Loop,
-    head: FittedHead | FittedChangeHead | None,
-    statistics: ScoreStatistics | None,
-    fusion: FittedFusion | None,
-    *,
-    encoder: Embedder | None = None,
-    score_head: ScoreHead | None = None,
-) -> RunResult:
-    """Write model and result; with another encoder and score head than the loop's, where more was fitted to them."""
-    history = loop.position.history
-    model = {
-        "encoder": (encoder or loop.model.encoder).state_dict(),
-        "projector": loop.model.projector.state_dict(),
-        "score_head": (score_head or loop.model.score_head).state_dict(),
-        "anchor_E": loop.model.anchor_E,
-        "progression_head": head.head.state_dict() if head else None,
-    }
-    has_fusion = isinstance(loop.model.encoder, VisitEncoder)
-    if has_fusion:
-        model["fusion_head"] = fusion.head.state_dict() if fusion else None
-    outcome = Outcome(
-        finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        steps=loop.position.step,
-        precision=loop.precision,
-        volumes_per_s=sum(entry["volumes"] for entry in history) / sum(entry["seconds"] for entry in history),
-        last_epoch=history[-1],
-        score_statistics=statistics,
-        progression_head=head.summary() if head else None,
-        **({"fusion_head": fusion.summary() if fusion else None} if has_fusion else {}),
-    )
-    return run.finish(model, outcome)

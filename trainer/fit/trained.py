@@ -8,7 +8,7 @@ from torch import nn
 
 from preprocess.errors import RunError
 from preprocess.store import Store
-from trainer.encoders import Embedder, ProgressionHead, ScoreHead
+from trainer.encoders import Embedder, ProgressionHead, Projector, ScoreHead
 from trainer.encoders.change_head import ChangeHead
 from trainer.encoders.ensemble import EnsembleEncoder
 from trainer.encoders.visits import VisitEncoder
@@ -74,6 +74,7 @@ class Trained:
         score_head: predicts the standardised score; None when the recipe trained none.
         head: the progression head; None when the training pairs showed fewer than two classes.
         has_fusion: whether the encoder of visits holds a fitted fusion head.
+        projector: what contrasts were taught on; None when the recipe trained none.
     """
 
     run: Run
@@ -82,6 +83,7 @@ class Trained:
     score_head: ScoreHead | None
     head: ProgressionHead | ChangeHead | None
     has_fusion: bool = False
+    projector: Projector | None = None
 
     def pair_model(self) -> PairModel:
         """The networks as one module.
@@ -132,6 +134,13 @@ class Trained:
         return np.asarray(torch.sigmoid(logits_N).numpy())
 
     @torch.inference_mode()
+    def projections(self, embeddings_NE: np.ndarray) -> np.ndarray | None:
+        """Projections (N, P) of embeddings, unit rows; None when the recipe trained no projector."""
+        if self.projector is None:
+            return None
+        return np.asarray(self.projector(torch.as_tensor(embeddings_NE, dtype=torch.float32)).numpy())
+
+    @torch.inference_mode()
     def predicted_scores(self, embeddings_NE: np.ndarray) -> np.ndarray | None:
         """Predicted scores (N,) in the outcome's own unit; None when the recipe trained no score head."""
         statistics = self.result.score_statistics
@@ -165,4 +174,9 @@ def load_trained(run: Run, store: Store) -> Trained:
         head = ChangeHead(width) if recipe.head.on == "score" else ProgressionHead(width, recipe.head.hidden)
         head.load_state_dict(state["progression_head"])
         head.eval()
-    return Trained(run, result, encoder.eval(), score_head, head, has_fusion)
+    projector = None
+    # Members of an ensemble have projections of their own, and a linear score has none.
+    if any(term.trains_projection for term in recipe.terms) and state["projector"] is not None:
+        projector = Projector(width, width, recipe.encoder.projection_width).eval()
+        projector.load_state_dict(state["projector"])
+    return Trained(run, result, encoder.eval(), score_head, head, has_fusion, projector)

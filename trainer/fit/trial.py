@@ -5,9 +5,9 @@ that is zero, and later anything. So each convolution and linear layer is run on
 forward and backward, while new memory holds NaN. What it computes is held against float32.
 
 The bound. Operands are positive and have as many bits as the reduced format keeps, so no product is rounded and
-nothing cancels. What is rounded is the result, once, and on some processors the sum after each place of the kernel, or
-after each scan for the gradient of the weights: k sums. With u the relative error of one rounding, 2^-8 of bfloat16 and
-2^-11 of float16, such a sum is off by u sqrt(k) / 3 (standard deviation: roundings are independent, and the earlier
+nothing cancels. What is rounded is the result, once, and on some processors the sum after each element of the kernel,
+or after each scan for the gradient of the weights: k sums. With u the relative error of one rounding, 2^-8 of bfloat16
+and 2^-11 of float16, such a sum is off by u sqrt(k) / 3 (standard deviation: roundings are independent, and the earlier
 sums smaller); (1 + 2 sqrt(k)) u is six times that.
 """
 
@@ -42,7 +42,7 @@ class _Met:
         name: in the model.
         layer: itself.
         shape: shape of its input.
-        layout: strides of its input, in order of size, which tell channels-last from contiguous.
+        layout: strides of its input, in order of size, which distinguish channels-last from contiguous.
     """
 
     name: str
@@ -177,7 +177,7 @@ def _fault(met: _Met, compute: Compute) -> str:
     inputs = draw([met.shape[axis] for axis in met.layout], 1.0).permute(back).requires_grad_()
     exact = layer(inputs)
     upstream = draw(exact.shape, exact.numel() ** -0.5)
-    wanted = (exact, *torch.autograd.grad(exact, [inputs, *layer.parameters()], upstream))
+    expected = (exact, *torch.autograd.grad(exact, [inputs, *layer.parameters()], upstream))
     num_sums = max(math.prod(weight.shape[2:]), met.shape[0])
     bound = (1 + 2 * math.sqrt(num_sums)) * torch.finfo(compute.dtype).eps / 2
     names = ["output", "gradient of the input", *(f"gradient of the {name}" for name, _ in layer.named_parameters())]
@@ -186,7 +186,7 @@ def _fault(met: _Met, compute: Compute) -> str:
             output = layer(inputs)
         with nan_in_new_memory():
             found = (output, *torch.autograd.grad(output, [inputs, *layer.parameters()], upstream.to(output.dtype)))
-        for name, is_, should in zip(names, found, wanted, strict=True):
+        for name, is_, should in zip(names, found, expected, strict=True):
             difference = _difference(is_.detach().float(), should.detach(), bound)
             if difference:
                 return f"the {name} {difference}"
@@ -195,10 +195,10 @@ def _fault(met: _Met, compute: Compute) -> str:
     return ""
 
 
-def _difference(found: torch.Tensor, wanted: torch.Tensor, bound: float) -> str:
+def _difference(found: torch.Tensor, expected: torch.Tensor, bound: float) -> str:
     """How a tensor differs from the exact one by more than this part of an entry; empty where it does not."""
     wrong = int((~found.isfinite()).sum())
     if wrong:
         return f"holds {wrong} of {found.numel()} values that are not finite"
-    error = float(((found - wanted).abs() / wanted.abs().clamp(min=torch.finfo(torch.float32).tiny)).max())
+    error = float(((found - expected).abs() / expected.abs().clamp(min=torch.finfo(torch.float32).tiny)).max())
     return f"is off by {error:.1%} where rounding explains {bound:.1%}" if error > bound else ""

@@ -1,4 +1,4 @@
-"""The validation figures of an epoch: embeds the validation subjects' scans and has them scored."""
+"""The validation metrics of an epoch: embeds the validation subjects' scans and has them scored."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from trainer.fit.precision import Compute
 from trainer.fit.supply import Supply
 
 
-def validation_figures(
+def validation_metrics(
     supply: Supply, cohort: Cohort, compute: Compute, score: Callable[[np.ndarray], dict[str, float]]
 ) -> Callable[[TrainingModel], dict[str, float]]:
     """A function that embeds the validation subjects and hands the embeddings to `score`.
@@ -19,10 +19,10 @@ def validation_figures(
         supply: the run's supply, whose cache and resident volumes serve.
         cohort: the validation subjects' scans.
         compute: device and number format.
-        score: figures of embeddings_NE by name.
+        score: metrics of embeddings_NE by name.
     """
 
-    def figures(model: TrainingModel) -> dict[str, float]:
+    def metrics(model: TrainingModel) -> dict[str, float]:
         return score(supply.embed(model.encoder, cohort, compute))
 
-    return figures
+    return metrics

@@ -192,10 +192,10 @@ def between_distances(embeddings_NE: npt.ArrayLike, subject_ids: Names, *, num: 
     first_P = generator.choice(len(subject_N), size=num, p=num_others_N / num_others_N.sum())
     by_subject = np.argsort(subject_N, kind="stable")
     start_S = np.searchsorted(subject_N[by_subject], np.arange(subject_N.max() + 1))
-    place_P = generator.integers(0, num_others_N[first_P])
+    index_P = generator.integers(0, num_others_N[first_P])
     own_P = subject_N[first_P]
-    place_P = np.where(place_P >= start_S[own_P], place_P + np.bincount(subject_N)[own_P], place_P)
-    return cosine_distances(embeddings_NE, first_P, by_subject[place_P])
+    index_P = np.where(index_P >= start_S[own_P], index_P + np.bincount(subject_N)[own_P], index_P)
+    return cosine_distances(embeddings_NE, first_P, by_subject[index_P])
 
 
 def embedding_spread(embeddings_NE: npt.ArrayLike) -> float:

@@ -62,16 +62,19 @@ class ControlResult(_Frozen):
     """One baseline beside the model.
 
     Attributes:
-        name: `gap_days`, `scanner`, `majority` or `shuffled_labels`.
-        scores: its scores by metric name, at least `macro_f1`.
-        lead: macro-F1 of the model minus that of the control, paired over subjects; None for shuffled labels.
+        name: `gap_days`, `scanner`, `majority`, `shuffled_labels` or `untrained`.
+        scores: its scores by metric name; `macro_f1` wherever the model has one.
+        lead: macro-F1 of the model minus that of the control, paired over subjects; None for shuffled labels, and
+            where there is no progression.
         p_value: p-value of the permutation test; None for all controls but shuffled labels.
+        leads: the same for other metrics, by name; those of identity for the untrained network.
     """
 
     name: str
     scores: dict[str, Metric]
     lead: Metric | None = None
     p_value: float | None = None
+    leads: dict[str, Metric] = {}
 
 
 class HistorySummary(_Frozen):

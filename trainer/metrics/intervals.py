@@ -53,7 +53,7 @@ def cluster_bootstrap(
         subject_ids: (N,) the subject of each row.
         seed: decides which subjects are drawn; the same seed gives the same interval.
         num_resamples: how many; 2000 keeps the ends within about 2 % of the interval's width, 0 gives the value alone.
-        level: coverage asked for.
+        level: requested coverage.
 
     Raises:
         ValueError: no rows.

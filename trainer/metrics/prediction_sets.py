@@ -4,6 +4,7 @@ Sadinle, Lei and Wasserman 2019 (least ambiguous sets): an answer is in the set 
 threshold, the k-th smallest probability that calibration pairs gave to their true answer, k = floor(alpha (n + 1)).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,6 +67,35 @@ def fit_set_thresholds(
         _threshold(true_P[label_P == label], coverage) if is_own else common for label, is_own in enumerate(own_3)
     )
     return SetThresholds(least_3, own_3, coverage, len(label_P))
+
+
+def cross_members(
+    probabilities_P3: npt.ArrayLike,
+    labels_P: npt.ArrayLike,
+    people_P: Sequence[str],
+    *,
+    coverage: float,
+    seed: int,
+    num_folds: int = 5,
+) -> npt.NDArray[np.bool_]:
+    """Prediction sets (P, 3) of pairs that set thresholds too: each person's by thresholds of other people.
+
+    Args:
+        probabilities_P3: of the pairs.
+        labels_P: their true classes.
+        people_P: whose pair it is; at least two people.
+        coverage: part of the pairs whose set is meant to hold the truth.
+        seed: divides people into folds.
+        num_folds: at most; no more than there are people.
+    """
+    probability_P3, label_P, people = np.asarray(probabilities_P3), np.asarray(labels_P), np.asarray(people_P)
+    names = np.random.default_rng([seed, 0x5E75]).permutation(np.unique(people))
+    members_P3 = np.empty((len(label_P), len(PROGRESSIONS)), dtype=bool)
+    for fold in np.array_split(names, min(num_folds, len(names))):
+        held_P = np.isin(people, fold)
+        thresholds = fit_set_thresholds(probability_P3[~held_P], label_P[~held_P], coverage=coverage)
+        members_P3[held_P] = thresholds.members(probability_P3[held_P])
+    return members_P3
 
 
 def _threshold(true_P: Floats, coverage: float) -> float:

@@ -1,4 +1,4 @@
-"""How well change in three classes is told, each metric with the chance level it must be read against.
+"""How well change in three classes is predicted, each metric with the chance level it must be read against.
 
 Arrays in, frozen results out, float64. A function raises ValueError when there is nothing to score; it never answers
 with a number that was not measured. Classes are 0, 1, 2 in the order of `preprocess.types.PROGRESSIONS`. Scores
@@ -22,7 +22,7 @@ NUM_CLASSES = len(PROGRESSIONS)
 
 @dataclass(frozen=True, slots=True)
 class ProgressionScores:
-    """How well three-class progression is told, on `num` pairs.
+    """How well three-class progression is predicted, on `num` pairs.
 
     Attributes:
         macro_f1: F1 averaged over the classes present in the labels.

@@ -112,14 +112,41 @@ def corrected_interval(
     Raises:
         ValueError: fewer than two scores, one that is not finite, or counts not above 0.
     """
+    score_R, error = _checked(scores_R, num_train, num_test)
+    if error == 0:
+        return None, None
+    mean = float(score_R.mean())
+    reach = float(stats.t.ppf((1 + level) / 2, len(score_R) - 1)) * error
+    return mean - reach, mean + reach
+
+
+def corrected_p_value(scores_R: npt.ArrayLike, *, num_train: float, num_test: float) -> float | None:
+    """Two-sided p-value of the corrected resampled t-test that the mean is 0.
+
+    It is below 0.05 where the 95 % interval does not hold 0.
+
+    Args:
+        scores_R: (R,) one score a fold, or one difference; R at least 2.
+        num_train: training subjects of a fold; the mean where folds differ.
+        num_test: test subjects of a fold; likewise.
+
+    Returns:
+        None where the scores do not vary.
+
+    Raises:
+        ValueError: as `corrected_interval`.
+    """
+    score_R, error = _checked(scores_R, num_train, num_test)
+    return None if error == 0 else float(2 * stats.t.sf(abs(score_R.mean()) / error, len(score_R) - 1))
+
+
+def _checked(scores_R: npt.ArrayLike, num_train: float, num_test: float) -> tuple[npt.NDArray[np.float64], float]:
+    """The scores, and the corrected standard error of their mean; 0 where they do not vary."""
     score_R = np.asarray(scores_R, dtype=np.float64)
     if score_R.ndim != 1 or len(score_R) < 2 or not np.isfinite(score_R).all():
         raise ValueError(f"scores must be a vector of at least 2 finite numbers; got shape {score_R.shape}")
     if num_train <= 0 or num_test <= 0:
         raise ValueError(f"num_train is {num_train} and num_test is {num_test}; both must be above 0")
     if np.ptp(score_R) == 0:
-        return None, None
-    num, mean = len(score_R), float(score_R.mean())
-    error = float(score_R.std(ddof=1)) * float(np.sqrt(1 / num + num_test / num_train))
-    reach = float(stats.t.ppf((1 + level) / 2, num - 1)) * error
-    return mean - reach, mean + reach
+        return score_R, 0.0
+    return score_R, float(score_R.std(ddof=1)) * float(np.sqrt(1 / len(score_R) + num_test / num_train))

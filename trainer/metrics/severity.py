@@ -1,4 +1,4 @@
-"""ConPrO's metrics: grades told by a head, and the order that the distance from the normal anchor gives by itself.
+"""ConPrO's metrics: grades predicted by a head, and the order that the distance from the normal anchor gives by itself.
 
 See docs/methods/conpro.md. Arrays in, frozen results out, float64; intervals over subjects.
 """
@@ -26,7 +26,7 @@ from trainer.metrics.tasks import (
 
 @dataclass(frozen=True, slots=True)
 class SeverityMetrics:
-    """ConPrO: grades told by the head, and order told by the distance from the normal anchor alone.
+    """ConPrO: grades predicted by the head, and order by the distance from the normal anchor alone.
 
     Attributes:
         macro_f1: F1 averaged over the grades present. Chance is the best of three ways to guess, see progression.py.
@@ -91,8 +91,8 @@ def severity_metrics(
     )
 
 
-def normal_places(scores_N: npt.ArrayLike, normal: float) -> Integers:
-    """Places (K,) of the normal scans among training scans.
+def normal_indices(scores_N: npt.ArrayLike, normal: float) -> Integers:
+    """Indices (K,) of the normal scans among training scans.
 
     Args:
         scores_N: (N,) scores of the training scans, NaN where unknown.
@@ -101,13 +101,13 @@ def normal_places(scores_N: npt.ArrayLike, normal: float) -> Integers:
     Raises:
         UsageError: there is none.
     """
-    places_K = np.flatnonzero(np.asarray(scores_N) == normal)
-    if not len(places_K):
+    indices_K = np.flatnonzero(np.asarray(scores_N) == normal)
+    if not len(indices_K):
         raise UsageError(
             f"no training scan has the score {normal:g}, which the recipe calls normal, so there is no anchor to "
             "measure severity from; train with `normal` set to the score of a normal scan"
         )
-    return places_K
+    return indices_K
 
 
 def _guessed_f1(grade_N: Integers) -> list[float]:

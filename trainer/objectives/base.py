@@ -53,8 +53,8 @@ class Term(Recipe):
             def __call__(self, output: BatchOutput) -> Value | None:
                 return Value(output.embeddings_BKE.square().mean(), chance=0.0)
 
-    Fields are settings. Class attributes say what the objective needs of the recipe and what it asks of the run; the
-    defaults ask for nothing.
+    Fields are settings. Class attributes say what the objective needs of the recipe and of the run; the
+    defaults need nothing.
 
     Attributes:
         weight: factor in the loss.
@@ -68,6 +68,7 @@ class Term(Recipe):
         compares_modalities: whether it compares them with each other, which takes two.
         warns_at_chance: see `Objective`.
         trains_score_head: whether it teaches the head that predicts scores, which is then part of the trained model.
+        trains_projection: whether it teaches the projector, which is then measured beside the embedding.
         trains_fusion: whether it teaches the fusion head of visits, which is then not fitted afterwards.
     """
 
@@ -81,6 +82,7 @@ class Term(Recipe):
     compares_modalities: ClassVar[bool] = False
     warns_at_chance: ClassVar[bool] = False
     trains_score_head: ClassVar[bool] = False
+    trains_projection: ClassVar[bool] = False
     trains_fusion: ClassVar[bool] = False
 
     def __call__(self, output: BatchOutput) -> Value | None:

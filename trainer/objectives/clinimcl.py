@@ -15,6 +15,7 @@ class InfoNce(Term):
     temperature: float = Field(default=0.07, gt=0)
     needs_sampling: ClassVar = ("pairs", "compares two visits")
     warns_at_chance: ClassVar[bool] = True
+    trains_projection: ClassVar[bool] = True
 
     def __call__(self, output: BatchOutput) -> Value | None:
         """Value of a batch of pairs."""

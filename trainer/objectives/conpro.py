@@ -31,6 +31,7 @@ class MarginContrast(Term):
     normal: float = 0.0
     needs_scores: ClassVar[bool] = True
     warns_at_chance: ClassVar[bool] = True
+    trains_projection: ClassVar[bool] = True
 
     def __call__(self, output: BatchOutput) -> Value | None:
         """Value of a batch; None when it has no pair with two scores."""

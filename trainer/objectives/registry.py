@@ -1,6 +1,6 @@
 """The methods whose objectives a recipe may name, a line for each; a new method is a new file here and its line below.
 
-CONTRIBUTING.md tells how.
+CONTRIBUTING.md explains how.
 """
 
 from functools import reduce
@@ -29,7 +29,7 @@ METHODS = (
 TERMS: tuple[type[Term], ...] = tuple(
     term for method in METHODS for term in import_module(f"trainer.objectives.{method}").TERMS
 )
-"""All objectives, told apart by `name`."""
+"""All objectives, distinguished by `name`."""
 
 if TYPE_CHECKING:
     AnyTerm: TypeAlias = Term

@@ -16,6 +16,7 @@ class NtXent(Term):
     temperature: float = Field(default=0.5, gt=0)
     needs_views: ClassVar[bool] = True
     warns_at_chance: ClassVar[bool] = True
+    trains_projection: ClassVar[bool] = True
 
     def __call__(self, output: BatchOutput) -> Value | None:
         """Value of a batch of views."""

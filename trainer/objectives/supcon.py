@@ -33,6 +33,7 @@ class SupCon(Term):
     bin_width: float = Field(default=0.0, ge=0)
     normal: float | None = None
     needs_scores: ClassVar[bool] = True
+    trains_projection: ClassVar[bool] = True
 
     def __call__(self, output: BatchOutput) -> Value | None:
         """Value of a batch; None when no two of its views share a label."""

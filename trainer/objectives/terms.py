@@ -26,7 +26,7 @@ class BatchOutput:
         scores_BK: raw scores, NaN where unknown.
         subjects_B: subjects as whole numbers.
         days_BK: days since the subject's first visit, NaN where unknown.
-        anchor_E: mean embedding of normal scans; zeros where no objective asks for it.
+        anchor_E: mean embedding of normal scans; zeros where no objective needs it.
         modalities_BME: raw embeddings of each modality, absent ones zero; None for the scans of one modality.
         present_BM: which subject has which modality; None likewise.
         fused_B: logits of the class from all modalities; None likewise.
@@ -63,7 +63,7 @@ class Value:
 
 
 class Objective(Protocol):
-    """One weighted part of the loss, and what it asks of the loop that trains with it; `Term` has the defaults."""
+    """One weighted part of the loss, and what it needs of the loop that trains with it; `Term` has the defaults."""
 
     @property
     def name(self) -> str:

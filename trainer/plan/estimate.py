@@ -31,7 +31,7 @@ ADAMW_BYTES = 16
 """Bytes that one float32 parameter takes: the weight, its gradient and two moments."""
 CONFIDENCE = 0.95
 _CLOCK_S = 1e-6
-"""A read that took less processor time than the clock can tell."""
+"""A read that took less processor time than the clock can measure."""
 
 Limit = Literal["compute", "network latency", "network bandwidth", "client", "decode"]
 
@@ -116,7 +116,7 @@ def step_speed(
     Gradient caching embeds every volume twice: both are multiplied by 1 + forward_share.
 
     Raises:
-        UsageError: the device has neither a measured step nor published figures for this encoder and precision.
+        UsageError: the device has neither a measured step nor published values for this encoder and precision.
     """
     repeats = 1 + assumed.forward_share if embeds_twice else 1.0
     measured = device.step_ms.get(encoder, {}).get(precision)
@@ -140,7 +140,7 @@ def step_speed(
 def mean_latency(probe: Probe, network: Network) -> Range:
     """Mean seconds of a read with its 95 % interval by Student's t; the table's own latency, if given, has none.
 
-    Little's law takes the mean, not the median: a slow request holds its place for as long as it takes.
+    Little's law takes the mean, not the median: a slow request is one of those in flight for as long as it takes.
     """
     if network.latency_ms is not None:
         given = network.latency_ms / 1e3

@@ -52,7 +52,7 @@ class Network(Recipe):
 
 
 class Assumed(Recipe):
-    """Fractions and overheads behind every derived figure.
+    """Fractions and overheads behind every derived value.
 
     Attributes:
         flops_fraction: part of the published peak that a training step reaches.
@@ -87,8 +87,8 @@ class Device(Recipe):
 
     Attributes:
         name: in words.
-        basis: whether its speed was measured, or derived from the published figures below.
-        source: where its figures come from.
+        basis: whether its speed was measured, or derived from the published values below.
+        source: where its values come from.
         half: what precision = `auto` means on it.
         memory_gb: 1e9 bytes; this machine's own memory when not given.
         tensor_tflops: published dense peak in bfloat16 (float16 where there is none).

@@ -106,8 +106,8 @@ def _combine(
     cases = ((reach, demand, latency.expected), (near, demand * off, latency.low), (far, demand / off, latency.high))
     hours = Range(
         *(
-            run_seconds(workload, supplied, assumed, demand=wanted, latency_s=seconds) / 3600
-            for supplied, wanted, seconds in cases
+            run_seconds(workload, supplied, assumed, demand=needed, latency_s=seconds) / 3600
+            for supplied, needed, seconds in cases
         )
     )
     own_memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -131,7 +131,7 @@ def _combine(
         reach=reach,
         limit=limit_of(reach, demand),
         au=Range(utilisation(reach, demand), utilisation(far, demand * off), utilisation(near, demand / off)),
-        volumes_per_s=Range(*(min(supplied.slowest, wanted) for supplied, wanted, _ in (cases[0], cases[2], cases[1]))),
+        volumes_per_s=Range(*(min(supplied.slowest, needed) for supplied, needed, _ in (cases[0], cases[2], cases[1]))),
         hours=hours,
         memory=memory,
         memory_limit_bytes=float(own_memory) if device.memory_gb is None else device.memory_gb * 1e9,
@@ -145,7 +145,7 @@ def _precision(recipe: TrainRecipe, store: Store, gpu: str, device: Device) -> s
     """The number format a step would be computed in on that device; on this CPU it is tried, as training does.
 
     Raises:
-        UsageError: the recipe asks for CUDA and the plan for the CPU, or for a precision that the CPU computes wrong.
+        UsageError: the recipe requests CUDA and the plan the CPU, or for a precision that the CPU computes wrong.
     """
     if gpu != "cpu":
         return device.half if recipe.precision == "auto" else recipe.precision

@@ -35,7 +35,7 @@ class Prediction:
         memory_limit_bytes: the device's memory.
         cohort_bytes: training and validation volumes as stored, which may stay on the device (`data.resident`).
         may_stay: whether the recipe lets them, and the device has memory of its own.
-        assumptions: what the figures rest on, one sentence each.
+        assumptions: what the values rest on, one sentence each.
     """
 
     gpu: str

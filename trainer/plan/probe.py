@@ -62,17 +62,17 @@ def probe_rows(store: Store, modality: str, rows_N: Rows, *, most: int = PROBE_R
         StorageError: the bucket refuses.
     """
     layout = store.layout(modality)
-    places = np.unique(np.linspace(0, len(rows_N) - 1, min(most, len(rows_N))).round().astype(np.int64))
+    indices = np.unique(np.linspace(0, len(rows_N) - 1, min(most, len(rows_N))).round().astype(np.int64))
     latency_s, fetch_cpu_s, num_bytes, decode_s = [], [], [], []
-    for row in rows_N[places].tolist():
+    for row in rows_N[indices].tolist():
         with store.naming(row, modality):
-            asked, busy = time.perf_counter(), time.process_time()
+            began, busy = time.perf_counter(), time.process_time()
             data = store.location.read(layout.key(row))
             arrived = time.perf_counter()
             fetch_cpu_s.append(time.process_time() - busy)
             layout.decode(data)
             decode_s.append(time.perf_counter() - arrived)
-        latency_s.append(arrived - asked)
+        latency_s.append(arrived - began)
         num_bytes.append(len(data))
     protocol, separator, _ = store.location.uri.partition("://")
     return Probe(

@@ -15,7 +15,7 @@ def plan_text(prediction: Prediction, hours_limit: float | None) -> str:
 
     Args:
         prediction: what was predicted.
-        hours_limit: largest number of hours wanted, None for any.
+        hours_limit: largest acceptable number of hours, None for any.
     """
     workload, probe, reach = prediction.workload, prediction.probe, prediction.reach
     kept_busy = f"{prediction.au.expected:.2f} ({prediction.au.low:.2f} to {prediction.au.high:.2f})"
@@ -64,9 +64,9 @@ def remedy(prediction: Prediction) -> str:
             f"raising data.in_flight would meet the next limit, {following}, at {goal:,.0f} volumes/s: "
             f"{_advice(prediction, following)}"
         )
-    wanted = in_flight_for(goal, prediction.latency_s.expected)
+    needed = in_flight_for(goal, prediction.latency_s.expected)
     return (
-        f"raise data.in_flight to {wanted}: {goal:,.0f} volumes/s would arrive, utilisation "
+        f"raise data.in_flight to {needed}: {goal:,.0f} volumes/s would arrive, utilisation "
         f"{goal / prediction.demand:.2f}; or train nearer to the bucket"
     )
 

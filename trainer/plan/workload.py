@@ -122,7 +122,7 @@ def measure_step(encoder: EncoderRecipe, shape_CDHW: tuple[int, ...], precision:
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage: Any = tensor.untyped_storage()
         saved[storage._cdata] = storage.nbytes()
-        alive.append(tensor)  # a freed storage would hand its place to the next one
+        alive.append(tensor)  # the next storage could get the address of a freed one
         return tensor
 
     # bfloat16 stands for float16: both are 2 bytes, and autocast on the CPU knows both.
@@ -137,7 +137,7 @@ def measure_step(encoder: EncoderRecipe, shape_CDHW: tuple[int, ...], precision:
         torch.autograd.backward(loss)
         num_parameters = sum(parameter.numel() for parameter in model.parameters())
     weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
-    activations = sum(num_bytes for place, num_bytes in saved.items() if place not in weights)
+    activations = sum(num_bytes for address, num_bytes in saved.items() if address not in weights)
     return StepWork(
         num_parameters=num_parameters,
         flop=counter.get_total_flops() / num_volumes,

@@ -37,6 +37,12 @@ class MetricText:
 
 METRICS: dict[str, MetricText] = {
     "macro_f1": MetricText("Macro-F1", "higher", "hits and false alarms, each class counting alike", (0, 1)),
+    "same_scanner_macro_f1": MetricText(
+        "Macro-F1, one scanner", "higher", "the pairs with both scans from one scanner", (0, 1)
+    ),
+    "changed_scanner_macro_f1": MetricText(
+        "Macro-F1, scanner changed", "higher", "the pairs between two scanners", (0, 1)
+    ),
     "accuracy": MetricText("Accuracy", "higher", "share of pairs called right", (0, 1)),
     "balanced_accuracy": MetricText("Balanced accuracy", "higher", "mean share found, over the classes", (0, 1)),
     "recall_improved": MetricText("Found: improved", "higher", "share of improved pairs called so", (0, 1)),
@@ -73,6 +79,21 @@ METRICS: dict[str, MetricText] = {
     "spearman": MetricText("Rank correlation", "higher", "Spearman's rho of predicted with true score", (-1, 1)),
     "r2": MetricText("R²", "higher", "variance explained; 0 is the mean of the test scores"),
     "retrieval_at_1": MetricText("Retrieval@1", "higher", "nearest other-day scan is of the same person", (0, 1)),
+    "verification_auc": MetricText(
+        "Verification, AUC", "higher", "chance that a person's own visits lie nearer than two strangers", (0, 1)
+    ),
+    "verification_eer": MetricText(
+        "Verification, equal error rate", "lower", "own visits refused = strangers accepted", (0, 1)
+    ),
+    "projection_retrieval_at_1": MetricText("Projection: retrieval@1", "higher", "of what contrasts train", (0, 1)),
+    "projection_verification_auc": MetricText("Projection: verification, AUC", "higher", "likewise", (0, 1)),
+    "projection_verification_eer": MetricText("Projection: equal error rate", "lower", "likewise", (0, 1)),
+    "untrained_macro_f1": MetricText(
+        "Untrained: macro-F1", "higher", "a head on the embeddings of the same network before training", (0, 1)
+    ),
+    "untrained_retrieval_at_1": MetricText("Untrained: retrieval@1", "higher", "before training", (0, 1)),
+    "untrained_verification_auc": MetricText("Untrained: verification, AUC", "higher", "before training", (0, 1)),
+    "untrained_verification_eer": MetricText("Untrained: equal error rate", "lower", "before training", (0, 1)),
     "within_distance": MetricText("Distance, visit to visit", "either", "mean over consecutive visits", (0, 2)),
     "between_distance": MetricText("Distance, person to person", "either", "mean over different subjects", (0, 2)),
     "within_between_ratio": MetricText("Within / between", "lower", "1 means visits are like strangers"),
@@ -145,7 +166,7 @@ PLOTS: dict[str, PlotText] = {
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """An interval drawn in a table cell; places are 0 to 100 along the axis, None where there is nothing to draw."""
+    """An interval drawn in a table cell; positions are 0 to 100 along the axis, None where there is nothing to draw."""
 
     value: float
     low: float | None
@@ -176,7 +197,8 @@ def render_report(evaluation: Evaluation, plots: Mapping[str, bytes], history: S
         evaluation=evaluation,
         verdict=judge(evaluation),
         rows=[_row(name, evaluation) for name in _ordered(evaluation.metrics, METRICS)],
-        controls=[_control_row(control) for control in evaluation.controls],
+        controls=[_control_row(one) for one in evaluation.controls if one.lead or one.p_value is not None],
+        identity=[row for control in evaluation.controls for row in _identity_rows(control, evaluation)],
         model=evaluation.metrics.get("macro_f1"),
         plots=[_plot(name, plots[name]) for name in _ordered(plots, PLOTS)],
         columns=columns,
@@ -196,7 +218,7 @@ def _row(name: str, evaluation: Evaluation) -> dict[str, object]:
     rivals = [
         (score.value, control.name)
         for control in evaluation.controls
-        if (score := control.scores.get(name)) is not None and score.value is not None
+        if text.better != "either" and (score := control.scores.get(name)) is not None and score.value is not None
     ]
     best = (min if text.better == "lower" else max)(rivals, default=None)
     control = None if best is None else (best[0], CONTROL_WORDS.get(best[1], best[1]))
@@ -213,19 +235,32 @@ def _control_row(control: ControlResult) -> dict[str, object]:
     else:
         said = "cannot be told"
     words = CONTROL_WORDS.get(control.name, control.name)
-    return {"name": words, "score": score, "lead": lead, "said": said, "bar": score and _bar(score, (0, 1))}
+    note = score.note if score is not None and control.p_value is not None else ""
+    row: dict[str, object] = {"name": words, "note": note, "score": score, "lead": lead, "said": said}
+    return {**row, "bar": score and _bar(score, (0, 1))}
+
+
+def _identity_rows(control: ControlResult, evaluation: Evaluation) -> list[dict[str, object]]:
+    """A row for each metric beside macro-F1 by which the model is held against this control."""
+    rows: list[dict[str, object]] = []
+    for name, lead in control.leads.items():
+        said = "cannot be told" if lead.low is None else "beaten" if lead.low > 0 else "not beaten"
+        words = f"{METRICS[name].title if name in METRICS else name}, {CONTROL_WORDS.get(control.name, control.name)}"
+        model, score = evaluation.metrics.get(name), control.scores.get(name)
+        rows.append({"name": words, "model": model, "score": score, "lead": lead, "said": said})
+    return rows
 
 
 def _bar(metric: Metric, axis: tuple[float, float]) -> Bar | None:
     if metric.value is None or (metric.low is None and metric.chance is None):
         return None
 
-    def place(number: float | None) -> float | None:
+    def percent(number: float | None) -> float | None:
         return None if number is None else 100 * min(max((number - axis[0]) / (axis[1] - axis[0]), 0), 1)
 
-    value = place(metric.value)
+    value = percent(metric.value)
     assert value is not None
-    return Bar(value, place(metric.low), place(metric.high), place(metric.chance), f"{axis[0]:g} to {axis[1]:g}")
+    return Bar(value, percent(metric.low), percent(metric.high), percent(metric.chance), f"{axis[0]:g} to {axis[1]:g}")
 
 
 def _plot(name: str, png: bytes) -> dict[str, object]:

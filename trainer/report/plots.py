@@ -132,7 +132,7 @@ def project(embeddings_NE: npt.ArrayLike, *, seed: int, start_N2: Floats | None 
     try:
         return _umap(unit_NE, seed, start_N2), "UMAP"
     except (OSError, RuntimeError) as error:
-        # numba keeps what it compiles on disk, and finds no place for it (at import), or none with room. A picture by
+        # numba keeps what it compiles on disk, and may find no folder for it (at import), or no room there. A plot by
         # another method is better than no report.
         if isinstance(error, RuntimeError) and "cannot cache" not in str(error):
             raise
@@ -144,8 +144,8 @@ def project(embeddings_NE: npt.ArrayLike, *, seed: int, start_N2: Floats | None 
 def _pca(unit_NE: Floats) -> Floats:
     centred_NE = unit_NE - unit_NE.mean(0)
     axes_EE = np.linalg.svd(centred_NE, full_matrices=False)[2]
-    place_NE: Floats = centred_NE @ axes_EE[:2].T
-    return np.pad(place_NE, ((0, 0), (0, 2 - place_NE.shape[1])))
+    points_NE: Floats = centred_NE @ axes_EE[:2].T
+    return np.pad(points_NE, ((0, 0), (0, 2 - points_NE.shape[1])))
 
 
 def _umap(unit_NE: Floats, seed: int, start_N2: Floats | None) -> Floats:
@@ -183,19 +183,19 @@ def trajectories(
         label_P: (P,) 0, 1, 2, or -1 where progression is not known.
         seed: the seed of UMAP; the same seed gives the same picture.
     """
-    place_N2, method = project(embeddings_NE, seed=seed)
+    points_N2, method = project(embeddings_NE, seed=seed)
     first, second, label = (np.asarray(values, dtype=np.int64) for values in (earlier_P, later_P, label_P))
     plot = new_plot(6.4, 5.0)
     axes = plot.subplots()
-    axes.scatter(place_N2[:, 0], place_N2[:, 1], s=10, color=INK, alpha=0.45, linewidths=0)
+    axes.scatter(points_N2[:, 0], points_N2[:, 1], s=10, color=INK, alpha=0.45, linewidths=0)
     handles = []
     for value, name, colour in ((-1, "not known", "#C9CDD3"), *zip(range(3), PROGRESSIONS, CLASS_COLOURS, strict=True)):
         chosen = label == value
         if not chosen.any():
             continue
-        start_K2 = place_N2[first[chosen]]
+        start_K2 = points_N2[first[chosen]]
         axes.quiver(
-            *start_K2.T, *(place_N2[second[chosen]] - start_K2).T,
+            *start_K2.T, *(points_N2[second[chosen]] - start_K2).T,
             angles="xy", scale_units="xy", scale=1, width=0.0045, color=colour, alpha=0.85,
         )  # fmt: skip
         handles.append(Line2D([], [], color=colour, linewidth=2.5, label=f"{name} ({chosen.sum()})"))
@@ -205,7 +205,7 @@ def trajectories(
     axes.set_yticks([])
     axes.margins(0.06)
     why = "" if method == "UMAP" else f", too few for UMAP ({MIN_SCANS_FOR_UMAP})"
-    return to_png(plot, f"{method} of {len(place_N2)} scans by cosine{why}")
+    return to_png(plot, f"{method} of {len(points_N2)} scans by cosine{why}")
 
 
 def reliability_plot(bins: ReliabilityBins) -> bytes:

@@ -1,6 +1,6 @@
 """ClinImCL's plot as PNG bytes: people's paths through the embedding, one panel an epoch.
 
-Drawn as in plots.py. Colour and marker together name a person, so that the paths can be told in grey too.
+Drawn as in plots.py. Colour and marker together name a person, so that the paths can be distinguished in grey too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ NUM_COLOURED = 12
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito (2008), without yellow, which is hard to see on white."""
 MARKERS = ("o", "s", "^")
-"""With each colour in turn: eighteen people can be told apart."""
+"""With each colour in turn: eighteen people can be distinguished."""
 PALE = "#C9CDD3"
 
 
@@ -37,7 +37,7 @@ def epoch_trajectories(
     """Draw the paths of people from visit to visit, one panel an epoch, with retrieval@1 and within / between above it.
 
     A line joins a person's visits in order of day; the first is large and hollow. People with two visits or more, as
-    many as are asked for and evenly from the list of all, are coloured, whatever their paths look like.
+    many as are requested and evenly from the list of all, are coloured, whatever their paths look like.
 
     Args:
         embeddings: (N, E) by epoch, at least one epoch; the panels are in order of epoch.
@@ -57,22 +57,22 @@ def epoch_trajectories(
         raise ValueError("no subject has two visits on different known days")
     names = sorted(paths)
     step = max(1.0, len(names) / min(num_coloured, len(COLOURS) * len(MARKERS)))
-    coloured = [names[int(place)] for place in np.arange(0, len(names), step)][:num_coloured]
-    placed, methods = lay_out([embeddings[epoch] for epoch in epochs], seed=seed)
+    coloured = [names[int(index)] for index in np.arange(0, len(names), step)][:num_coloured]
+    layouts, methods = lay_out([embeddings[epoch] for epoch in epochs], seed=seed)
 
     columns = min(len(epochs), PANELS_IN_A_ROW)
     num_rows = -(-len(epochs) // columns)
     plot = new_plot(0.4 + 3.3 * max(columns, 2), 0.9 + 3.4 * num_rows)
     grid = plot.subplots(num_rows, columns, squeeze=False)
-    for axes, epoch, place_N2 in zip(grid.flat, epochs, placed, strict=False):
-        _draw_paths(axes, place_N2, paths, coloured)
+    for axes, epoch, points_N2 in zip(grid.flat, epochs, layouts, strict=False):
+        _draw_paths(axes, points_N2, paths, coloured)
         axes.set_title(_title(epoch, embeddings[epoch], subject_ids_N, day_N), fontsize=9.5, color=INK)
     handles = [
         Line2D([], [], color=colour, marker=marker, markersize=5, linewidth=1.6, label=name)
         for name, (colour, marker) in zip(coloured, _styles(), strict=False)
     ]
     handles.append(_start(GREY, "o", label="first visit"))
-    if sum(len(paths[name]) for name in coloured) < len(placed[0]):
+    if sum(len(paths[name]) for name in coloured) < len(layouts[0]):
         handles.append(Line2D([], [], color=PALE, marker=".", linewidth=1.2, label="all others"))
     spare = grid.flat[len(epochs) :]
     for axes in spare:
@@ -87,7 +87,7 @@ def epoch_trajectories(
     if len(set(methods)) == 2:
         method = f"UMAP, or PCA where fewer than {MIN_SCANS_FOR_UMAP} scans differ,"
     chance = same_subject_retrieval(embeddings[epochs[0]], subject_ids_N, day_N).chance
-    of = f"{len(placed[0])} scans of {len(set(_listed(subject_ids_N)))} held-out people"
+    of = f"{len(layouts[0])} scans of {len(set(_listed(subject_ids_N)))} held-out people"
     return to_png(plot, f"{method} of {of}; retrieval@1 by chance {chance:.2f}")
 
 
@@ -101,20 +101,20 @@ def lay_out(embeddings: Sequence[npt.ArrayLike], *, seed: int) -> tuple[list[Flo
     Returns:
         (N, 2) positions and the method, `UMAP` or `PCA`, for each encoder.
     """
-    placed: list[Floats] = []
+    layouts: list[Floats] = []
     methods: list[str] = []
     for embeddings_NE in embeddings:
         # A map for each epoch, since one of all would hold each scan apart from itself at other epochs and show the
         # drift of the weights. Beginning where the panel before ended, and turned towards it (no scaling, so no
         # distance changes), a person stays about where they were unless the embedding moved them.
         can_go_on = bool(methods) and methods[-1] == "UMAP"
-        place_N2, method = project(embeddings_NE, seed=seed, start_N2=placed[-1] if can_go_on else None)
-        place_N2 = place_N2 - place_N2.mean(axis=0)
-        if placed:
-            place_N2 = place_N2 @ orthogonal_procrustes(place_N2, placed[-1])[0]
-        placed.append(place_N2)
+        points_N2, method = project(embeddings_NE, seed=seed, start_N2=layouts[-1] if can_go_on else None)
+        points_N2 = points_N2 - points_N2.mean(axis=0)
+        if layouts:
+            points_N2 = points_N2 @ orthogonal_procrustes(points_N2, layouts[-1])[0]
+        layouts.append(points_N2)
         methods.append(method)
-    return placed, methods
+    return layouts, methods
 
 
 def _paths(subject_ids_N: Names, day_N: npt.ArrayLike) -> dict[str, list[int]]:
@@ -135,13 +135,13 @@ def _styles() -> list[tuple[str, str]]:
     return [(colour, marker) for marker in MARKERS for colour in COLOURS]
 
 
-def _draw_paths(axes: Axes, place_N2: Floats, paths: Mapping[str, list[int]], coloured: Sequence[str]) -> None:
-    axes.scatter(place_N2[:, 0], place_N2[:, 1], s=7, color=PALE, linewidths=0, zorder=1)
+def _draw_paths(axes: Axes, points_N2: Floats, paths: Mapping[str, list[int]], coloured: Sequence[str]) -> None:
+    axes.scatter(points_N2[:, 0], points_N2[:, 1], s=7, color=PALE, linewidths=0, zorder=1)
     for name, rows in paths.items():
         if name not in coloured:
-            axes.plot(*place_N2[rows].T, color=PALE, linewidth=0.9, zorder=1)
+            axes.plot(*points_N2[rows].T, color=PALE, linewidth=0.9, zorder=1)
     for name, (colour, marker) in zip(coloured, _styles(), strict=False):
-        path_V2 = place_N2[paths[name]]
+        path_V2 = points_N2[paths[name]]
         axes.plot(*path_V2.T, color=colour, linewidth=1.5, alpha=0.9, zorder=2)
         # Above the start, which would hide visits that lie close to it.
         axes.plot(*path_V2[1:].T, color=colour, marker=marker, markersize=3.6, linestyle="", zorder=4)

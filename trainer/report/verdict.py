@@ -1,4 +1,4 @@
-"""What the numbers say in plain words: better than chance and than the controls, or not, or not to be told.
+"""What the numbers say in plain words: better than chance and than the controls, or not, or undecided.
 
 Pure: an Evaluation in, sentences out. "Better" always means that the whole 95 % interval lies above what it is compared
 with; a point estimate alone earns nothing.
@@ -21,6 +21,7 @@ SKILLS = {
     "change_correlation": "moves an embedding farther when the score changes more",
     "spearman": "ranks scans by their score",
     "retrieval_at_1": "recognises a person across visits",
+    "verification_auc": "tells another visit of a person from a scan of a stranger",
 }
 """Metrics that answer a question of their own, the most important first; the first one measured makes the headline."""
 SHORT_NAMES = {
@@ -32,15 +33,19 @@ SHORT_NAMES = {
     "change_correlation": "Spearman's rho",
     "spearman": "Spearman's rho",
     "retrieval_at_1": "retrieval@1",
+    "verification_auc": "AUC of verification",
 }
 CONTROL_WORDS = {
     "gap_days": "the gap in days alone",
     "scanner": "the scanners alone",
     "majority": "always answering the majority class",
     "shuffled_labels": "shuffled labels",
+    "untrained": "the untrained network",
 }
 NEEDED_CONTROLS = ("gap_days", "scanner")
 """A gap in days, or the scanners alone, can tell change where visits follow the clinic and not the person."""
+IDENTITY = ("retrieval_at_1", "verification_auc")
+"""Random weights tell people apart too, since heads differ in shape: these claims are held against that network."""
 FEW_SUBJECTS = 30
 """Below it a percentile interval is visibly too narrow."""
 COLLAPSED_SPREAD = 0.3
@@ -53,7 +58,7 @@ class Verdict:
     """The answer first.
 
     Attributes:
-        standing: whether the main claim is shown, not shown, or cannot be told.
+        standing: whether the main claim is shown, not shown, or open.
         headline: one plain sentence.
         details: the sentences with the numbers behind it, main claim first.
     """
@@ -76,7 +81,8 @@ def judge(evaluation: Evaluation) -> Verdict:
     standing, headline = _main_claim(main, evaluation)
     details = [_with_numbers(name, evaluation.metrics[name]) for name in measured]
     leads = [sentence for control in evaluation.controls if (sentence := _lead_sentence(control))]
-    return Verdict(standing, headline, (details[0], *leads, *details[1:]))
+    identity = [sentence for name in IDENTITY if (sentence := _identity_sentence(name, evaluation))]
+    return Verdict(standing, headline, (details[0], *leads, *details[1:], *identity))
 
 
 def find_caveats(evaluation: Evaluation) -> tuple[str, ...]:
@@ -109,6 +115,8 @@ def find_caveats(evaluation: Evaluation) -> tuple[str, ...]:
     if calibration is not None and calibration > POOR_CALIBRATION:
         found.append(f"Stated probabilities are off by {calibration:.2f} on average; do not read them as frequencies.")
     found += [f"Not better than {_words(one)}, by macro-F1." for one in evaluation.controls if _beaten(one) is False]
+    if any((lead := _untrained_lead(name, evaluation)) and lead.low is not None and lead.low <= 0 for name in IDENTITY):
+        found.append("The untrained network tells people apart as well: that is no result of training.")
     retrieval, progress = evaluation.metrics.get("retrieval_at_1"), evaluation.metrics.get("macro_f1")
     if retrieval and progress and better_than_chance(retrieval) and not better_than_chance(progress):
         found.append("The model knows who a person is, but has not been shown to see what changed.")
@@ -141,10 +149,20 @@ def _main_claim(name: str, evaluation: Evaluation) -> tuple[Standing, str]:
         if metric.high is not None and metric.chance is not None and metric.high < metric.chance:
             return "not shown", "The model does worse than chance."
         return "not shown", f"Not better than chance: it is not shown that the model {skill}."
+    if name in IDENTITY:
+        lead = _untrained_lead(name, evaluation)
+        if lead is None or lead.low is None:
+            said = CONTROL_WORDS["untrained"]
+            return "open", f"Better than chance, but whether it is better than {said} was not or could not be measured."
+        if lead.low <= 0:
+            return "not shown", f"Better than chance, but not better than {CONTROL_WORDS['untrained']}."
+        return "shown", f"The model {skill}, better than chance and than {CONTROL_WORDS['untrained']}."
     if name != "macro_f1":
         return "shown", f"The model {skill} better than chance."
-    beaten = {control.name: _beaten(control) for control in evaluation.controls}
-    lost = [_words(control) for control in evaluation.controls if beaten[control.name] is False]
+    # A control without macro-F1, such as an untrained network whose embeddings do not differ, cannot be lost to.
+    compared = [one for one in evaluation.controls if one.lead or one.p_value is not None]
+    beaten = {control.name: _beaten(control) for control in compared}
+    lost = [_words(control) for control in compared if beaten[control.name] is False]
     if lost:
         return "not shown", f"Better than chance, but not better than {_listed(lost, 'or')}."
     unknown = [one for one in beaten if beaten[one] is None] + [one for one in NEEDED_CONTROLS if one not in beaten]
@@ -172,6 +190,19 @@ def _lead_sentence(control: ControlResult) -> str:
         return ""
     ends = "no interval" if lead.low is None else f"{lead.low:+.2f} to {lead.high:+.2f}"
     return f"Lead in macro-F1 over {_words(control)}: {lead.value:+.2f} ({ends})."
+
+
+def _untrained_lead(name: str, evaluation: Evaluation) -> Metric | None:
+    """The run's lead over the untrained network by one metric."""
+    return next((one.leads.get(name) for one in evaluation.controls if one.name == "untrained"), None)
+
+
+def _identity_sentence(name: str, evaluation: Evaluation) -> str:
+    lead = _untrained_lead(name, evaluation)
+    if lead is None or lead.value is None:
+        return ""
+    ends = "no interval" if lead.low is None else f"{lead.low:+.2f} to {lead.high:+.2f}"
+    return f"Lead in {SHORT_NAMES[name]} over {CONTROL_WORDS['untrained']}: {lead.value:+.2f} ({ends})."
 
 
 def _words(control: ControlResult) -> str:

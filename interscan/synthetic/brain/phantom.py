@@ -58,7 +58,7 @@ WEAR = Wear()
 
 @dataclass(frozen=True, slots=True)
 class Ageing:
-    """What 25 years do to a cohort that is asked to age, chosen once; linear in years after `from_years`.
+    """What 25 years do to a cohort with `ageing`, chosen once; linear in years after `from_years`.
 
     Attributes:
         from_years: age without effect.

@@ -143,10 +143,10 @@ def _stream(seed: int, purpose: str, *key: int) -> np.random.Generator:
 
 def _trajectory(seed: int, number: int) -> Trajectory:
     """Ten consecutive subjects hold 4 declining, 3 stable and 3 improving; the first three hold one each."""
-    block, place = divmod(number, 10)
+    block, index = divmod(number, 10)
     rng = _stream(seed, "trajectory", block)
     order = [*rng.permutation([0, 1, 2]), *rng.permutation([0, 0, 0, 1, 1, 2, 2])]
-    return TRAJECTORIES[int(order[place])]
+    return TRAJECTORIES[int(order[index])]
 
 
 def _plan_subject(number: int, num_visits: int, seed: int) -> PlannedSubject:

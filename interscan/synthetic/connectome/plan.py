@@ -110,10 +110,10 @@ def describe_connectome_cohort(
     return tuple(plan)
 
 
-def _lacks(place: int, seed: int) -> Modality:
-    """What the person at this place among those who lack something lacks: all five in every five, in a drawn order."""
-    order = stream(seed, "connectome lacks", place // len(MODALITIES)).permutation(len(MODALITIES))
-    return MODALITIES[int(order[place % len(MODALITIES)])]
+def _lacks(index: int, seed: int) -> Modality:
+    """What the person at this index among those who lack something lacks: all five in every five, in a drawn order."""
+    order = stream(seed, "connectome lacks", index // len(MODALITIES)).permutation(len(MODALITIES))
+    return MODALITIES[int(order[index % len(MODALITIES)])]
 
 
 def _plan_person(number: int, seed: int, lacks: Modality | None) -> PlannedPerson:

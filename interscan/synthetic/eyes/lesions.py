@@ -104,7 +104,7 @@ def draw_lesions(severity: float, rng: np.random.Generator) -> Lesions:
 
     Args:
         severity: 0 for a normal eye; else 1 to below 5, whose whole part is the grade.
-        rng: numbers, places and sizes.
+        rng: numbers, positions and sizes.
 
     Returns:
         At least one lesion of every kind whose expected number is not 0.
@@ -115,10 +115,10 @@ def draw_lesions(severity: float, rng: np.random.Generator) -> Lesions:
     num_dots, num_blots, num_clusters, num_tufts = (
         max(1, round(number * factor)) if number else 0 for number, factor in zip(expected, factors, strict=True)
     )
-    dots = [(*_place(rng), rng.uniform(*DESIGN.dot_radius)) for _ in range(num_dots)]
+    dots = [(*_position(rng), rng.uniform(*DESIGN.dot_radius)) for _ in range(num_dots)]
     low, high, more = DESIGN.blot_radius
     high += more * max(0.0, severity - 2) / 3
-    blots = [disc for _ in range(num_blots) for disc in _blot(_place(rng), rng.uniform(low, high), rng)]
+    blots = [disc for _ in range(num_blots) for disc in _blot(_position(rng), rng.uniform(low, high), rng)]
     exudates = [disc for _ in range(num_clusters) for disc in _cluster(rng)]
     lines = [line for _ in range(num_tufts) for line in _tuft(severity, rng)]
     return Lesions(_discs(dots), _discs(blots), _discs(exudates), tuple(lines), num_blots, num_tufts)
@@ -152,7 +152,7 @@ def _expected(kind: PerGrade, severity: float) -> float:
     return low + (high - low) * (severity - int(severity))
 
 
-def _place(rng: np.random.Generator) -> tuple[float, float]:
+def _position(rng: np.random.Generator) -> tuple[float, float]:
     """Anywhere in the field but on the disc and the fovea."""
     while True:
         radius, angle = 0.78 * math.sqrt(rng.random()), rng.uniform(0, 2 * math.pi)
@@ -161,10 +161,10 @@ def _place(rng: np.random.Generator) -> tuple[float, float]:
             return x, y
 
 
-def _blot(place: tuple[float, float], radius: float, rng: np.random.Generator) -> list[tuple[float, float, float]]:
+def _blot(centre: tuple[float, float], radius: float, rng: np.random.Generator) -> list[tuple[float, float, float]]:
     """Three overlapping discs with the area of one of the given radius, about: an irregular blot."""
     around = rng.normal(0, 0.45 * radius, (3, 2))
-    return [(place[0] + x, place[1] + y, 0.7 * radius * rng.uniform(0.8, 1.1)) for x, y in around]
+    return [(centre[0] + x, centre[1] + y, 0.7 * radius * rng.uniform(0.8, 1.1)) for x, y in around]
 
 
 def _cluster(rng: np.random.Generator) -> list[tuple[float, float, float]]:
@@ -178,7 +178,7 @@ def _cluster(rng: np.random.Generator) -> list[tuple[float, float, float]]:
 
 def _tuft(severity: float, rng: np.random.Generator) -> list[Line]:
     """A tangle of thin vessels that start together, on the disc or elsewhere."""
-    at = DISC if rng.random() < DESIGN.disc_share else _place(rng)
+    at = DISC if rng.random() < DESIGN.disc_share else _position(rng)
     first, last = DESIGN.tuft_reach
     reach = first + (last - first) * (severity - 4)
     lines = []

@@ -125,7 +125,7 @@ def _severity(share: float, shares: Sequence[float]) -> float:
 
 
 def _plan_person(number: int, shares: Sequence[float], seed: int) -> PlannedPerson:
-    # Two evenly drawn normal scores, turned so that the eyes' scores have the wanted correlation: any prefix of the
+    # Two evenly drawn normal scores, turned so that the eyes' scores have the intended correlation: any prefix of the
     # cohort holds close to its share of each grade.
     normal = NormalDist()
     common, apart = (

@@ -234,7 +234,7 @@ class _View:
         canvas = self._canvas()
         pen = ImageDraw.Draw(canvas)
         half = _FINER * self.size_px / 2
-        for (x, y), radius in zip(self._places(spots_N3[:, :2]), spots_N3[:, 2] * half, strict=True):
+        for (x, y), radius in zip(self._to_pixels(spots_N3[:, :2]), spots_N3[:, 2] * half, strict=True):
             pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
         return self._mask(canvas)
 
@@ -244,12 +244,12 @@ class _View:
         pen = ImageDraw.Draw(canvas)
         half = _FINER * self.size_px / 2
         for line in lines:
-            places_N2 = self._places(line.points_N2)
-            for start, end, width in zip(places_N2[:-1], places_N2[1:], line.widths_N[1:] * half, strict=True):
+            pixels_N2 = self._to_pixels(line.points_N2)
+            for start, end, width in zip(pixels_N2[:-1], pixels_N2[1:], line.widths_N[1:] * half, strict=True):
                 pen.line((*start, *end), fill=255, width=max(1, round(width)))
         return self._mask(canvas)
 
-    def _places(self, points_N2: Array) -> Array:
+    def _to_pixels(self, points_N2: Array) -> Array:
         x_N, y_N = points_N2[:, 0] - self.centre[0], points_N2[:, 1] - self.centre[1]
         cos, sin = math.cos(self.angle), math.sin(self.angle)
         right_N, up_N = cos * x_N + sin * y_N, cos * y_N - sin * x_N
@@ -299,6 +299,6 @@ def _grow(
     while orders and at < count - 2:
         away = headings_N[at] + side * rng.uniform(0.5, 0.95)
         shorter = length * rng.uniform(0.3, 0.5)
-        place = (float(points_N2[at, 0]), float(points_N2[at, 1]))
-        yield from _grow(place, away, 0.7 * widths_N[at], shorter, -side * 0.6, is_vein, orders - 1, rng)
+        fork = (float(points_N2[at, 0]), float(points_N2[at, 1]))
+        yield from _grow(fork, away, 0.7 * widths_N[at], shorter, -side * 0.6, is_vein, orders - 1, rng)
         side, at = -side, at + int(rng.integers(4, 8))

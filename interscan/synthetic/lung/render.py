@@ -283,19 +283,19 @@ def _b_lines(
     beam_P: npt.NDArray[np.intp],
     rng: np.random.Generator,
 ) -> FloatArray:
-    """Strength of B-lines (T, P), 0..1: even but irregular places on the lung, moving with it, slightly widening."""
+    """Strength of B-lines (T, P), 0..1: even but irregular positions on the lung, moving with it, slightly widening."""
     clear_TP = np.ones((len(lung_TA), len(beam_P)), np.float32)
     if num_b_lines == 0:
         return 1 - clear_TP
-    places = (np.arange(num_b_lines) + rng.uniform(0.15, 0.85, num_b_lines)) / num_b_lines
-    places = (places + rng.random()) % 1 if num_b_lines < 3 else places
+    positions = (np.arange(num_b_lines) + rng.uniform(0.15, 0.85, num_b_lines)) / num_b_lines
+    positions = (positions + rng.random()) % 1 if num_b_lines < 3 else positions
     narrow, wide = LOOK.b_sigma
     sigmas = (narrow + (wide - narrow) * zone_loss) * rng.uniform(0.8, 1.25, num_b_lines)
     # Widening with depth: a mixture of the line at the pleura and of the wider one at the bottom, by depth.
     clear_TA = np.ones(lung_TA.shape)
     spread_TA = np.ones(lung_TA.shape)
-    for place, sigma in zip(places, sigmas, strict=True):
-        away_TA = ((lung_TA - place) / sigma) ** 2 / 2
+    for position, sigma in zip(positions, sigmas, strict=True):
+        away_TA = ((lung_TA - position) / sigma) ** 2 / 2
         clear_TA *= 1 - np.exp(-away_TA)
         spread_TA *= 1 - np.exp(-away_TA / (1 + LOOK.b_spread) ** 2)
     deep_P = np.clip(fan.depth_mm_P / fan.depth_mm_P.max(), 0, 1)
@@ -348,8 +348,8 @@ def _patches(
     worst = max(0.0, zone_loss - LOOK.fray_from) / (1 - LOOK.fray_from)
     patches = []
     for _ in range(round(LOOK.most_patches * worst)):
-        place, wide, deep_mm = rng.uniform(0.15, 0.85), rng.uniform(0.03, 0.06), rng.uniform(2.5, 5.0)
-        across_TP = np.take((((lung_TA - place) / wide) ** 2).astype(np.float32), beam_P, axis=1)
+        position, wide, deep_mm = rng.uniform(0.15, 0.85), rng.uniform(0.03, 0.06), rng.uniform(2.5, 5.0)
+        across_TP = np.take((((lung_TA - position) / wide) ** 2).astype(np.float32), beam_P, axis=1)
         down_TP = (u_TP * np.float32(1 / _U_STEPS) - np.float32(1 + deep_mm / wall.pleura_mm)) * np.float32(
             wall.pleura_mm / deep_mm
         )

@@ -75,14 +75,14 @@ def test_json_with_a_uri_gives_the_answer_of_the_upload(client, scans_folder):
 
 
 def test_a_scan_unlike_the_training_scans_is_flagged(client):
-    def place(data: bytes) -> dict[str, Any]:
+    def compare_scan(data: bytes) -> dict[str, Any]:
         answer = client.post("/v1/embeddings", files={"scan": ("x", data)}).json()
         found: dict[str, Any] = answer["scan"]["out_of_distribution"]
         return found
 
     half = head_voxels()
     half[:, 24:] = 0
-    usual, strange = place(SCAN), place(nifti(half, np.diag([4.0, 4.0, 4.0, 1.0])))
+    usual, strange = compare_scan(SCAN), compare_scan(nifti(half, np.diag([4.0, 4.0, 4.0, 1.0])))
 
     assert usual["is_outside"] is False
     assert strange["is_outside"] is True

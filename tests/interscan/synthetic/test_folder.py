@@ -48,9 +48,9 @@ def test_other_parameters_and_other_folders_are_refused_and_left_alone(tmp_path:
         _write(tmp_path / "cohort", _files([]), seed=1)
     (tmp_path / "words").mkdir()
     (tmp_path / "words/thesis.tex").write_text("x")
-    for place in (tmp_path / "words", tmp_path / "words/thesis.tex"):
+    for path in (tmp_path / "words", tmp_path / "words/thesis.tex"):
         with pytest.raises(UsageError, match="is not empty and holds no cohort"):
-            _write(place, _files([]))
+            _write(path, _files([]))
     assert [path.name for path in (tmp_path / "words").iterdir()] == ["thesis.tex"]
 
 

@@ -14,7 +14,7 @@ def listed(root: Path, files: dict[str, str]) -> Listing:
     return list_scans(str(root), ("T1w",))
 
 
-def told(listing: Listing) -> dict[str, list[str]]:
+def reported(listing: Listing) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for one in listing.account.remarks:
         found.setdefault(one.code, []).append(one.message)
@@ -37,7 +37,7 @@ def test_ids_without_prefix_keep_days_and_scores(tmp_path: Path) -> None:
         (0, {"age": 71.0, "mmse": 29.0}),
         (203, {"age": 71.0, "mmse": 27.0}),
     ]
-    assert told(listing) == {
+    assert reported(listing) == {
         "ids_read_as": [
             "participants.tsv: 1 row is without sub- in participant_id, and read with it",
             "sub-01/sub-01_sessions.tsv: 2 rows are without ses- in session_id, and read with it",
@@ -56,7 +56,7 @@ def test_every_row_without_a_scan_and_scan_without_a_row_is_named(tmp_path: Path
             "sub-01/ses-01/sub-01_ses-01_scans.tsv": "filename\tacq_time\nanat/gone_T1w.nii.gz\tn/a\n",
         },
     )
-    assert told(listing) == {
+    assert reported(listing) == {
         "row_without_scan": [
             "participants.tsv line 3: participant_id sub-09 has no T1w scan here",
             "sub-01/sub-01_sessions.tsv line 3: session_id ses-03 has no T1w scan here",
@@ -91,7 +91,7 @@ def test_names_in_scans_tables_are_found_in_other_spellings(filename: str, tmp_p
     }
     listing = listed(tmp_path, files)
     assert [scan.day for scan, _, _ in listing.scans] == [0, 202]
-    assert "row_without_scan" not in told(listing)
+    assert "row_without_scan" not in reported(listing)
 
 
 def test_a_scans_table_of_the_subject_names_files_from_its_folder_and_other_files_are_no_remark(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_scans_table_of_the_subject_names_files_from_its_folder_and_other_file
     files = {**SCANS, "sub-01/ses-01/anat/sub-01_ses-01_T2w.nii.gz": "", "sub-01/sub-01_scans.tsv": "\n".join(lines)}
     listing = listed(tmp_path, files)
     assert [scan.day for scan, _, _ in listing.scans] == [0, 366]
-    assert set(told(listing)) == {"other_modality", "column_ignored"}
+    assert set(reported(listing)) == {"other_modality", "column_ignored"}
 
 
 def test_rows_of_visits_in_the_table_of_participants_belong_to_their_visits(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_rows_that_contradict_each_other_give_nothing_where_they_do(tmp_path: Pa
     text = "participant_id\tage\tmmse\nsub-01\t71\t29\nsub-01\t71\t20\n"
     listing = listed(tmp_path, {**SCANS, "participants.tsv": text})
     assert [scan.outcomes for scan, _, _ in listing.scans] == [{"age": 71.0}] * 2
-    assert told(listing) == {
+    assert reported(listing) == {
         "duplicate_visit": [
             "participants.tsv line 3: sub-01 again (first in line 2), with another mmse; left empty: delete one"
         ]
@@ -139,7 +139,7 @@ def test_codes_are_told_over_the_sessions_of_all_subjects(tmp_path: Path) -> Non
         {"mmse": 29, "z": 0.3},
     ]
     assert [scan.day for scan, _, _ in listing.scans] == [-4] * 3
-    assert told(listing) == {
+    assert reported(listing) == {
         "sentinel": ["mmse: -4 read as missing in 1 row; if it is a score, give --not-missing mmse=-4"]
     }
 
@@ -191,7 +191,7 @@ def test_a_days_placeholder_of_the_whole_data_set_gives_no_days(tmp_path: Path) 
         files[f"{sub}/{ses}/{sub}_{ses}_scans.tsv"] = f"filename\tacq_time\n{row}\n"
     listing = listed(tmp_path, files)
     assert [scan.day for scan, _, _ in listing.scans] == [None] * 4
-    assert [message.split(", so")[0] for message in told(listing)["days_contradict"]] == [
+    assert [message.split(", so")[0] for message in reported(listing)["days_contradict"]] == [
         f"{sub}: all 2 sessions on 1925-01-01, like every scan of the data set" for sub in ("sub-01", "sub-02")
     ]
 

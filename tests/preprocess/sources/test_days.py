@@ -28,7 +28,7 @@ def test_a_day_has_no_codes_for_missing(day: int) -> None:
     assert days(("a", {"day": str(day)}), ("b", {"day": "7"})) == ({"a": day, "b": 7}, [])
 
 
-def test_a_day_that_looks_like_a_code_stays_and_is_told() -> None:
+def test_a_day_that_looks_like_a_code_stays_and_is_reported() -> None:
     found, [(code, message)] = days(("a", {"day": "-99"}), ("b", {"day": "0"}))
     assert (found, code) == ({"a": -99, "b": 0}, "day_like_code")
     assert message == "sub-01_a: day -99 is read as a day; write n/a if it stands for a missing one"
@@ -41,7 +41,7 @@ def test_a_day_more_than_a_century_off_is_no_day() -> None:
 
 
 @pytest.mark.parametrize("cell", ["d0129", "12,5", "one"])
-def test_a_day_that_is_no_number_is_told(cell: str) -> None:
+def test_a_day_that_is_no_number_is_reported(cell: str) -> None:
     found, [(code, message)] = days(("a", {"day": cell}))
     assert (found, code) == ({}, "not_a_day")
     assert message == f"sub-01_a: day {cell!r} is not a number of days; write one, such as 365"
@@ -83,7 +83,7 @@ def test_the_first_row_of_a_visit_that_says_anything_wins() -> None:
 
 
 @pytest.mark.parametrize("cell", ["21/07/2020", "10:30:00", "2020-13-01", "yesterday"])
-def test_an_unreadable_date_is_told(cell: str) -> None:
+def test_an_unreadable_date_is_reported(cell: str) -> None:
     found, remarks = days(("a", {"acq_time": cell}))
     assert found == {}
     assert remarks == [("not_a_date", f"sub-01_a: acq_time {cell!r} is not an ISO date; write YYYY-MM-DD")]
@@ -138,7 +138,7 @@ def test_one_date_for_a_whole_data_set_is_a_placeholder_whatever_the_times_say()
 
 
 @pytest.mark.parametrize(
-    ("rows", "told"),
+    ("rows", "num_remarks"),
     [
         ((("ses-M00", {"day": "0"}), ("ses-M12", {"day": "370"})), 0),
         ((("ses-M00", {"day": "400"}), ("ses-M12", {"day": "0"})), 1),
@@ -147,10 +147,12 @@ def test_one_date_for_a_whole_data_set_is_a_placeholder_whatever_the_times_say()
         ((("ses-a", {"day": "9"}), ("ses-b", {"day": "1"})), 0),
     ],
 )
-def test_days_against_labels_are_told_and_taken(rows: tuple[tuple[str, dict[str, str]], ...], told: int) -> None:
+def test_days_against_labels_are_reported_and_taken(
+    rows: tuple[tuple[str, dict[str, str]], ...], num_remarks: int
+) -> None:
     found, remarks = days(*rows)
     assert found == {key: float(row["day"]) for key, row in rows}
-    assert [code for code, _ in remarks] == ["days_against_labels"] * told
+    assert [code for code, _ in remarks] == ["days_against_labels"] * num_remarks
 
 
 def test_days_and_dates_that_differ_are_told() -> None:

@@ -23,33 +23,33 @@ def put(root: Path, *names: str) -> Path:
     return root
 
 
-def told(files: Files) -> dict[str, str]:
+def reported(files: Files) -> dict[str, str]:
     return {one.name: one.code for one in files.unlisted}
 
 
 @pytest.mark.parametrize("kind", ["local", "memory", pytest.param("gs", marks=pytest.mark.bucket)])
 def test_every_file_has_its_size(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    places = {"local": lambda: str(tmp_path), "memory": lambda: f"memory://{tmp_path.name}"}
-    uri = places[kind]() if kind in places else f"{request.getfixturevalue('bucket')}/raw"
-    place = Location(uri)
+    locations = {"local": lambda: str(tmp_path), "memory": lambda: f"memory://{tmp_path.name}"}
+    uri = locations[kind]() if kind in locations else f"{request.getfixturevalue('bucket')}/raw"
+    location = Location(uri)
     for name, data in FILES.items():
-        place.write(name, data)
+        location.write(name, data)
     Location(f"{uri}-other").write("z.nii", b"1")
     sizes = {name: len(data) for name, data in FILES.items()}
-    assert list_files(place) == Files(dict(sorted(sizes.items())))
+    assert list_files(location) == Files(dict(sorted(sizes.items())))
     Location(uri).write("b.nii", b"1234")
-    assert list_files(place).sizes == {**sizes, "b.nii": 4}
+    assert list_files(location).sizes == {**sizes, "b.nii": 4}
 
 
 def test_a_listing_of_a_bucket_is_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    place = Location("memory://one-request")
-    place.write("sub-01/x.nii", b"1")
-    asked: list[str] = []
-    find = place.fs.find
-    monkeypatch.setattr(place.fs, "find", lambda *args, **options: asked.append("find") or find(*args, **options))
-    monkeypatch.setattr(place.fs, "info", lambda *args, **options: asked.append("info"))
-    list_files(place)
-    assert asked == ["find"]
+    location = Location("memory://one-request")
+    location.write("sub-01/x.nii", b"1")
+    requests: list[str] = []
+    find = location.fs.find
+    monkeypatch.setattr(location.fs, "find", lambda *args, **options: requests.append("find") or find(*args, **options))
+    monkeypatch.setattr(location.fs, "info", lambda *args, **options: requests.append("info"))
+    list_files(location)
+    assert requests == ["find"]
 
 
 def test_nothing_there_is_an_empty_list_and_a_file_is_no_folder(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_loops_end_and_a_folder_is_listed_once_under_its_own_name(tmp_path: Path
     files = list_files(Location(source))
     assert list(files.sizes) == ["outside/other.nii", "sub-02/anat/x.nii"]
     repeated = {"a-copy", "sub-02/anat/up", "sub-02/self", "outside/source"}
-    assert told(files) == dict.fromkeys(repeated, "link_repeated")
+    assert reported(files) == dict.fromkeys(repeated, "link_repeated")
 
 
 def test_two_links_to_one_folder_list_it_once(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_two_links_to_one_folder_list_it_once(tmp_path: Path) -> None:
         (source / name).symlink_to(tmp_path / "elsewhere")
     files = list_files(Location(source))
     assert list(files.sizes) == ["a.nii", "one/x.nii"]
-    assert told(files) == {"two": "link_repeated"}
+    assert reported(files) == {"two": "link_repeated"}
 
 
 def test_links_to_nothing_are_named_with_what_they_are(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_links_to_nothing_are_named_with_what_they_are(tmp_path: Path) -> None:
     (tmp_path / "loop.nii").symlink_to("loop.nii")
     (tmp_path / "annexed.nii.gz").symlink_to("../.git/annex/objects/Xk/3z/MD5E-s1--a.nii.gz/MD5E-s1--a.nii.gz")
     files = list_files(Location(tmp_path))
-    assert told(files) == {"x.nii": "link_dangling", "loop.nii": "link_dangling", "annexed.nii.gz": "annex_missing"}
+    assert reported(files) == {"x.nii": "link_dangling", "loop.nii": "link_dangling", "annexed.nii.gz": "annex_missing"}
     why = {one.name: one.why for one in files.unlisted}
     assert "git annex get" in why["annexed.nii.gz"]
     assert why["x.nii"] == "a link to a file that is not there; restore the file or the link"
@@ -120,7 +120,7 @@ def test_pipes_are_named_and_names_that_are_no_text_are_listed(tmp_path: Path) -
     (tmp_path / os.fsdecode(b"M\xfcller/x.nii")).touch()
     files = list_files(Location(tmp_path))
     assert list(files.sizes) == [os.fsdecode(b"M\xfcller/x.nii")]
-    assert told(files) == {"pipe.nii": "special_file"}
+    assert reported(files) == {"pipe.nii": "special_file"}
 
 
 _LIST = """
@@ -145,9 +145,9 @@ def test_folders_without_permission_are_named_and_a_source_without_is_refused() 
     put(root, "open/x.nii", "closed/y.nii")
     (root / "closed").chmod(0)
 
-    def listed(place: Path) -> str:
+    def listed(folder: Path) -> str:
         done = subprocess.run(
-            [sys.executable, "-c", _LIST, str(place)],
+            [sys.executable, "-c", _LIST, str(folder)],
             capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3],
         )  # fmt: skip
         return done.stdout
@@ -164,10 +164,10 @@ def test_folders_without_permission_are_named_and_a_source_without_is_refused() 
 
 def test_a_folder_with_ten_thousand_files_is_listed_whole(tmp_path: Path) -> None:
     for folder in range(100):
-        place = tmp_path / f"sub-{folder:03d}"
-        place.mkdir()
+        subject = tmp_path / f"sub-{folder:03d}"
+        subject.mkdir()
         for file in range(100):
-            (place / f"{file}.nii").touch()
+            (subject / f"{file}.nii").touch()
     files = list_files(Location(tmp_path))
     assert len(files.sizes) == 10_000
     assert list(files.sizes) == sorted(files.sizes)

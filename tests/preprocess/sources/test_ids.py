@@ -9,8 +9,8 @@ from preprocess.sources.tables import Row
 
 def match(cells: list[str], ids: list[str], *others: dict[str, str]) -> tuple[Matched, list[tuple[str, str]]]:
     account = Reconciliation()
-    rows = [Row(place, {"participant_id": cell}) for place, cell in enumerate(cells, start=2)]
-    rows += [Row(len(rows) + place, cells) for place, cells in enumerate(others, start=2)]
+    rows = [Row(line, {"participant_id": cell}) for line, cell in enumerate(cells, start=2)]
+    rows += [Row(len(rows) + line, cells) for line, cells in enumerate(others, start=2)]
     matched = match_rows(rows, ids, column="participant_id", prefix="sub-", table="p.tsv", account=account)
     return matched, [(one.code, one.message) for one in account.remarks]
 
@@ -71,7 +71,7 @@ def test_rows_about_one_id_give_what_they_agree_on() -> None:
     assert [code for code, _ in remarks] == ["duplicate_row"]
 
 
-def test_a_row_without_an_id_is_told() -> None:
+def test_a_row_without_an_id_is_reported() -> None:
     matched, remarks = match(["n/a", "sub-01"], ["sub-01"])
     assert matched.row_of == {"sub-01": 3}
     assert remarks == [("empty_key", "p.tsv line 2: no participant_id; the line is passed over")]

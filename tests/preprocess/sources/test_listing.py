@@ -29,10 +29,10 @@ def entered(listing: Listing) -> list[tuple[str, str, bool]]:
 
 
 def test_text_is_read_with_or_without_a_byte_order_mark(tmp_path: Path) -> None:
-    place = Location(tmp_path)
-    place.write("a", b"\xef\xbb\xbfsub")
-    place.write("b", "é".encode())
-    assert [read_text(place, name) for name in "ab"] == ["sub", "é"]
+    location = Location(tmp_path)
+    location.write("a", b"\xef\xbb\xbfsub")
+    location.write("b", "é".encode())
+    assert [read_text(location, name) for name in "ab"] == ["sub", "é"]
 
 
 @pytest.mark.parametrize(
@@ -48,15 +48,15 @@ def test_text_is_read_with_or_without_a_byte_order_mark(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_text_says_why(data: bytes | None, why: str, tmp_path: Path) -> None:
-    place = Location(tmp_path)
+    location = Location(tmp_path)
     if data is not None:
-        place.write("x", data)
+        location.write("x", data)
     with pytest.raises(TextError) as caught:
-        read_text(place, "x")
+        read_text(location, "x")
     assert str(caught.value) == why
 
 
-def test_a_folder_in_the_place_of_a_table_is_told_without_its_path(tmp_path: Path) -> None:
+def test_a_folder_named_as_a_table_is_reported_without_its_path(tmp_path: Path) -> None:
     (tmp_path / "participants.tsv").mkdir()
     with pytest.raises(TextError) as caught:
         read_text(Location(tmp_path), "participants.tsv")

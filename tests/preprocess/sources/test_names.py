@@ -72,7 +72,7 @@ def test_all_identities_of_a_path_are_kept(name: str, subjects: tuple[str, ...],
 
 
 @pytest.mark.parametrize("subject", ["sub-AB_01", "sub-Jürgen", "sub-01-2"])
-def test_a_label_against_the_grammar_is_the_folders_and_is_told(subject: str) -> None:
+def test_a_label_against_the_grammar_is_the_folders_and_is_reported(subject: str) -> None:
     found = read_bids_name(f"{subject}/anat/{subject}_run-1_T1w.nii.gz")
     assert (found.subjects, found.run, found.illegal) == ((subject,), "run-1", subject[4:])
 

@@ -40,10 +40,10 @@ def test_a_bad_path_is_a_finding_that_does_not_name_the_machines_folders(tmp_pat
 
 @pytest.mark.parametrize("uri", ["{root}/gone.nii", "memory://gone/x.nii", "zip://a.nii::{root}/gone.zip"])
 def test_a_missing_file_is_missing(uri: str, tmp_path: Path) -> None:
-    place = uri.format(root=tmp_path)
-    assert size_of(place) == 0
+    path = uri.format(root=tmp_path)
+    assert size_of(path) == 0
     with pytest.raises(ScanError) as caught:
-        read_scan(Location(tmp_path), Scan("anna", "", "T1w", place))
+        read_scan(Location(tmp_path), Scan("anna", "", "T1w", path))
     assert caught.value.finding.code == "missing"
     assert str(tmp_path) not in str(caught.value)
 

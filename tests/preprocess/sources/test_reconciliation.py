@@ -91,11 +91,11 @@ def test_found_and_passed_over_are_everything_there(
         listing = list_scans(str(root), ("T1w",))
     except UsageError:
         return  # refused whole, with what was seen
-    told = accounted(listing)
-    assert len(told) == len(set(told))
+    reported = accounted(listing)
+    assert len(reported) == len(set(reported))
     dangling = {one.name for one in listing.account.part("passed_over") if one.code == "link_dangling"}
-    through_links = {name for name in told if name not in there} - dangling
-    assert there <= set(told)
+    through_links = {name for name in reported if name not in there} - dangling
+    assert there <= set(reported)
     assert all((root / name).is_file() for name in through_links)
     files = listing.account.files
     assert files["there"] == files["scans"] + files["read"] + files["other"] + files["passed_over"]
@@ -120,8 +120,8 @@ def test_a_file_of_a_table_of_scans_is_accounted_for_too(tmp_path: Path) -> None
     lines = ["path,subject_id,modality", "a.nii,a,", "b.nii,b,T2w", "c.nii,c,T1W", "gone.nii,g,"]
     (tmp_path / "scans.csv").write_text("\n".join(lines))
     listing = list_scans(str(tmp_path / "scans.csv"), ("T1w",))
-    told = [name for name in accounted(listing) if name != "gone.nii"]
-    assert sorted(told) == sorted([*names, "scans.csv"])
+    reported = [name for name in accounted(listing) if name != "gone.nii"]
+    assert sorted(reported) == sorted([*names, "scans.csv"])
     assert listing.account.files == {"there": 9, "scans": 1, "read": 1, "other": 1, "passed_over": 6}
 
 
@@ -154,7 +154,7 @@ def test_lines_are_few_however_much_there_is() -> None:
     assert len(lines) < 20
     assert "passed over, hidden: 7: 5.nii, 6.nii, 7.nii, 8.nii, 9.nii and 2 more" in lines
     assert "and 10003 more like it (row_without_scan); --json lists all" in lines
-    assert not [line for line in lines if "two for one row" in line]  # told as left out
+    assert not [line for line in lines if "two for one row" in line]  # reported as left out
 
 
 def test_json_has_all_with_counts_and_a_limit_bounds_the_entries_only() -> None:

@@ -66,9 +66,9 @@ def test_tabs_absolute_paths_and_urls(tmp_path: Path) -> None:
 def test_a_table_in_a_bucket_names_scans_in_the_bucket(bucket: str) -> None:
     from preprocess.storage import Location
 
-    place = Location(f"{bucket}/raw")
-    place.write("a/1.nii.gz", b"12345")
-    place.write("scans.csv", b"path,subject_id,day\na/1.nii.gz,anna,0\n")
+    location = Location(f"{bucket}/raw")
+    location.write("a/1.nii.gz", b"12345")
+    location.write("scans.csv", b"path,subject_id,day\na/1.nii.gz,anna,0\n")
     ((scan, name, size),) = list_scans(f"{bucket}/raw/scans.csv", ("T1w",)).scans
     assert (scan.uri, name, size) == (f"{bucket}/raw/a/1.nii.gz", "a/1.nii.gz", 5)
 
@@ -245,9 +245,9 @@ def test_a_table_that_is_a_link_to_nothing_or_has_other_separators_says_so(tmp_p
 def test_equal_tables_in_other_places_are_listed_alike(tmp_path: Path) -> None:
     """What is stored must not tell on which machine, or in which folder, a cohort was preprocessed."""
     found = []
-    for place in ("one", "two/deeper"):
-        put(tmp_path / place, {"a.nii": "1"})
-        listing = table(tmp_path / place, "path,subject_id", f"{tmp_path / place}/a.nii,a", f"{tmp_path}/x.nii,b")
+    for folder in ("one", "two/deeper"):
+        put(tmp_path / folder, {"a.nii": "1"})
+        listing = table(tmp_path / folder, "path,subject_id", f"{tmp_path / folder}/a.nii,a", f"{tmp_path}/x.nii,b")
         found.append([(name, size) for _, name, size in listing.scans])
     assert found[0] == found[1] == [("a.nii", 1), ("outside/b_T1w/x.nii", 0)]
 

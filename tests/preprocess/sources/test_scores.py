@@ -13,7 +13,7 @@ NOTHING = Choice()
 
 def read(*rows: dict[str, str], choice: Choice = NOTHING) -> tuple[list[dict[str, float]], list[tuple[str, str]]]:
     account = Reconciliation()
-    sources = [Source(f"row {place}", "t.tsv", row) for place, row in enumerate(rows)]
+    sources = [Source(f"row {index}", "t.tsv", row) for index, row in enumerate(rows)]
     return read_scores(sources, account, choice), [(one.code, one.message) for one in account.remarks]
 
 

@@ -1,4 +1,4 @@
-"""Codes for missing: told from values by the rest of their column, and never against the user's word."""
+"""Codes for missing: recognised by the rest of their column, and never against the user's word."""
 
 from random import Random
 
@@ -38,7 +38,7 @@ NOTHING = Choice()
         ([], set()),
     ],
 )
-def test_a_code_is_told_by_what_the_rest_of_its_column_is(values: list[float], codes: set[float]) -> None:
+def test_a_code_is_recognised_by_what_the_rest_of_its_column_is(values: list[float], codes: set[float]) -> None:
     assert codes_in("mmse", values, NOTHING) == codes
 
 

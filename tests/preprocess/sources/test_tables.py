@@ -1,4 +1,4 @@
-"""Tables as they come: cells stay under their headings, and what cannot is told with its line."""
+"""Tables as they come: cells stay under their headings, and what cannot is reported with its line."""
 
 import pytest
 
@@ -31,7 +31,7 @@ def test_a_lone_quote_mark_in_a_tsv_file_is_a_character() -> None:
     assert remarks == []
 
 
-def test_a_quoted_comma_in_a_csv_file_is_part_of_its_cell_and_an_open_quote_is_told() -> None:
+def test_a_quoted_comma_in_a_csv_file_is_part_of_its_cell_and_an_open_quote_is_reported() -> None:
     assert read('id,mmse\n1,"27,5"\n', "t.csv")[0] == [{"id": "1", "mmse": "27,5"}]
     with pytest.raises(TableError, match=r"line 2 cannot be read .* close its quote marks"):
         read('id,note\n1,"open\n2,x\n', "t.csv")
@@ -47,7 +47,7 @@ def test_a_decimal_comma_makes_a_surplus_cell_and_its_line_is_not_used() -> None
     )
 
 
-def test_tabs_at_the_ends_of_lines_are_nothing_and_a_short_line_is_told() -> None:
+def test_tabs_at_the_ends_of_lines_are_nothing_and_a_short_line_is_reported() -> None:
     rows, remarks = read("id\tmmse\t\n1\t27\t\t\t\n2\n")
     assert rows == [{"id": "1", "mmse": "27"}, {"id": "2", "mmse": ""}]
     assert remarks == [("row_short", "t.tsv line 3: 1 cells under 3 headings; the rest is read as empty")]

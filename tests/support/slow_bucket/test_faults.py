@@ -65,14 +65,14 @@ def test_a_flip_inverts_one_bit_under_the_true_digest(slow: SlowBucket, bucket: 
     slow.put(bucket, "o", DATA)
     true_hash = ask(slow, media(bucket))[1]["x-goog-hash"]
     slow.set_faults([Fault("flip", count=3)])
-    places = set()
+    positions = set()
     for _ in range(3):
         status, headers, body = ask(slow, media(bucket))
         assert (status, headers["x-goog-hash"], len(body)) == (200, true_hash, len(DATA))
         changed = np.flatnonzero(np.unpackbits(np.frombuffer(body, np.uint8) ^ np.frombuffer(DATA, np.uint8)))
         assert len(changed) == 1
-        places.add(int(changed[0]))
-    assert len(places) == 3
+        positions.add(int(changed[0]))
+    assert len(positions) == 3
     assert ask(slow, media(bucket))[2] == DATA
 
 

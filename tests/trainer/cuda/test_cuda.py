@@ -27,8 +27,8 @@ ROOT = Path(__file__).parents[3]
 def test_auto_takes_the_gpu_and_the_half_precision_that_is_native_to_it() -> None:
     major, _ = torch.cuda.get_device_capability()
     # Tensor cores know bfloat16 from compute capability 8.0 (Ampere) on.
-    wanted = torch.bfloat16 if major >= 8 else torch.float16
-    assert choose_compute("auto", "auto") == Compute(torch.device("cuda"), wanted)
+    expected = torch.bfloat16 if major >= 8 else torch.float16
+    assert choose_compute("auto", "auto") == Compute(torch.device("cuda"), expected)
 
 
 @pytest.mark.cuda

@@ -55,8 +55,8 @@ def deterministic_or_skipped() -> Iterator[None]:
         pytest.skip(str(error).partition(".")[0])
 
 
-def weights_of(place: Location) -> dict[str, torch.Tensor]:
-    state, _ = Run.open(place).load_model()
+def weights_of(location: Location) -> dict[str, torch.Tensor]:
+    state, _ = Run.open(location).load_model()
     return {f"{part}.{name}": value for part in ("encoder", "projector") for name, value in state[part].items()}
 
 
@@ -153,9 +153,9 @@ def test_batches_that_are_copied_beside_computation_arrive_whole(store: Store, d
 def test_what_was_trained_on_the_device_is_exported_and_agrees_on_the_cpu(
     store: Store, tmp_path: Path, device: torch.device
 ) -> None:
-    place = Location(tmp_path / "run")
-    train_run(recipe_on(device), store, place, progress=silent)
-    run = Run.open(place)
+    location = Location(tmp_path / "run")
+    train_run(recipe_on(device), store, location, progress=silent)
+    run = Run.open(location)
     evaluate_run(run)
     manifest = export_run(run, Location(tmp_path / "artefact"))
     assert "model.ts" in manifest.files
@@ -189,6 +189,6 @@ def test_the_supply_of_a_device_keeps_there_what_fits(store: Store, device: torc
                 for rows, read in zip(batches, stream, strict=True):
                     batch = read.stored[MODALITY].unflatten(0, rows.shape)
                     assert batch.device.type == device.type
-                    wanted = [[store.read(row, MODALITY) for row in sample] for sample in rows.tolist()]
-                    np.testing.assert_array_equal(batch.cpu().numpy(), np.stack(wanted))
+                    expected = [[store.read(row, MODALITY) for row in sample] for sample in rows.tolist()]
+                    np.testing.assert_array_equal(batch.cpu().numpy(), np.stack(expected))
             assert stream.counts.device_hits == 8 * epoch

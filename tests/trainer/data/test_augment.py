@@ -23,14 +23,14 @@ def views(augment: Augment, *, seed: int = 1, epoch: int = 2, batch: int = 3, dt
     return augment(volumes(dtype), scale=unit_scale(dtype), seed=seed, epoch=epoch, batch=batch)
 
 
-def test_the_same_place_in_a_run_replays_the_same_views() -> None:
+def test_the_same_position_in_a_run_replays_the_same_views() -> None:
     first = views(ALL)
     torch.rand(100)
     assert torch.equal(first, views(ALL))
 
 
 @pytest.mark.parametrize("other", [{"seed": 2}, {"epoch": 3}, {"batch": 4}, {"seed": 2, "epoch": 1}])
-def test_another_place_gives_other_views(other: dict[str, int]) -> None:
+def test_another_position_gives_other_views(other: dict[str, int]) -> None:
     assert not torch.equal(views(ALL), views(ALL, **other))
 
 
@@ -44,8 +44,8 @@ def test_views_leave_the_global_generator_alone() -> None:
 def test_without_augmentation_a_view_is_the_scaled_volume_in_float32(dtype: str) -> None:
     found = views(OFF, dtype=dtype)
     assert found.dtype == torch.float32
-    wanted = volumes(dtype).numpy().astype(np.float32) * np.float32(unit_scale(dtype))
-    np.testing.assert_array_equal(found.numpy(), np.clip(wanted, 0, 1))
+    expected = volumes(dtype).numpy().astype(np.float32) * np.float32(unit_scale(dtype))
+    np.testing.assert_array_equal(found.numpy(), np.clip(expected, 0, 1))
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "float16"])
@@ -53,8 +53,8 @@ def test_gain_is_computed_in_float32_whatever_is_stored(dtype: str) -> None:
     stored = volumes(dtype)[0]
     out = torch.empty(stored.shape)
     shift_scaled(stored, [0, 0, 0], 0.7 * unit_scale(dtype), out=out)
-    wanted = stored.numpy().astype(np.float64) * 0.7 * unit_scale(dtype)
-    np.testing.assert_allclose(out.numpy(), wanted, rtol=3e-7)
+    expected = stored.numpy().astype(np.float64) * 0.7 * unit_scale(dtype)
+    np.testing.assert_allclose(out.numpy(), expected, rtol=3e-7)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float16", "float32"])
@@ -73,12 +73,12 @@ def test_a_shift_moves_black_in_as_a_masked_roll_does(shift_voxels: tuple[int, i
     source = volumes("float32", num=1)[0]
     out = torch.full(source.shape, 7.0)
     shift_scaled(source, list(shift_voxels), scale, out=out)
-    wanted = np.zeros(source.shape, dtype=np.float32)
-    for place in np.ndindex(*source.shape[1:]):
-        origin = tuple(np.subtract(place, shift_voxels))
+    expected = np.zeros(source.shape, dtype=np.float32)
+    for voxel in np.ndindex(*source.shape[1:]):
+        origin = tuple(np.subtract(voxel, shift_voxels))
         if all(0 <= index < edge for index, edge in zip(origin, source.shape[1:], strict=True)):
-            wanted[(0, *place)] = np.float32(source[(0, *origin)]) * np.float32(scale)
-    np.testing.assert_allclose(out.numpy(), wanted, rtol=1e-6)
+            expected[(0, *voxel)] = np.float32(source[(0, *origin)]) * np.float32(scale)
+    np.testing.assert_allclose(out.numpy(), expected, rtol=1e-6)
 
 
 def test_flip_mirrors_left_and_right_only() -> None:

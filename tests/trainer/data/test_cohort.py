@@ -23,21 +23,21 @@ def test_a_scan_that_was_left_out_is_not_in_the_cohort(tmp_path: Path) -> None:
 
 def test_visits_are_ordered_by_day_where_names_are_in_reverse_order(tmp_path: Path) -> None:
     cohort = read_cohort(write_store(tmp_path), MODALITY, "mmse")
-    places = cohort.places_by_subject["sub-01"]
-    assert cohort.days_N[places].tolist() == [0.0, 365.0, 730.0]
-    assert [cohort.sessions[place] for place in places] == ["ses-03", "ses-02", "ses-01"]
+    indices = cohort.indices_by_subject["sub-01"]
+    assert cohort.days_N[indices].tolist() == [0.0, 365.0, 730.0]
+    assert [cohort.sessions[index] for index in indices] == ["ses-03", "ses-02", "ses-01"]
 
 
-def test_each_place_holds_the_row_day_score_and_scanner_of_one_scan(tmp_path: Path) -> None:
+def test_each_index_holds_the_row_day_score_and_scanner_of_one_scan(tmp_path: Path) -> None:
     scans = default_scans()
     cohort = read_cohort(write_store(tmp_path, scans), MODALITY, "mmse")
-    for place, row in enumerate(cohort.rows_N):
+    for index, row in enumerate(cohort.rows_N):
         scan = scans[row]
-        assert cohort.subject_ids[place] == scan.subject_id
-        assert cohort.scanners[place] == scan.scanner
-        assert cohort.sessions[place] == "_".join(filter(None, (scan.session_id, scan.run)))
-        wanted = [np.nan if value is None else value for value in (scan.day, scan.score)]
-        np.testing.assert_array_equal([cohort.days_N[place], cohort.scores_N[place]], wanted)
+        assert cohort.subject_ids[index] == scan.subject_id
+        assert cohort.scanners[index] == scan.scanner
+        assert cohort.sessions[index] == "_".join(filter(None, (scan.session_id, scan.run)))
+        expected = [np.nan if value is None else value for value in (scan.day, scan.score)]
+        np.testing.assert_array_equal([cohort.days_N[index], cohort.scores_N[index]], expected)
 
 
 def test_scans_without_a_day_follow_those_with_one(tmp_path: Path) -> None:
@@ -46,15 +46,15 @@ def test_scans_without_a_day_follow_those_with_one(tmp_path: Path) -> None:
     assert cohort.sessions == ("c", "b", "a")
 
 
-def test_a_part_keeps_order_and_holds_only_the_subjects_asked_for(tmp_path: Path) -> None:
+def test_a_part_keeps_order_and_holds_only_the_subjects_requested(tmp_path: Path) -> None:
     cohort = read_cohort(write_store(tmp_path), MODALITY, "mmse")
     part = cohort.of_subjects({"sub-03", "sub-01", "nobody"})
-    assert list(part.places_by_subject) == ["sub-01", "sub-03"]
+    assert list(part.indices_by_subject) == ["sub-01", "sub-03"]
     assert part.subject_codes_N.tolist() == [0, 0, 0, 1, 1, 1]
-    wanted = [
+    expected = [
         row for row, subject in zip(cohort.rows_N, cohort.subject_ids, strict=True) if subject in part.subject_ids
     ]
-    assert part.rows_N.tolist() == wanted
+    assert part.rows_N.tolist() == expected
 
 
 def test_scored_drops_the_scans_without_a_score_and_nothing_else(tmp_path: Path) -> None:
@@ -90,14 +90,14 @@ def test_a_visit_is_there_once_with_the_modalities_it_has(tmp_path: Path) -> Non
     cohort = read_visits(write_visits(tmp_path, visits), tuple(ARRAYS), "impaired")
     assert cohort.subject_ids == tuple(visit.subject_id for visit in visits[:-1])
     assert cohort.rows_N.tolist() == list(range(len(visits) - 1))
-    wanted = [[name in visit.has for name in ARRAYS] for visit in visits[:-1]]
-    np.testing.assert_array_equal(cohort.present_NM, wanted)
+    expected = [[name in visit.has for name in ARRAYS] for visit in visits[:-1]]
+    np.testing.assert_array_equal(cohort.present_NM, expected)
     np.testing.assert_array_equal(cohort.scores_N, [visit.impaired for visit in visits[:-1]])
     part = cohort.of_subjects({"sub-03", "sub-05"})
-    np.testing.assert_array_equal(part.present_NM, [wanted[3], wanted[5]])
+    np.testing.assert_array_equal(part.present_NM, [expected[3], expected[5]])
 
 
-def test_a_visit_without_one_of_the_modalities_asked_for_counts_only_where_it_has_another(tmp_path: Path) -> None:
+def test_a_visit_without_one_of_the_modalities_requested_counts_only_where_it_has_another(tmp_path: Path) -> None:
     visits = [TinyVisit("a", 1.0, frozenset({"SC"})), TinyVisit("b", 0.0, frozenset({"FC", "clinical"}))]
     store = write_visits(tmp_path, visits)
     assert read_visits(store, ("SC",), "impaired").subject_ids == ("a",)

@@ -23,7 +23,7 @@ def test_room_is_what_is_free_and_held_less_the_reserve(measured: int, largest: 
     assert memory.room_bytes(measured=measured, largest=largest) == max(0, room_gb) * GB
 
 
-def test_a_device_is_asked_for_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_is_queried_for_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (5, 80))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 3)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 2)

@@ -38,8 +38,8 @@ def kept(num_rows: int, dtype: str = "uint8") -> DeviceRows:
 def test_what_is_gathered_is_what_was_put_in_every_stored_type(dtype: str) -> None:
     rows = kept(10, dtype)
     rows.put(np.array([[3, 1], [9, 4]]), voxels_of(np.array([[3, 1], [9, 4]]), dtype))
-    wanted = np.array([[4, 3], [1, 9], [3, 3]])
-    found, expected = rows.gather(wanted), voxels_of(wanted, dtype)
+    gathered = np.array([[4, 3], [1, 9], [3, 3]])
+    found, expected = rows.gather(gathered), voxels_of(gathered, dtype)
     assert found.dtype is expected.dtype
     assert torch.equal(found.view(torch.uint8), expected.view(torch.uint8))
 
@@ -133,11 +133,11 @@ def test_a_device_without_so_much_in_one_piece_keeps_nothing(
 
 def test_it_is_told_once_that_the_cohort_stays() -> None:
     cohort = cohort_of("a", budget=100)
-    told: list[Any] = []
-    cohort.when_kept = lambda: told.append(cohort.is_there)
+    calls: list[Any] = []
+    cohort.when_kept = lambda: calls.append(cohort.is_there)
     for _ in range(5):
         cohort.stepped("a", 2, 2)
-    assert told == [True]
+    assert calls == [True]
 
 
 def test_a_real_store_s_rows_are_those_that_the_store_reads(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The fetcher: bounded, in order, patient; what it drops is dropped at once and frees its place."""
+"""The fetcher: bounded, in order, patient; what it drops is dropped at once and frees its slot."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -10,7 +10,7 @@ import pytest
 from preprocess.errors import StorageError, StoreError
 from trainer.data.fetching import Fetcher, RetryPolicy
 from trainer.data.objects import RefusedError
-from trainer.data.reading import GivenUpError, ReadCounts, Reading, Wanted
+from trainer.data.reading import GivenUpError, PendingVolume, ReadCounts, Reading
 
 FAST = RetryPolicy(patience_s=5.0, first_pause_s=0.001, longest_pause_s=0.002, attempt_s=0.2)
 
@@ -20,16 +20,16 @@ class Scripted:
 
     def __init__(self, answer: Callable[[str, int], Coroutine[Any, Any, bytes]]) -> None:
         self.answer = answer
-        self.asked: list[str] = []
+        self.requested: list[str] = []
         self.num_active = self.most_active = 0
         self.is_closed = False
 
     async def get(self, path: str) -> bytes:
-        self.asked.append(path)
+        self.requested.append(path)
         self.num_active += 1
         self.most_active = max(self.most_active, self.num_active)
         try:
-            return await self.answer(path, self.asked.count(path))
+            return await self.answer(path, self.requested.count(path))
         finally:
             self.num_active -= 1
 
@@ -57,13 +57,13 @@ class Bench:
             objects, path_of=str, explain=explain, arrived=self._take, in_flight=in_flight, retry=retry
         )
 
-    def _take(self, wanted: Wanted, data: bytes) -> None:
-        self.arrived.append(wanted.row)
-        wanted.tell(None)
+    def _take(self, volume: PendingVolume, data: bytes) -> None:
+        self.arrived.append(volume.row)
+        volume.complete(None)
 
-    def ask(self, rows: list[int]) -> Reading:
+    def request(self, rows: list[int]) -> Reading:
         reading = Reading(len(rows), ReadCounts())
-        self.fetcher.ask([Wanted(reading, place, row, np.empty(1)) for place, row in enumerate(rows)])
+        self.fetcher.request([PendingVolume(reading, index, row, np.empty(1)) for index, row in enumerate(rows)])
         return reading
 
 
@@ -81,7 +81,7 @@ def play(
 ) -> tuple[Reading, Bench]:
     async def go() -> tuple[Reading, Bench]:
         bench = Bench(Scripted(answer), retry, in_flight)
-        reading = bench.ask(rows)
+        reading = bench.request(rows)
         await until_ready(reading)
         await bench.fetcher.close()
         return reading, bench
@@ -97,7 +97,7 @@ async def at_once(path: str, attempt: int) -> bytes:
 @pytest.mark.parametrize("in_flight", [1, 3, 50])
 def test_no_more_than_allowed_are_in_flight_and_they_start_in_order(in_flight: int) -> None:
     reading, bench = play(at_once, list(range(20)), in_flight=in_flight)
-    assert bench.objects.asked == [str(row) for row in range(20)]
+    assert bench.objects.requested == [str(row) for row in range(20)]
     assert bench.objects.most_active == min(in_flight, 20)
     assert (reading.counts.requests, reading.counts.bytes_fetched, reading.faults) == (20, 40, {})
     assert bench.objects.is_closed
@@ -113,7 +113,7 @@ def test_failures_are_repeated_and_each_costs_one_request() -> None:
     assert (reading.faults, reading.counts.requests, reading.counts.failures) == ({}, 40, 30)
 
 
-def test_a_failed_one_does_not_hold_its_place_while_it_pauses() -> None:
+def test_a_failed_one_does_not_hold_its_slot_while_it_pauses() -> None:
     async def first_fails(path: str, attempt: int) -> bytes:
         if path == "0" and attempt == 1:
             raise RefusedError(503, 0.2)
@@ -124,19 +124,19 @@ def test_a_failed_one_does_not_hold_its_place_while_it_pauses() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "expected"),
     [
         (FileNotFoundError("x"), StoreError),
         (PermissionError("x"), StorageError),
         (ZeroDivisionError("x"), ZeroDivisionError),
     ],
 )
-def test_what_asking_again_cannot_mend_is_told_at_once(error: Exception, told: type[Exception]) -> None:
+def test_what_a_repeat_cannot_mend_is_reported_at_once(error: Exception, expected: type[Exception]) -> None:
     async def fail(path: str, attempt: int) -> bytes:
         raise error
 
     reading, _ = play(fail, [7])
-    assert isinstance(reading.faults[0], told)
+    assert isinstance(reading.faults[0], expected)
     assert (reading.counts.requests, reading.counts.failures) == (1, 0)
 
 
@@ -200,17 +200,17 @@ def test_one_in_time_is_not_raced() -> None:
     assert reading.counts.requests == 3
 
 
-def test_what_is_given_up_frees_its_places_even_before_its_first_step() -> None:
+def test_what_is_given_up_frees_its_slots_even_before_its_first_step() -> None:
     async def go() -> tuple[Reading, Reading, Bench]:
         async def hang(path: str, attempt: int) -> bytes:
             await asyncio.sleep(3600 if int(path) < 100 else 0)
             return b"12"
 
         bench = Bench(Scripted(hang))
-        first = bench.ask(list(range(10)))
+        first = bench.request(list(range(10)))
         first.give_up()
         bench.fetcher.cancel(first)  # no task has run yet
-        second = bench.ask([100, 101, 102, 103, 104, 105])
+        second = bench.request([100, 101, 102, 103, 104, 105])
         await until_ready(second)
         await bench.fetcher.close()
         return first, second, bench
@@ -222,7 +222,7 @@ def test_what_is_given_up_frees_its_places_even_before_its_first_step() -> None:
     assert len(bench.arrived) == 6
 
 
-def test_closing_tells_what_hangs_waits_or_pauses_and_what_is_asked_afterwards() -> None:
+def test_closing_completes_what_hangs_waits_or_pauses_and_what_is_requested_afterwards() -> None:
     async def go() -> tuple[Reading, Reading]:
         async def trouble(path: str, attempt: int) -> bytes:
             if path == "0":
@@ -231,10 +231,10 @@ def test_closing_tells_what_hangs_waits_or_pauses_and_what_is_asked_afterwards()
             return b""
 
         bench = Bench(Scripted(trouble), RetryPolicy(), in_flight=2)
-        reading = bench.ask(list(range(6)))
+        reading = bench.request(list(range(6)))
         await asyncio.sleep(0.01)
         await bench.fetcher.close()
-        return reading, bench.ask([1])
+        return reading, bench.request([1])
 
     for reading in asyncio.run(go()):
         assert reading.is_ready

@@ -10,7 +10,7 @@ from trainer.data.cohort import read_cohort
 from trainer.data.labels import Labels
 
 
-def test_labels_follow_the_places_of_a_batch(tmp_path: Path) -> None:
+def test_labels_follow_the_indices_of_a_batch(tmp_path: Path) -> None:
     scans = [
         TinyScan("sub-a", "ses-1", 0.0, 29.0),
         TinyScan("sub-a", "ses-2", 400.0, 26.5),
@@ -18,11 +18,11 @@ def test_labels_follow_the_places_of_a_batch(tmp_path: Path) -> None:
         TinyScan("sub-b", "ses-2", None, 20.0),
     ]
     cohort = read_cohort(write_store(tmp_path, scans), MODALITY, "mmse")
-    places = cohort.places_by_subject
-    labels = Labels.of(cohort, np.array([places["sub-b"], places["sub-a"]]), torch.device("cpu"))
+    indices = cohort.indices_by_subject
+    labels = Labels.of(cohort, np.array([indices["sub-b"], indices["sub-a"]]), torch.device("cpu"))
     nan = float("nan")
-    wanted_scores = torch.tensor([[nan, 20.0], [29.0, 26.5]])
-    wanted_days = torch.tensor([[0.0, nan], [0.0, 400.0]])
-    torch.testing.assert_close(labels.scores_BK, wanted_scores, rtol=0, atol=0, equal_nan=True)
-    torch.testing.assert_close(labels.days_BK, wanted_days, rtol=0, atol=0, equal_nan=True)
+    expected_scores = torch.tensor([[nan, 20.0], [29.0, 26.5]])
+    expected_days = torch.tensor([[0.0, nan], [0.0, 400.0]])
+    torch.testing.assert_close(labels.scores_BK, expected_scores, rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(labels.days_BK, expected_days, rtol=0, atol=0, equal_nan=True)
     assert labels.subjects_B.tolist() == [1, 0]

@@ -45,14 +45,14 @@ def test_every_pair_of_different_days_of_a_subject_is_found_once_per_pair_of_day
         (cohort.subject_ids[a], cohort.days_N[a], cohort.days_N[b])
         for a, b in zip(pairs.earlier_P, pairs.later_P, strict=True)
     ]
-    wanted = [
+    expected = [
         (subject, *two)
-        for subject in cohort.places_by_subject
+        for subject in cohort.indices_by_subject
         for two in combinations(
             sorted({d for s, d in zip(cohort.subject_ids, cohort.days_N, strict=True) if s == subject and d == d}), 2
         )
     ]
-    assert sorted(found) == sorted(wanted)
+    assert sorted(found) == sorted(expected)
     assert (pairs.gap_days_P > 0).all()
 
 
@@ -64,8 +64,8 @@ def test_consecutive_pairs_have_no_visit_of_the_subject_between_them(cohort: Coh
         assert cohort.subject_ids[earlier] == cohort.subject_ids[later]
         assert not any(cohort.days_N[earlier] < day < cohort.days_N[later] for day in own)
     num_days = [
-        len({cohort.days_N[place] for place in places if not np.isnan(cohort.days_N[place])})
-        for places in cohort.places_by_subject.values()
+        len({cohort.days_N[index] for index in indices if not np.isnan(cohort.days_N[index])})
+        for indices in cohort.indices_by_subject.values()
     ]
     assert len(pairs) == sum(max(0, num - 1) for num in num_days)
 
@@ -73,13 +73,13 @@ def test_consecutive_pairs_have_no_visit_of_the_subject_between_them(cohort: Coh
 @given(cohorts)
 def test_rescans_are_exactly_the_pairs_of_one_subject_and_one_day(cohort: Cohort) -> None:
     pairs = rescan_pairs(cohort, MMSE)
-    wanted = {
+    expected = {
         (first, second)
         for first, second in combinations(range(len(cohort)), 2)
         if cohort.subject_ids[first] == cohort.subject_ids[second] and cohort.days_N[first] == cohort.days_N[second]
     }
-    assert set(zip(pairs.earlier_P.tolist(), pairs.later_P.tolist(), strict=True)) == wanted
-    assert len(pairs) == len(wanted)
+    assert set(zip(pairs.earlier_P.tolist(), pairs.later_P.tolist(), strict=True)) == expected
+    assert len(pairs) == len(expected)
     assert (pairs.gap_days_P == 0).all()
 
 

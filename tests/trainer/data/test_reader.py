@@ -116,7 +116,7 @@ def test_damage_on_the_way_is_mended_by_one_more_fetch(tmp_path: Path) -> None:
     slow, fs = behind_loop(store, script=flip_first)
     reader = VolumeReader(slow, MODALITY, in_flight=3)
     assert_right(reader, list(range(24)))
-    assert set(fs.asked.values()) == {2}
+    assert set(fs.requested.values()) == {2}
     assert (reader.counts.requests, reader.counts.failures, reader.counts.held_bytes) == (48, 24, 0)
     reader.close()
 
@@ -139,7 +139,7 @@ def test_two_hundred_damaged_objects_are_all_found_and_named_after_one_more_fetc
     num_cases = 0
     while num_cases < 200:
         damaged.clear()
-        fs.asked.clear()
+        fs.requested.clear()
         for row in draw.sample(range(24), 8):
             how = draw.choice(["missing", "cut", "flipped"])
             data = bytearray(true[row])
@@ -153,7 +153,7 @@ def test_two_hundred_damaged_objects_are_all_found_and_named_after_one_more_fetc
         for row, data in damaged.items():
             assert isinstance(reading.faults[row], StoreError)
             assert f"row {row} of {MODALITY}" in str(reading.faults[row])
-            assert fs.asked[slow.location.key(layout.key(row))] == (1 if data is None else 2)
+            assert fs.requested[slow.location.key(layout.key(row))] == (1 if data is None else 2)
         for row in set(range(24)) - set(damaged):
             np.testing.assert_array_equal(memory[row], volume_of(SCANS[row], "uint8"))
         num_cases += len(damaged)
@@ -172,14 +172,14 @@ def test_an_error_that_nobody_expected_is_told_and_the_reader_goes_on(
     reader = VolumeReader(slow, MODALITY)
     true_keep = VolumeReader._keep
 
-    def keep(self: VolumeReader, wanted: object) -> None:
-        if getattr(wanted, "row", None) in {4, 5, 6, 7}:  # more often than there are threads
+    def keep(self: VolumeReader, expected: object) -> None:
+        if getattr(expected, "row", None) in {4, 5, 6, 7}:  # more often than there are threads
             raise MemoryError("in the thread")
-        true_keep(self, wanted)  # type: ignore[arg-type]
+        true_keep(self, expected)  # type: ignore[arg-type]
 
     monkeypatch.setattr(VolumeReader, "_keep", keep)
     reading, _ = read(reader, list(range(10)))
-    assert {place: type(fault) for place, fault in reading.faults.items()} == {
+    assert {index: type(fault) for index, fault in reading.faults.items()} == {
         2: ZeroDivisionError,
         **dict.fromkeys((4, 5, 6, 7), MemoryError),
     }
@@ -194,7 +194,7 @@ def test_a_row_that_is_missing_is_final(tmp_path: Path) -> None:
     reader = VolumeReader(slow, MODALITY, retry=QUICK)
     reading, _ = read(reader, [5])
     assert isinstance(reading.faults[0], StoreError)
-    assert fs.num_asked == 1
+    assert fs.num_requested == 1
     reader.close()
 
 
@@ -209,7 +209,7 @@ def test_closing_tells_everyone_and_what_is_asked_afterwards_is_given_up(tmp_pat
     readings.append(reader.read_many([1], [memory[0]]))
     for reading in readings:
         assert reading.wait(0.0)
-        assert reading.num_untold == 0
+        assert reading.num_pending == 0
         assert reading.faults
         assert all(isinstance(fault, GivenUpError) for fault in reading.faults.values())
     assert (fs.num_active, own_threads()) == (0, [])
@@ -225,7 +225,7 @@ def test_closing_in_the_middle_leaves_nobody_waiting(tmp_path: Path, after_s: fl
         reading.wait(after_s)
         reader.close()
         assert reading.wait(0.0)
-        assert reading.num_untold == 0
+        assert reading.num_pending == 0
         assert reading.counts.volumes + len(reading.faults) == 24
 
 

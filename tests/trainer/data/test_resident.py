@@ -1,4 +1,4 @@
-"""Batches on the device are those of the plain stream, and a row is asked of the store once."""
+"""Batches on the device are those of the plain stream, and a row is requested from the store once."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,13 +41,13 @@ def keeping(store: Store) -> Iterator[VolumeReader]:
 
 
 def epoch(store: Store, reader: VolumeReader, batches: list[np.ndarray], *, is_training: bool = True) -> dict[str, int]:
-    """Read an epoch, hold every batch against the store, and say what was asked and found."""
+    """Read an epoch, hold every batch against the store, and return what was requested and found."""
     with open_stream(
         store, MODALITY, batches, StreamOptions(reuse=True), reader=reader, is_training=is_training
     ) as stream:
         for rows, batch in zip(batches, stream, strict=True):
-            wanted = [[store.read(row, MODALITY) for row in sample] for sample in rows.tolist()]
-            np.testing.assert_array_equal(batch.numpy(), np.stack(wanted))
+            expected = [[store.read(row, MODALITY) for row in sample] for sample in rows.tolist()]
+            np.testing.assert_array_equal(batch.numpy(), np.stack(expected))
             assert stream.kept is None
     counts = stream.counts
     assert counts.volumes == sum(rows.size for rows in batches)

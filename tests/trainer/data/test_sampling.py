@@ -60,9 +60,9 @@ def test_scans_are_used_once_and_only_a_subject_with_more_than_there_are_batches
     batches = plan(cohort, "scans", batch_size=batch_size, epoch=epoch)
     used = Counter(np.concatenate(batches).ravel().tolist())
     assert set(used.values()) == {1}
-    for code in range(len(cohort.places_by_subject)):
+    for code in range(len(cohort.indices_by_subject)):
         own = np.flatnonzero(cohort.subject_codes_N == code)
-        num_used = sum(place in used for place in own.tolist())
+        num_used = sum(index in used for index in own.tolist())
         assert num_used == len(own) or num_used == len(batches) < len(own)
 
 
@@ -82,7 +82,7 @@ def test_pairs_are_two_days_of_one_subject_earlier_first_and_each_subject_comes_
     codes = cohort.subject_codes_N[everything]
     assert (codes[:, 0] == codes[:, 1]).all()
     assert (cohort.days_N[everything[:, 0]] < cohort.days_N[everything[:, 1]]).all()
-    assert sorted(codes[:, 0].tolist()) == list(range(len(cohort.places_by_subject)))
+    assert sorted(codes[:, 0].tolist()) == list(range(len(cohort.indices_by_subject)))
 
 
 @given(paired_cohort, st.integers(2, 6))
@@ -90,7 +90,7 @@ def test_batch_sizes_differ_by_at_most_one_and_exceed_the_limit_only_to_leave_no
     cohort: Cohort, batch_size: int
 ) -> None:
     sizes = [len(batch) for batch in plan(cohort, "pairs", batch_size=batch_size)]
-    num = len(cohort.places_by_subject)
+    num = len(cohort.indices_by_subject)
     assert max(sizes) - min(sizes) <= 1
     assert min(sizes) >= 2
     if batch_size == 2 and num % 2:
@@ -134,8 +134,8 @@ def test_a_fraction_of_the_subjects_is_drawn_anew_each_epoch(
     cohort = cohort_of([[0.0, 1.0]] * 40)
     drawn = []
     for epoch in range(2):
-        places = np.concatenate(plan(cohort, sampling, subjects_per_epoch=fraction, epoch=epoch))
-        drawn.append(frozenset(cohort.subject_codes_N[places.ravel()].tolist()))
+        indices = np.concatenate(plan(cohort, sampling, subjects_per_epoch=fraction, epoch=epoch))
+        drawn.append(frozenset(cohort.subject_codes_N[indices.ravel()].tolist()))
         assert len(drawn[-1]) == num_drawn
     assert fraction == 1.0 or drawn[0] != drawn[1]
 
@@ -153,16 +153,16 @@ def test_too_few_subjects_for_a_batch_are_refused_with_what_they_lack() -> None:
 def test_people_who_share_equal_scans_never_meet_and_each_of_them_has_a_turn(
     cohort: Cohort, data: st.DataObject, sampling: Sampling, epoch: int
 ) -> None:
-    people = data.draw(st.permutations(list(cohort.places_by_subject)))
+    people = data.draw(st.permutations(list(cohort.indices_by_subject)))
     together = tuple(frozenset(pair) for pair in zip(people[:-2:2], people[1:-1:2], strict=False))
     shared = replace(cohort, together=together)
     for batch in plan(shared, sampling, epoch=epoch):
-        subjects = [cohort.subject_ids[place] for place in batch[:, 0]]
+        subjects = [cohort.subject_ids[index] for index in batch[:, 0]]
         assert all(len(group.intersection(subjects)) <= 1 for group in together)
-        assert [cohort.subject_ids[place] for place in batch[:, -1]] == subjects  # a pair is of one person still
+        assert [cohort.subject_ids[index] for index in batch[:, -1]] == subjects  # a pair is of one person still
     drawn = [set(np.concatenate([b.ravel() for b in plan(shared, sampling, epoch=one)])) for one in range(40)]
     for group in together:
-        counts = [sum(bool(places.intersection(cohort.places_by_subject[who])) for places in drawn) for who in group]
+        counts = [sum(bool(indices.intersection(cohort.indices_by_subject[who])) for indices in drawn) for who in group]
         assert sum(counts) == 40
         assert min(counts) > 0
 

@@ -42,7 +42,7 @@ def test_without_equal_content_a_split_is_what_it_always_was() -> None:
     assert (split.validation, split.test) == (GOLDEN_VALIDATION, GOLDEN_TEST)
     assert split.train == GOLDEN_TRAIN
     around = split_around(
-        {name: "01"[place % 2] for place, name in enumerate(ids)}, ids[:3], validation=0.3, seed=(5, 1)
+        {name: "01"[index % 2] for index, name in enumerate(ids)}, ids[:3], validation=0.3, seed=(5, 1)
     )
     assert (around.validation, around.train) == GOLDEN_AROUND
     named = split_subjects([f"north/{name}" for name in ids], validation=0.2, test=0.25, seed=3, train=0.8)

@@ -19,7 +19,7 @@ def test_columns_of_tables_stand_for_themselves_and_the_entries_of_connectomes_t
 
 
 @pytest.mark.parametrize("name", sorted(ARRAYS))
-def test_mean_and_sd_are_numpys_over_the_rows_asked_for(tmp_path: Path, name: str) -> None:
+def test_mean_and_sd_are_numpys_over_the_rows_requested(tmp_path: Path, name: str) -> None:
     visits = default_visits(40)
     store = write_visits(tmp_path, visits)
     rows_N = np.array([row for row, visit in enumerate(visits) if name in visit.has and row % 5])

@@ -35,10 +35,10 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     if request.param == "local":
         yield write_store(tmp_path, SCANS)
         return
-    place = Location(f"memory://stream-{uuid.uuid4().hex}")
-    written = write_store(place, SCANS)
+    location = Location(f"memory://stream-{uuid.uuid4().hex}")
+    written = write_store(location, SCANS)
     yield behind_loop(written)[0] if request.param == "asynchronous" else written
-    place.delete("")
+    location.delete("")
 
 
 def own_threads() -> list[str]:
@@ -49,7 +49,7 @@ def batches_of(rows: list[list[int]]) -> list[np.ndarray]:
     return [np.array(batch, dtype=np.int64) for batch in rows]
 
 
-def wanted_of(rows: np.ndarray, dtype: Dtype = "uint8") -> np.ndarray:
+def expected_of(rows: np.ndarray, dtype: Dtype = "uint8") -> np.ndarray:
     return np.stack([volume_of(SCANS[row], dtype) for row in rows.ravel()]).reshape(*rows.shape, 1, 16, 16, 16)
 
 
@@ -59,7 +59,7 @@ def test_batches_are_the_rows_of_the_plan_in_its_order(store: Store) -> None:
         received = [voxels.clone() for voxels in stream]
     assert len(received) == len(batches)
     for rows, voxels in zip(batches, received, strict=True):
-        np.testing.assert_array_equal(voxels.numpy(), wanted_of(rows))
+        np.testing.assert_array_equal(voxels.numpy(), expected_of(rows))
         np.testing.assert_array_equal(voxels.numpy(), np.stack([store.read(row, MODALITY) for row in rows.tolist()]))
 
 
@@ -67,7 +67,7 @@ def test_pairs_keep_their_shape(store: Store) -> None:
     batch = np.array([[3, 1], [7, 2]])
     with VolumeStream(store, MODALITY, [batch]) as stream:
         (voxels,) = stream
-    np.testing.assert_array_equal(voxels.numpy(), wanted_of(batch))
+    np.testing.assert_array_equal(voxels.numpy(), expected_of(batch))
 
 
 @settings(max_examples=30, deadline=None)
@@ -105,7 +105,7 @@ def test_the_order_is_the_plans_for_any_concurrency_cache_memory_and_faults(
                 received = [voxels.numpy().copy() for voxels in stream]
             assert len(received) == len(batches)
             for rows, voxels in zip(batches, received, strict=True):
-                np.testing.assert_array_equal(voxels, wanted_of(rows))
+                np.testing.assert_array_equal(voxels, expected_of(rows))
             assert stream.counts.reads.peak_bytes <= 1.1 * 40 * VOLUME_BYTES
     finally:
         reader.close()
@@ -132,7 +132,7 @@ def test_an_epoch_is_one_request_a_volume_and_the_bytes_that_are_stored(distant:
 
 
 @pytest.mark.parametrize("in_flight", [1, 3, 50])
-def test_never_more_are_in_flight_than_allowed_nor_asked_for_than_read_ahead(tmp_path: Path, in_flight: int) -> None:
+def test_never_more_are_in_flight_than_allowed_nor_requested_than_read_ahead(tmp_path: Path, in_flight: int) -> None:
     slow, fs = behind_loop(write_store(tmp_path, SCANS), delay_s=lambda _: 0.002)
     batches = batches_of([[number % 14, (number + 1) % 14] for number in range(30)])
     budget = 6 * 2 * 2 * VOLUME_BYTES  # the consumer's batch, and five ahead
@@ -141,11 +141,11 @@ def test_never_more_are_in_flight_than_allowed_nor_asked_for_than_read_ahead(tmp
         received = iter(stream)
         handed_over = len(next(received))
         settle(0.05)
-        assert fs.num_asked == ahead, "the first batch asks for what is read ahead and nothing else"
+        assert fs.num_requested == ahead, "the first batch asks for what is read ahead and nothing else"
         for voxels in received:
             handed_over += len(voxels)
-            assert fs.num_asked - handed_over < ahead + 2
-    assert fs.num_asked == handed_over == 60
+            assert fs.num_requested - handed_over < ahead + 2
+    assert fs.num_requested == handed_over == 60
     assert fs.most_active <= in_flight
 
 
@@ -154,7 +154,7 @@ def test_the_order_is_the_plans_whatever_arrives_first(tmp_path: Path) -> None:
     batches = batches_of([[9, 8, 7], [6, 5, 4], [3, 2, 1]])
     with VolumeStream(slow, MODALITY, batches) as stream:
         received = torch.cat(list(stream))
-    np.testing.assert_array_equal(received.numpy(), wanted_of(np.arange(9, 0, -1)))
+    np.testing.assert_array_equal(received.numpy(), expected_of(np.arange(9, 0, -1)))
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float16", "float32"])
@@ -163,7 +163,7 @@ def test_every_stored_type_comes_as_it_is(tmp_path: Path, dtype: Dtype) -> None:
     with VolumeStream(store, MODALITY, batches_of([[2, 0]])) as stream:
         (voxels,) = stream
     assert voxels.dtype == getattr(torch, dtype)
-    np.testing.assert_array_equal(voxels.numpy(), wanted_of(np.array([2, 0]), dtype))
+    np.testing.assert_array_equal(voxels.numpy(), expected_of(np.array([2, 0]), dtype))
 
 
 @pytest.mark.parametrize("reuse", [False, True])
@@ -187,20 +187,20 @@ def test_a_budget_that_holds_no_two_batches_is_refused_and_leaves_no_threads(tmp
 def test_memory_that_is_handed_out_again_is_not_written_while_the_consumer_has_it(tmp_path: Path) -> None:
     slow, _ = behind_loop(write_store(tmp_path, SCANS))
     batches = batches_of([[number % 14, (3 * number) % 14] for number in range(40)])
-    places = set()
+    addresses = set()
     with VolumeStream(slow, MODALITY, batches, StreamOptions(reuse=True, budget_bytes=16 * VOLUME_BYTES)) as stream:
         for rows, voxels in zip(batches, stream, strict=True):
-            settle(0.002)  # all that is asked for arrives while the consumer holds its batch
-            np.testing.assert_array_equal(voxels.numpy(), wanted_of(rows))
-            places.add(voxels.data_ptr())
-    assert len(places) <= 4
+            settle(0.002)  # all that is requested arrives while the consumer holds its batch
+            np.testing.assert_array_equal(voxels.numpy(), expected_of(rows))
+            addresses.add(voxels.data_ptr())
+    assert len(addresses) <= 4
 
 
 def test_without_reuse_a_batch_is_the_consumers_for_ever(tmp_path: Path) -> None:
     batches = batches_of([[number % 14] for number in range(20)])
     with VolumeStream(write_store(tmp_path, SCANS), MODALITY, batches) as stream:
         kept = list(stream)
-    np.testing.assert_array_equal(torch.cat(kept).numpy(), wanted_of(np.concatenate(batches)))
+    np.testing.assert_array_equal(torch.cat(kept).numpy(), expected_of(np.concatenate(batches)))
 
 
 def test_pinned_memory_is_refilled_only_after_its_copies_are_done(
@@ -241,13 +241,13 @@ def test_pinned_memory_is_refilled_only_after_its_copies_are_done(
 
 
 def damage(store: Store, row: int, how: str) -> None:
-    place, key = Location(store.location.uri), store.layout(MODALITY).key(row)
-    data = bytearray(place.read(key))
+    location, key = Location(store.location.uri), store.layout(MODALITY).key(row)
+    data = bytearray(location.read(key))
     data[len(data) // 2] ^= 1
     if how == "missing":
-        place.delete(key)
+        location.delete(key)
     else:
-        place.write(key, bytes(data[:3]) if how == "cut" else bytes(data))
+        location.write(key, bytes(data[:3]) if how == "cut" else bytes(data))
 
 
 @pytest.mark.parametrize(
@@ -272,8 +272,8 @@ def test_what_may_be_left_out_is_left_out_and_the_rest_is_right(store: Store, ca
     with VolumeStream(store, MODALITY, batches, StreamOptions(max_left_out=3)) as stream:
         received = [(voxels.numpy().copy(), None if stream.kept is None else stream.kept.tolist()) for voxels in stream]
     assert [kept for _, kept in received] == [[0, 2], [], None], "the second batch is lost as a whole"
-    np.testing.assert_array_equal(received[0][0], wanted_of(batches[0][[0, 2]]))
-    np.testing.assert_array_equal(received[2][0], wanted_of(batches[2]))
+    np.testing.assert_array_equal(received[0][0], expected_of(batches[0][[0, 2]]))
+    np.testing.assert_array_equal(received[2][0], expected_of(batches[2]))
     assert (stream.counts.left_out, stream.counts.volumes) == (3, 6)
     assert [f"row {row} of" in caplog.text for row in range(3, 7)] == [True] * 4
 
@@ -302,7 +302,7 @@ def test_a_refusing_bucket_is_never_left_out_and_names_the_row(tmp_path: Path) -
         VolumeStream(slow, MODALITY, batches_of([[2, 3]]), StreamOptions(max_left_out=10)) as stream,
     ):
         next(iter(stream))
-    assert max(fs.asked.values()) == 1
+    assert max(fs.requested.values()) == 1
 
 
 def test_threads_are_gone_when_the_stream_is_read_to_its_end(store: Store) -> None:
@@ -338,7 +338,7 @@ def test_an_abandoned_iterator_gives_up_its_requests_and_the_reader_serves_the_n
     assert (fs.num_active, fs.num_cancelled) == (0, 5)
     with VolumeStream(slow, MODALITY, batches_of([[13]]), reader=reader) as following:
         (voxels,) = following
-    np.testing.assert_array_equal(voxels.numpy(), wanted_of(np.array([13])))
+    np.testing.assert_array_equal(voxels.numpy(), expected_of(np.array([13])))
     assert following.counts.reads.requests == 1
     reader.close()
 

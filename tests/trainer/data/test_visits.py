@@ -1,4 +1,4 @@
-"""A visit's modalities come from their own streams, each object asked for once, and absent ones never."""
+"""A visit's modalities come from their own streams, each object requested once, and absent ones never."""
 
 from pathlib import Path
 
@@ -40,12 +40,12 @@ def test_every_present_row_comes_as_stored_in_the_plans_order_and_absent_ones_ar
         for rows_B, present_BM, batch in zip(rows, present, stream, strict=True):
             inputs, found_BM = batch.inputs(torch.device("cpu"))
             np.testing.assert_array_equal(found_BM.numpy(), present_BM)
-            for place, row in enumerate(rows_B):
+            for index, row in enumerate(rows_B):
                 for column, name in enumerate(NAMES):
                     stored = stored_of(visits[row], name).astype(np.float64) / (255 if name == VOLUME else 1)
-                    wanted = stored if name in visits[row].has else np.zeros_like(stored)
-                    np.testing.assert_allclose(inputs[name][place].numpy(), wanted, rtol=1e-6)
-                    assert present_BM[place, column] == (name in visits[row].has)
+                    expected = stored if name in visits[row].has else np.zeros_like(stored)
+                    np.testing.assert_allclose(inputs[name][index].numpy(), expected, rtol=1e-6)
+                    assert present_BM[index, column] == (name in visits[row].has)
                     seen += name in visits[row].has
     assert seen == stream.counts.requests == sum(len(visit.has) for visit in visits)
     assert stream.counts.bytes_fetched > 0
@@ -66,7 +66,7 @@ def test_a_modality_that_no_visit_of_a_batch_or_of_the_plan_has_comes_empty(stor
     assert stream.counts.requests == sum(int(one.sum()) for one in present)
 
 
-def test_scans_are_visits_with_one_modality_and_samples_that_are_lost_are_named_by_their_places(
+def test_scans_are_visits_with_one_modality_and_samples_that_are_lost_are_named_by_their_indices(
     tmp_path: Path,
 ) -> None:
     store = write_store(tmp_path / "scans", default_scans(num_subjects=4, odd=False, rescans=False))
@@ -79,8 +79,8 @@ def test_scans_are_visits_with_one_modality_and_samples_that_are_lost_are_named_
     assert (second.left_out.tolist(), len(second)) == ([], 4)
     for batch, kept in ((first, [0, 1, 3, 4]), (second, [9, 10, 1, 2])):
         inputs, present_NM = batch.inputs(torch.device("cpu"))
-        wanted = np.stack([store.read(row, MODALITY) for row in kept]).astype(np.float32) / 255
-        np.testing.assert_allclose(inputs[MODALITY].numpy(), wanted, rtol=1e-6)
+        expected = np.stack([store.read(row, MODALITY) for row in kept]).astype(np.float32) / 255
+        np.testing.assert_allclose(inputs[MODALITY].numpy(), expected, rtol=1e-6)
         assert bool(present_NM.all())
 
 

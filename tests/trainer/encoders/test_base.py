@@ -94,8 +94,8 @@ def test_embedding_in_eval_mode_does_not_depend_on_batch_mates(name: EncoderName
     scan = scans(name, 1, seed=9)
     alone = encoder(scan)
     for mates in (scans(name, 2, seed=1), torch.zeros_like(scans(name, 2)), torch.full_like(scans(name, 2), 9.0)):
-        for batch, place in ((torch.cat((mates, scan)), 2), (torch.cat((scan, mates)), 0)):
-            torch.testing.assert_close(encoder(batch)[[place]], alone, rtol=1e-5, atol=1e-6)
+        for batch, index in ((torch.cat((mates, scan)), 2), (torch.cat((scan, mates)), 0)):
+            torch.testing.assert_close(encoder(batch)[[index]], alone, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -176,7 +176,7 @@ def test_group_norm_is_that_of_torch_and_is_traced_without_a_warning(shape: tupl
     torch.testing.assert_close(traced(features[:1]), oracle(features[:1]))
 
 
-def test_group_norm_takes_the_place_of_every_batch_norm_however_deep() -> None:
+def test_group_norm_replaces_every_batch_norm_however_deep() -> None:
     inner = torch.nn.Sequential(torch.nn.BatchNorm3d(16, eps=1e-3), torch.nn.ReLU())
     module = torch.nn.Sequential(torch.nn.Conv2d(1, 8, 3), torch.nn.BatchNorm2d(8), inner)
     put_group_norm(module)

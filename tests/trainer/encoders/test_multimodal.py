@@ -107,9 +107,9 @@ def test_every_modality_gets_eight_numbers_from_its_own_encoder_in_the_order_of_
     inputs, present = batch(4)
     embeddings = encoder(inputs, present)
     assert embeddings.shape == (4, 4, 8)
-    for place, name in enumerate(SPECS):
-        alone = encoder.encoders[name](inputs[name], present[:, place])
-        assert torch.equal(embeddings[present[:, place], place], alone[present[:, place]])
+    for index, name in enumerate(SPECS):
+        alone = encoder.encoders[name](inputs[name], present[:, index])
+        assert torch.equal(embeddings[present[:, index], index], alone[present[:, index]])
     shuffled = dict(reversed(inputs.items()))
     assert torch.equal(encoder(shuffled, present), embeddings)
 
@@ -266,8 +266,8 @@ def test_embeddings_are_float32_under_bf16_autocast(training):
         embeddings = encoder(inputs, present)
         logits = encoder.fuse(embeddings, present)
     assert embeddings.dtype == logits.dtype == torch.float32
-    for place in range(4):
-        rows = embeddings[present[:, place], place]
+    for index in range(4):
+        rows = embeddings[present[:, index], index]
         assert not torch.equal(rows, rows.bfloat16().float())
     with torch.no_grad():
         small = [0, 1, 3]

@@ -142,7 +142,7 @@ def test_narrow_inputs_are_convolved_to_the_rounding_of_the_result(
     for edges in product((1, 2, 3), repeat=rank - 1):
         layer = build(8, 16, kernel, padding=padding, stride=stride)
         for exact, found in exact_and_found(layer, torch.empty(2, 8, first_edge, *edges), torch.bfloat16):
-            # The result is rounded, and before it, on some processors, the sum after each place of the kernel.
+            # The result is rounded, and before it, on some processors, the sum after each element of the kernel.
             torch.testing.assert_close(found.double(), exact, rtol=(kernel**rank + 1) * U, atol=0)
 
 

@@ -25,7 +25,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_every_name_builds_its_encoder_with_the_widths_asked_for(name):
+def test_every_name_builds_its_encoder_with_the_widths_requested(name):
     encoder = build_encoder(name, in_channels=2, embedding_width=24, norm="group")
     assert type(encoder) is KINDS[name]
     assert (encoder.in_channels, encoder.embedding_width) == (2, 24)

@@ -115,9 +115,9 @@ def test_chunks_hold_every_frame_once_and_are_as_equal_as_they_can_be(num_frames
 
 @pytest.mark.parametrize("num_frames", [8, 9, 13, 16, 61, 96])
 def test_middle_frames_lie_within_a_frame_of_the_exact_chunk_centres(num_frames):
-    for k, place in enumerate(middle_frames(num_frames, 8)):
+    for k, index in enumerate(middle_frames(num_frames, 8)):
         centre = Fraction((2 * k + 1) * num_frames, 16)
-        assert abs(place + Fraction(1, 2) - centre) <= 1
+        assert abs(index + Fraction(1, 2) - centre) <= 1
     assert middle_frames(8, 8) == list(range(8))
     assert middle_frames(24, 8) == list(range(1, 24, 3))
 
@@ -133,8 +133,8 @@ def test_in_evaluation_the_middle_frames_alone_decide(num_frames):
 
 def test_drawn_frames_lie_in_their_chunks_and_are_all_equally_likely():
     torch.manual_seed(0)
-    places = draw_frames(6000, 19, 8)
-    counts = torch.stack([(places == frame).sum(0) for frame in range(19)])
+    indices = draw_frames(6000, 19, 8)
+    counts = torch.stack([(indices == frame).sum(0) for frame in range(19)])
     for k, (start, stop) in enumerate(chunk_bounds(19, 8)):
         size = stop - start
         assert counts[:, k].sum() == counts[start:stop, k].sum() == 6000
@@ -149,9 +149,9 @@ def test_in_training_each_clip_is_embedded_from_frames_of_its_own_drawn_by_the_g
     torch.manual_seed(5)
     drawn = encoder(clip)
     torch.manual_seed(5)
-    places = draw_frames(3, 29, 8)
-    assert len({tuple(row) for row in places.tolist()}) == 3
-    by_hand = torch.stack([frames[rows] for frames, rows in zip(clip, places, strict=True)])
+    indices = draw_frames(3, 29, 8)
+    assert len({tuple(row) for row in indices.tolist()}) == 3
+    by_hand = torch.stack([frames[rows] for frames, rows in zip(clip, indices, strict=True)])
     torch.testing.assert_close(drawn, encoder(by_hand))
     assert not torch.allclose(encoder(clip), drawn)
 
@@ -196,6 +196,6 @@ def test_axial_slices_play_the_frames_from_the_lowest_up():
     slices = torch.stack([volume[..., height] for height in range(20)], dim=1)
     torch.testing.assert_close(encoder(volume), same(slices))
     unseen = volume.clone()
-    unseen[..., [place for place in range(20) if place not in middle_frames(20, 8)]] = 0.0
+    unseen[..., [index for index in range(20) if index not in middle_frames(20, 8)]] = 0.0
     assert torch.equal(encoder(unseen), encoder(volume))
     assert not torch.allclose(encoder(volume.transpose(2, 3)), encoder(volume))

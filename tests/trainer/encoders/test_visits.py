@@ -79,8 +79,8 @@ def test_the_join_is_unit_embeddings_side_by_side_over_their_norm() -> None:
             (one / np.linalg.norm(one)) if here else np.zeros(3)
             for one, here in zip(modalities[visit].numpy(), PRESENT[visit], strict=True)
         ]
-        wanted = np.concatenate(units)
-        np.testing.assert_allclose(found[visit], wanted / np.linalg.norm(wanted), atol=1e-6)
+        expected = np.concatenate(units)
+        np.testing.assert_allclose(found[visit], expected / np.linalg.norm(expected), atol=1e-6)
 
 
 def test_the_stores_kinds_become_those_of_the_encoder() -> None:

@@ -35,9 +35,9 @@ UNSCORED = {"sub-none", "sub-void"}
 FOLDS, REPEATS = 3, 2
 
 
-def follow(recipe: TrainRecipe, store: Store, place: Location, **changes: Any) -> CrossValidation:
+def follow(recipe: TrainRecipe, store: Store, location: Location, **changes: Any) -> CrossValidation:
     settings = {"num_folds": FOLDS, "num_repeats": REPEATS, "progress": lambda done, total: None}
-    return cross_validate(recipe, store, place, **{**settings, **changes})
+    return cross_validate(recipe, store, location, **{**settings, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -49,19 +49,19 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.fixture(scope="module")
 def whole(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Location:
     """A finished cross-validation whose runs were kept; nobody changes it."""
-    place = Location(tmp_path_factory.mktemp("whole") / "cv")
-    follow(visit_recipe(), store, place, keep_runs=True)
-    return place
+    location = Location(tmp_path_factory.mktemp("whole") / "cv")
+    follow(visit_recipe(), store, location, keep_runs=True)
+    return location
 
 
-def written(place: Location) -> dict[str, bytes]:
+def written(location: Location) -> dict[str, bytes]:
     """Everything that is found, without the runs."""
-    return {name: place.read(name) for name in [*place.names("folds"), SUMMARY_NAME]}
+    return {name: location.read(name) for name in [*location.names("folds"), SUMMARY_NAME]}
 
 
-def runs_of(place: Location) -> dict[str, Run]:
-    names = [name for name in place.names("runs") if name.endswith("/run.json")]
-    return {name.split("/")[1]: Run.open(place.child(name.removesuffix("/run.json"))) for name in names}
+def runs_of(location: Location) -> dict[str, Run]:
+    names = [name for name in location.names("runs") if name.endswith("/run.json")]
+    return {name.split("/")[1]: Run.open(location.child(name.removesuffix("/run.json"))) for name in names}
 
 
 @pytest.fixture
@@ -70,9 +70,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     train_run = cross_validation.train_run
 
-    def spy(recipe: TrainRecipe, store: Store, place: Location, **settings: Any) -> dict[str, Any]:
-        names.append(place.uri.rsplit("/", 1)[1])
-        return train_run(recipe, store, place, **settings)
+    def spy(recipe: TrainRecipe, store: Store, location: Location, **settings: Any) -> dict[str, Any]:
+        names.append(location.uri.rsplit("/", 1)[1])
+        return train_run(recipe, store, location, **settings)
 
     monkeypatch.setattr(cross_validation, "train_run", spy)
     return names
@@ -86,10 +86,10 @@ def cut_off(monkeypatch: pytest.MonkeyPatch, *, fold: str, step: int, number: in
         if done == step:
             os.kill(os.getpid(), number)
 
-    def cut(recipe: TrainRecipe, store: Store, place: Location, **settings: Any) -> dict[str, Any]:
-        if place.uri.endswith(fold):
+    def cut(recipe: TrainRecipe, store: Store, location: Location, **settings: Any) -> dict[str, Any]:
+        if location.uri.endswith(fold):
             settings["progress"] = progress
-        return train_run(recipe, store, place, **settings)
+        return train_run(recipe, store, location, **settings)
 
     monkeypatch.setattr(cross_validation, "train_run", cut)
 
@@ -147,17 +147,16 @@ def test_the_summary_is_the_mean_of_repeats_with_the_corrected_interval_worked_o
 def test_a_cross_validation_that_was_cut_off_goes_on_to_the_same_bits(
     store: Store, whole: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fold: str, step: int
 ) -> None:
-    place = Location(tmp_path / "cv")
+    location = Location(tmp_path / "cv")
     with monkeypatch.context() as patched:
         cut_off(patched, fold=fold, step=step)
         with pytest.raises(Interrupted, match=f"stopped after step {step} of"):
-            follow(visit_recipe(), store, place)
-    done = place.names("folds")
+            follow(visit_recipe(), store, location)
+    done = location.names("folds")
     assert len(done) == int(fold[-2:])
-    assert not place.exists(SUMMARY_NAME)
-    assert place.names(f"runs/{fold}/checkpoints")
-    names: list[str] = []
-    steps: list[int] = []
+    assert not location.exists(SUMMARY_NAME)
+    assert location.names(f"runs/{fold}/checkpoints")
+    names, steps = list[str](), list[int]()
     train_run = cross_validation.train_run
 
     def spy(recipe: TrainRecipe, store: Store, at: Location, **settings: Any) -> dict[str, Any]:
@@ -166,11 +165,11 @@ def test_a_cross_validation_that_was_cut_off_goes_on_to_the_same_bits(
         return train_run(recipe, store, at, **settings)
 
     monkeypatch.setattr(cross_validation, "train_run", spy)
-    follow(visit_recipe(), store, place)
+    follow(visit_recipe(), store, location)
     assert names[0] == fold
     assert len(names) == FOLDS * REPEATS - len(done)
     assert steps[0] == step + 1
-    assert written(place) == written(whole)
+    assert written(location) == written(whole)
 
 
 def test_sigterm_ends_the_command_with_130_a_message_and_a_checkpoint_from_which_it_goes_on(tmp_path: Path) -> None:
@@ -181,19 +180,19 @@ def test_sigterm_ends_the_command_with_130_a_message_and_a_checkpoint_from_which
         sys.executable, "-m", "interscan", "cross-validate", str(recipe),
         "--store", store.location.uri, "--out", str(tmp_path / "cv"), "--folds", "3",
     ]  # fmt: skip
-    place = tmp_path / "cv" / "runs" / "repeat-00-fold-00"
+    location = tmp_path / "cv" / "runs" / "repeat-00-fold-00"
     steps = []
     for _ in range(2):
         began = time.time()
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             deadline = time.monotonic() + 120
-            while not changed_since(place / "log.jsonl", began) and process.poll() is None:
+            while not changed_since(location / "log.jsonl", began) and process.poll() is None:
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
             process.terminate()
             output, log = process.communicate(timeout=60)
         assert (process.returncode, output) == (130, "")
-        steps.append(json.loads((place / "checkpoints" / "latest.json").read_text())["step"])
+        steps.append(json.loads((location / "checkpoints" / "latest.json").read_text())["step"])
         last = log.strip().splitlines()[-1]
         assert last.startswith(f"interscan: stopped after step {steps[-1]} of 6000, checkpoint written; run the same")
         assert "Traceback" not in log
@@ -204,7 +203,7 @@ def test_sigterm_ends_the_command_with_130_a_message_and_a_checkpoint_from_which
 def test_a_run_that_ended_before_its_metrics_were_written_is_measured_and_not_trained_again(
     store: Store, whole: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = Location(tmp_path / "cv")
+    location = Location(tmp_path / "cv")
 
     def lost(*_: Any, **__: Any) -> None:
         raise StorageError("connection lost")
@@ -212,11 +211,11 @@ def test_a_run_that_ended_before_its_metrics_were_written_is_measured_and_not_tr
     with monkeypatch.context() as patched:
         patched.setattr(cross_validation, "measure_run", lost)
         with pytest.raises(StorageError, match="connection lost"):
-            follow(visit_recipe(), store, place)
-    model = place.read("runs/repeat-00-fold-00/model.pt")
-    follow(visit_recipe(), store, place, keep_runs=True)
-    assert place.read("runs/repeat-00-fold-00/model.pt") == model
-    assert written(place) == written(whole)
+            follow(visit_recipe(), store, location)
+    model = location.read("runs/repeat-00-fold-00/model.pt")
+    follow(visit_recipe(), store, location, keep_runs=True)
+    assert location.read("runs/repeat-00-fold-00/model.pt") == model
+    assert written(location) == written(whole)
 
 
 def test_a_signal_between_training_and_the_next_fold_is_not_lost(
@@ -229,34 +228,34 @@ def test_a_signal_between_training_and_the_next_fold_is_not_lost(
         return measure_run(*arguments, **settings)
 
     monkeypatch.setattr(cross_validation, "measure_run", measure)
-    place = Location(tmp_path / "cv")
+    location = Location(tmp_path / "cv")
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Interrupted, match="stopped after 1 of 6 folds"):
-        follow(visit_recipe(), store, place)
+        follow(visit_recipe(), store, location)
     assert signal.getsignal(signal.SIGTERM) is before
-    assert place.names("folds") == ["folds/repeat-00-fold-00.json"]
+    assert location.names("folds") == ["folds/repeat-00-fold-00.json"]
 
 
-def test_more_repeats_go_on_and_fewer_sum_up_what_is_asked(
+def test_more_repeats_go_on_and_fewer_sum_up_what_is_requested(
     store: Store, whole: Location, tmp_path: Path, trained: list[str]
 ) -> None:
-    place = Location(tmp_path / "cv")
-    once = follow(visit_recipe(), store, place, num_repeats=1)
+    location = Location(tmp_path / "cv")
+    once = follow(visit_recipe(), store, location, num_repeats=1)
     assert once.metrics["class_auc"].sd is None
     assert trained == [f"repeat-00-fold-{number:02d}" for number in range(FOLDS)]
     trained.clear()
-    follow(visit_recipe(), store, place)
+    follow(visit_recipe(), store, location)
     assert trained == [f"repeat-01-fold-{number:02d}" for number in range(FOLDS)]
-    assert written(place) == written(whole)
+    assert written(location) == written(whole)
     trained.clear()
-    assert follow(visit_recipe(), store, place, num_repeats=1) == once
+    assert follow(visit_recipe(), store, location, num_repeats=1) == once
     assert trained == []
 
 
-def test_weights_go_after_measuring_unless_they_are_asked_for(store: Store, whole: Location, tmp_path: Path) -> None:
-    place = Location(tmp_path / "cv")
-    follow(visit_recipe(), store, place, num_repeats=1)
-    for name, run in runs_of(place).items():
+def test_weights_go_after_measuring_unless_runs_are_kept(store: Store, whole: Location, tmp_path: Path) -> None:
+    location = Location(tmp_path / "cv")
+    follow(visit_recipe(), store, location, num_repeats=1)
+    for name, run in runs_of(location).items():
         left = {one.split("/")[-1] for one in run.location.names()}
         assert {"run.json", "result.json", "log.jsonl"} <= left
         assert not [one for one in left if one.endswith(".pt")]
@@ -270,7 +269,7 @@ def test_weights_go_after_measuring_unless_they_are_asked_for(store: Store, whol
 def test_weights_that_a_cut_after_measuring_has_left_go_when_it_goes_on(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = Location(tmp_path / "cv")
+    location = Location(tmp_path / "cv")
 
     def cut(run: Location) -> None:
         raise KeyboardInterrupt
@@ -278,10 +277,10 @@ def test_weights_that_a_cut_after_measuring_has_left_go_when_it_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(cross_validation, "drop_weights", cut)
         with pytest.raises(KeyboardInterrupt):
-            follow(visit_recipe(), store, place, num_repeats=1)
-    assert place.exists("runs/repeat-00-fold-00/model.pt")
-    follow(visit_recipe(), store, place, num_repeats=1)
-    assert not [name for name in place.names("runs") if name.endswith(".pt")]
+            follow(visit_recipe(), store, location, num_repeats=1)
+    assert location.exists("runs/repeat-00-fold-00/model.pt")
+    follow(visit_recipe(), store, location, num_repeats=1)
+    assert not [name for name in location.names("runs") if name.endswith(".pt")]
 
 
 @pytest.mark.parametrize(
@@ -292,7 +291,7 @@ def test_weights_that_a_cut_after_measuring_has_left_go_when_it_goes_on(
         ({}, {"num_folds": 4}, "number of folds: it was 3 and is 4"),
     ],
 )
-def test_another_recipe_seed_or_number_of_folds_in_the_same_place_is_refused(
+def test_another_recipe_seed_or_number_of_folds_at_the_same_location_is_refused(
     store: Store, whole: Location, trained: list[str], changes: dict[str, Any], settings: dict[str, Any], said: str
 ) -> None:
     before = written(whole)
@@ -303,7 +302,7 @@ def test_another_recipe_seed_or_number_of_folds_in_the_same_place_is_refused(
     assert written(whole) == before
 
 
-def test_another_store_in_the_same_place_is_refused_with_both_digests(whole: Location, tmp_path: Path) -> None:
+def test_another_store_at_the_same_location_is_refused_with_both_digests(whole: Location, tmp_path: Path) -> None:
     other = write_visits(tmp_path / "other", default_visits(30))
     digest = json.loads(whole.read("protocol.json"))["index_sha256"]
     with pytest.raises(RunError, match=f"index_sha256 is {digest}, .* has {other.manifest.index_sha256}"):
@@ -313,19 +312,21 @@ def test_another_store_in_the_same_place_is_refused_with_both_digests(whole: Loc
 def test_metrics_of_another_division_and_damaged_ones_are_refused(
     store: Store, whole: Location, tmp_path: Path
 ) -> None:
-    place = Location(tmp_path / "cv")
+    location = Location(tmp_path / "cv")
     for name in ("protocol.json", "folds/repeat-00-fold-00.json"):
-        place.write(name, whole.read(name))
-    found = json.loads(place.read("folds/repeat-00-fold-00.json"))
-    place.write("folds/repeat-00-fold-00.json", json.dumps({**found, "split_sha256": "0" * 64}).encode())
+        location.write(name, whole.read(name))
+    found = json.loads(location.read("folds/repeat-00-fold-00.json"))
+    location.write("folds/repeat-00-fold-00.json", json.dumps({**found, "split_sha256": "0" * 64}).encode())
     with pytest.raises(RunError, match="its split is 000000000000"):
-        follow(visit_recipe(), store, place)
-    place.write("folds/repeat-00-fold-00.json", b"{}")
+        follow(visit_recipe(), store, location)
+    location.write("folds/repeat-00-fold-00.json", b"{}")
     with pytest.raises(RunError, match="not what this version writes"):
-        follow(visit_recipe(), store, place)
-    place.write("protocol.json", b"{}")
-    with pytest.raises(RunError, match=r"protocol\.json: no recipe, .* it is damaged; put back a copy of it, or use"):
-        follow(visit_recipe(), store, place)
+        follow(visit_recipe(), store, location)
+    old = whole.read("protocol.json").replace(b'"task"', b'"target"')
+    for data, message in ((b"{}", "no recipe, .* damaged; put back a copy of it, or use"), (old, "now called task")):
+        location.write("protocol.json", data)
+        with pytest.raises(RunError, match=rf"protocol\.json: .*{message}"):
+            follow(visit_recipe(), store, location)
 
 
 def test_several_processes_are_refused(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -379,19 +380,19 @@ def graded_scans() -> list[TinyScan]:
 
 
 @pytest.mark.parametrize(
-    ("target", "scans", "names"),
+    ("task", "scans", "names"),
     [
         ("progression", lambda: default_scans(num_subjects=18), {"macro_f1", "accuracy", "mae", "retrieval_at_1"}),
         ("regression", lambda: default_scans(num_subjects=18), {"probe_mae", "probe_spearman", "mae"}),
         ("severity", graded_scans, {"severity_macro_f1", "severity_maee", "severity_tau_b"}),
     ],
 )
-def test_the_other_targets_are_cross_validated_with_their_metrics(
-    tmp_path: Path, target: str, scans: Callable[[], list[TinyScan]], names: set[str]
+def test_the_other_tasks_are_cross_validated_with_their_metrics(
+    tmp_path: Path, task: str, scans: Callable[[], list[TinyScan]], names: set[str]
 ) -> None:
     store = write_store(tmp_path / "store", scans())
-    single = {"data": {"sampling": "scans"}, "objective": [{"name": "learner"}]} if target == "severity" else {}
-    recipe = tiny_recipe(target=target, optim={"epochs": 1}, **single)
+    single = {"data": {"sampling": "scans"}, "objective": [{"name": "learner"}]} if task == "severity" else {}
+    recipe = tiny_recipe(task=task, optim={"epochs": 1}, **single)
     found = follow(recipe, store, Location(tmp_path / "cv"), num_repeats=1)
     assert names <= found.metrics.keys()
     assert found.num_test == pytest.approx(found.num_subjects / FOLDS)

@@ -53,13 +53,13 @@ def measured(num_subjects: int = 40) -> Cohort:
 
 def planned(cohort: Cohort, **changes: Any) -> tuple[PlannedFold, ...]:
     settings = {
-        "outcome": "score", "target": "classification", "num_folds": 5, "num_repeats": 3, "validation": 0.2, "seed": 4
+        "outcome": "score", "task": "classification", "num_folds": 5, "num_repeats": 3, "validation": 0.2, "seed": 4
     }  # fmt: skip
     return plan_folds(cohort, **{**settings, **changes})
 
 
 @pytest.mark.parametrize(
-    ("cohort", "target"),
+    ("cohort", "task"),
     [
         (graded(), "classification"),
         (graded(num_grades=4), "severity"),
@@ -68,9 +68,9 @@ def planned(cohort: Cohort, **changes: Any) -> tuple[PlannedFold, ...]:
     ],
 )
 def test_each_scored_subject_is_tested_once_a_repeat_and_never_where_it_trains_or_validates(
-    cohort: Cohort, target: str
+    cohort: Cohort, task: str
 ) -> None:
-    folds = planned(cohort, target=target)
+    folds = planned(cohort, task=task)
     scored, everyone = set(cohort.scored().subject_ids), set(cohort.subject_ids)
     assert [(fold.repeat, fold.number) for fold in folds] == [(r, n) for r in range(3) for n in range(5)]
     for repeat in range(3):
@@ -104,8 +104,8 @@ def test_every_fifth_of_a_continuous_score_is_in_every_fold() -> None:
     for subject, score in zip(cohort.subject_ids, cohort.scores_N, strict=True):
         by_subject.setdefault(subject, []).append(score)
     mean = {subject: float(np.nanmean(scores)) for subject, scores in by_subject.items() if subject != "sub-x"}
-    rank = {subject: place for place, subject in enumerate(sorted(mean, key=lambda subject: mean[subject]))}
-    for fold in planned(cohort, target="regression"):
+    rank = {subject: index for index, subject in enumerate(sorted(mean, key=lambda subject: mean[subject]))}
+    for fold in planned(cohort, task="regression"):
         fifths = Counter(rank[subject] // 10 for subject in fold.split.test)
         assert fifths == dict.fromkeys(range(5), 2)
 
@@ -141,7 +141,7 @@ def test_a_part_of_the_training_subjects_may_train() -> None:
 def test_a_subject_whose_scans_differ_stays_whole() -> None:
     generator = np.random.default_rng(1)
     cohort = cohort_of({f"sub-{n:02d}": generator.integers(0, 3, 3).astype(float).tolist() for n in range(40)})
-    for fold in planned(cohort, target="severity"):
+    for fold in planned(cohort, task="severity"):
         tested = cohort.of_subjects(fold.split.of("test"))
         assert set(tested.scores_N) == {0.0, 1.0, 2.0}
 
@@ -150,8 +150,8 @@ def test_a_subject_whose_scans_differ_stays_whole() -> None:
     ("cohort", "changes", "said"),
     [
         (graded(8), {}, "class score 0 has 4 subjects, fewer than the 5 folds; lower the number of folds to 4"),
-        (measured(3), {"target": "regression"}, r"class score .* to .* has 3 subjects, fewer than the 5 folds"),
-        (graded(num_grades=3), {}, "target is 'classification' and score has 3 values"),
+        (measured(3), {"task": "regression"}, r"class score .* to .* has 3 subjects, fewer than the 5 folds"),
+        (graded(num_grades=3), {}, "task is 'classification' and score has 3 values"),
         (cohort_of({"a": [NAN], "b": [NAN]}), {}, "no subject of the store has score"),
         (graded(), {"num_folds": 1}, "1 folds and 3 repeats; at least 2 folds and 1 repeat"),
         (graded(4), {"num_folds": 2}, "to validate"),
@@ -163,12 +163,12 @@ def test_what_cannot_be_divided_is_refused_in_one_line(cohort: Cohort, changes: 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("target", ["classification", "regression"])
-def test_people_who_share_equal_scans_are_tested_together_and_none_of_them_trains_then(target: str) -> None:
-    cohort = graded() if target == "classification" else measured()
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_people_who_share_equal_scans_are_tested_together_and_none_of_them_trains_then(task: str) -> None:
+    cohort = graded() if task == "classification" else measured()
     together = (frozenset({"sub-00", "sub-01", "sub-02"}), frozenset({"sub-10", "sub-x"}))
     shared = replace(cohort, together=together)
-    folds = planned(shared, target=target)
+    folds = planned(shared, task=task)
     for fold in folds:
         sides = [fold.split.of(name) for name in ("train", "validation", "test")]
         for group in together:
@@ -176,4 +176,4 @@ def test_people_who_share_equal_scans_are_tested_together_and_none_of_them_train
     tested = Counter(subject for fold in folds for subject in fold.split.test)
     scored = set(cohort.scored().subject_ids)
     assert tested == dict.fromkeys(scored, 3)
-    assert planned(cohort, target=target) == planned(replace(cohort, together=()), target=target)
+    assert planned(cohort, task=task) == planned(replace(cohort, together=()), task=task)

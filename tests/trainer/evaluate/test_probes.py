@@ -7,7 +7,7 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.preprocessing import StandardScaler
 
 from trainer.evaluate.probes import (
-    RIDGE_STRENGTHS,
+    RIDGE_PENALTIES,
     Examples,
     best_threshold,
     ridge_probe,
@@ -27,12 +27,12 @@ def test_ridge_probe_is_scikit_learns_at_the_penalty_that_validation_likes_best(
     probe = ridge_probe(train, validation)
     scaler = StandardScaler().fit(train.features_NF)
     models = [
-        Ridge(alpha=a * len(train)).fit(scaler.transform(train.features_NF), train.labels_N) for a in RIDGE_STRENGTHS
+        Ridge(alpha=a * len(train)).fit(scaler.transform(train.features_NF), train.labels_N) for a in RIDGE_PENALTIES
     ]
     held = scaler.transform(validation.features_NF)
     errors = [((model.predict(held) - validation.labels_N) ** 2).mean() for model in models]
     best = int(np.argmin(errors))
-    assert probe.strength == RIDGE_STRENGTHS[best]
+    assert probe.penalty == RIDGE_PENALTIES[best]
     assert probe.predict(test.features_NF) == pytest.approx(models[best].predict(scaler.transform(test.features_NF)))
 
 
@@ -42,11 +42,11 @@ def test_missing_features_become_the_median_of_the_training_subjects() -> None:
     holes[::5, 2] = np.nan
     filled = holes.copy()
     filled[::5, 2] = np.nanmedian(holes[:, 2])
-    asked, asked_filled = test.features_NF.copy(), test.features_NF.copy()
-    asked[:, 2], asked_filled[:, 2] = np.nan, np.nanmedian(holes[:, 2])
+    queries, filled_queries = test.features_NF.copy(), test.features_NF.copy()
+    queries[:, 2], filled_queries[:, 2] = np.nan, np.nanmedian(holes[:, 2])
     with_holes = ridge_probe(Examples(holes, train.labels_N, train.subject_ids_N), validation)
     without = ridge_probe(Examples(filled, train.labels_N, train.subject_ids_N), validation)
-    assert with_holes.predict(asked) == pytest.approx(without.predict(asked_filled))
+    assert with_holes.predict(queries) == pytest.approx(without.predict(filled_queries))
 
 
 def test_scores_that_have_nothing_to_do_with_the_features_get_the_strongest_penalty() -> None:
@@ -54,8 +54,8 @@ def test_scores_that_have_nothing_to_do_with_the_features_get_the_strongest_pena
         Examples(drawn.features_NF, np.random.default_rng(seed).normal(size=len(drawn)), drawn.subject_ids_N)
         for seed, drawn in enumerate((scores(40, 0), scores(40, 1)))
     ]
-    assert ridge_probe(*noise).strength == RIDGE_STRENGTHS[0]
-    assert ridge_probe(scores(40, 0), scores(40, 1)).strength < RIDGE_STRENGTHS[0]
+    assert ridge_probe(*noise).penalty == RIDGE_PENALTIES[0]
+    assert ridge_probe(scores(40, 0), scores(40, 1)).penalty < RIDGE_PENALTIES[0]
 
 
 @pytest.mark.parametrize("seed", range(5))

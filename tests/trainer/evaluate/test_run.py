@@ -42,10 +42,10 @@ class Truth:
         self.unit = self.embeddings / np.linalg.norm(self.embeddings, axis=1, keepdims=True)
         self.visits: list[tuple[int, int]] = []
         for subject in dict.fromkeys(self.cohort.subject_ids):
-            own = [place for place, name in enumerate(self.cohort.subject_ids) if name == subject]
+            own = [index for index, name in enumerate(self.cohort.subject_ids) if name == subject]
             by_day = {self.cohort.days_N[p]: p for p in reversed(own) if not np.isnan(self.cohort.days_N[p])}
-            places = [by_day[day] for day in sorted(by_day)]
-            self.visits += list(pairwise(places))
+            indices = [by_day[day] for day in sorted(by_day)]
+            self.visits += list(pairwise(indices))
         deltas = [self.cohort.scores_N[b] - self.cohort.scores_N[a] for a, b in self.visits]
         self.labelled = [(a, b, d) for (a, b), d in zip(self.visits, deltas, strict=True) if not np.isnan(d)]
         self.labels = np.array([0 if d >= THRESHOLD else 2 if d <= -THRESHOLD else 1 for _, _, d in self.labelled])
@@ -73,7 +73,8 @@ def test_metrics_json_is_plain_json_with_the_documented_keys(evaluated: Finished
     assert found["fingerprint"] == evaluated.store.manifest.fingerprint
     assert {"retrieval_at_1", "within_distance", "between_distance", "noise_floor_95", "macro_f1", "mae", "log_loss",
             "change_correlation", "embedding_spread", "calibration_error"} <= found["metrics"].keys()  # fmt: skip
-    assert {control["name"] for control in found["controls"]} == {"gap_days", "scanner", "majority", "shuffled_labels"}
+    assert {control["name"] for control in found["controls"]} == {
+        "gap_days", "scanner", "majority", "shuffled_labels", "untrained"}  # fmt: skip
 
 
 def test_the_held_out_subjects_are_all_and_only_those_never_trained_on(
@@ -208,7 +209,8 @@ def test_a_cohort_without_scores_is_evaluated_on_similarity_alone(
     found = evaluate_cohort(tmp_path, silent, scans, objective=[{"name": "info_nce"}])
     assert "retrieval_at_1" in found.metrics
     assert not {"macro_f1", "mae", "change_correlation"} & found.metrics.keys()
-    assert found.controls == ()
+    assert [control.name for control in found.controls] == ["untrained"]
+    assert "macro_f1" not in found.controls[0].scores
     assert any("no progression head" in caveat for caveat in found.caveats)
 
 
@@ -246,14 +248,14 @@ def test_held_out_subjects_with_one_visit_each_are_evaluated(
 def test_the_paths_by_epoch_are_drawn_of_two_kept_checkpoints_or_more_and_for_progression_only(
     evaluated: Finished, tmp_path: Path, silent: Callable[[int, int], None]
 ) -> None:
-    place = evaluated.run.location
-    png = place.read(f"{FOLDER}/epochs.png")
-    assert base64.b64encode(png) in place.read(REPORT_NAME)
+    location = evaluated.run.location
+    png = location.read(f"{FOLDER}/epochs.png")
+    assert base64.b64encode(png) in location.read(REPORT_NAME)
     with Image.open(io.BytesIO(png)) as image:
         num_scans = len(read_cohort(evaluated.store, MODALITY, "mmse").of_subjects(evaluated.run.split.of("test")))
         assert f"of {num_scans} scans of {len(evaluated.run.split.test)} held-out people" in image.info["Description"]
     scans = default_scans(odd=False)
-    for name, changes in {"one": {"checkpoint": {"keep": 1}}, "score": {"target": "regression"}}.items():
+    for name, changes in {"one": {"checkpoint": {"keep": 1}}, "score": {"task": "regression"}}.items():
         store = write_store(tmp_path / name / "store", scans)
         train_run(tiny_recipe(**changes), store, Location(tmp_path / name / "run"), progress=silent)
         evaluate_run(Run.open(Location(tmp_path / name / "run")))
@@ -265,11 +267,11 @@ def test_the_paths_by_epoch_are_drawn_of_two_kept_checkpoints_or_more_and_for_pr
 def test_a_run_in_a_bucket_is_evaluated_there(
     evaluated: Finished, evaluation: Evaluation, bucket: str, tmp_path: Path
 ) -> None:
-    place = Location(f"{bucket}/run")
+    location = Location(f"{bucket}/run")
     for path in evaluated.folder.rglob("*"):
         if path.is_file() and "evaluation" not in path.parts:
-            place.write(str(path.relative_to(evaluated.folder)), path.read_bytes())
+            location.write(str(path.relative_to(evaluated.folder)), path.read_bytes())
     store = write_store(Location(f"{bucket}/store"))
-    found = evaluate_run(Run.open(place), store_uri=store.location.uri)
+    found = evaluate_run(Run.open(location), store_uri=store.location.uri)
     assert found.metrics == evaluation.metrics
-    assert place.exists(REPORT_NAME)
+    assert location.exists(REPORT_NAME)

@@ -63,18 +63,18 @@ def test_each_epoch_is_embedded_by_the_encoder_as_it_was_then(
     encoder = load_trained(run, finished.store).encoder
     for epoch, embeddings_NE in found.items():
         encoder.load_state_dict(weights[epoch])
-        wanted_NE = embed_one_by_one(encoder, finished.store, cohort)
-        np.testing.assert_allclose(embeddings_NE, wanted_NE, rtol=1e-5, atol=1e-6)
+        expected_NE = embed_one_by_one(encoder, finished.store, cohort)
+        np.testing.assert_allclose(embeddings_NE, expected_NE, rtol=1e-5, atol=1e-6)
     assert all(not np.allclose(found[epoch], found[epoch + 1], atol=1e-5) for epoch in range(4))
 
 
 def test_the_last_epoch_is_the_finished_model(finished: Finished) -> None:
     run = finished.run
     cohort = held_out(run, finished.store)
-    wanted_NE = embed_one_by_one(load_trained(run, finished.store).encoder, finished.store, cohort)
+    expected_NE = embed_one_by_one(load_trained(run, finished.store).encoder, finished.store, cohort)
     found = embed_epochs(run, finished.store, cohort, [2])
     assert found.keys() == {2}
-    np.testing.assert_allclose(found[2], wanted_NE, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found[2], expected_NE, rtol=1e-5, atol=1e-6)
 
 
 def test_epochs_are_those_whose_checkpoints_are_there_and_untrained_only_without_a_file_of_weights(

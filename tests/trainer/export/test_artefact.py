@@ -83,8 +83,8 @@ def test_the_service_accepts_it_and_answers_as_the_run_does(artefact: Path, eval
     trained = load_trained(evaluated.run, evaluated.store)
     with torch.no_grad():
         volumes = torch.from_numpy(stored.astype(np.float32) / 255)
-        wanted = trained.pair_model().compare(volumes[:2], volumes[2:]).numpy()
-    np.testing.assert_allclose(loaded.engine.compare(stored[:2], stored[2:]), wanted, atol=1e-5)
+        expected = trained.pair_model().compare(volumes[:2], volumes[2:]).numpy()
+    np.testing.assert_allclose(loaded.engine.compare(stored[:2], stored[2:]), expected, atol=1e-5)
     np.testing.assert_array_equal(
         loaded.engine.compare(stored[2:], stored[:2]), loaded.engine.compare(stored[:2], stored[2:])[:, ::-1]
     )
@@ -122,14 +122,14 @@ def test_a_run_without_a_progression_head_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "artefact").exists()
 
 
-@pytest.mark.parametrize("target", ["regression", "classification"])
-def test_a_target_that_has_no_artefact_is_refused_with_those_that_have_one(
-    evaluated: Finished, tmp_path: Path, target: str
+@pytest.mark.parametrize("task", ["regression", "classification"])
+def test_a_task_that_has_no_artefact_is_refused_with_those_that_have_one(
+    evaluated: Finished, tmp_path: Path, task: str
 ) -> None:
     record = json.loads(evaluated.run.record.to_json())
-    record["recipe"]["target"] = target
+    record["recipe"]["task"] = task
     with pytest.raises(
-        ArtefactError, match=rf"target is {target} on T1w; .*export a run whose target is progression or severity"
+        ArtefactError, match=rf"task is {task} on T1w; .*export a run whose task is progression or severity"
     ):
         export_run(Run(evaluated.run.location, RunRecord.model_validate(record)), Location(tmp_path / "artefact"))
     assert not (tmp_path / "artefact").exists()
@@ -145,8 +145,8 @@ def test_a_program_that_differs_leaves_nothing_behind(
 
 
 def test_the_manifest_is_written_last(evaluated: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = Location(tmp_path / "artefact")
-    plain_write = place.write
+    location = Location(tmp_path / "artefact")
+    plain_write = location.write
 
     def write(name: str, data: bytes) -> None:
         if name == MANIFEST_NAME:
@@ -154,9 +154,9 @@ def test_the_manifest_is_written_last(evaluated: Finished, tmp_path: Path, monke
             raise StorageError("connection lost")
         plain_write(name, data)
 
-    monkeypatch.setattr(place, "write", write)
+    monkeypatch.setattr(location, "write", write)
     with pytest.raises(StorageError):
-        export_run(evaluated.run, place)
+        export_run(evaluated.run, location)
     with pytest.raises(ArtefactError):
         load_artefact(str(tmp_path / "artefact"))
 

@@ -44,9 +44,9 @@ def test_noise_and_change_are_the_distances_of_rescans_and_of_consecutive_visits
     found = build_references(finished.recipe, *parts)
     noise, change = [], []
     for cohort, embeddings in (parts[:2], parts[2:]):
-        for places in cohort.places_by_subject.values():
-            days = sorted({cohort.days_N[place] for place in places if not np.isnan(cohort.days_N[place])})
-            by_day = [[place for place in places if cohort.days_N[place] == day] for day in days]
+        for indices in cohort.indices_by_subject.values():
+            days = sorted({cohort.days_N[index] for index in indices if not np.isnan(cohort.days_N[index])})
+            by_day = [[index for index in indices if cohort.days_N[index] == day] for day in days]
             noise += [distance(embeddings[a], embeddings[b]) for own in by_day for a in own for b in own if a < b]
             change += [distance(embeddings[a[0]], embeddings[b[0]]) for a, b in pairwise(by_day)]
     assert noise

@@ -19,7 +19,7 @@ from preprocess.storage import Location
 from preprocess.store import Store
 from tests.support.graded import NORMAL, conpro_recipe, write_graded
 from trainer.data.cohort import Cohort, read_cohort
-from trainer.evaluate import targets
+from trainer.evaluate import tasks
 from trainer.evaluate.run import evaluate_run
 from trainer.export.artefact import export_run
 from trainer.export.severity import SeverityModel, severity_golden, severity_model
@@ -61,14 +61,14 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     train_run(conpro_recipe(), store, Location(folder / "run"), progress=lambda done, total: None)
     run = Run.open(Location(folder / "run"))
     scored: list[np.ndarray] = []
-    original = targets.distances_from_mean
+    original = tasks.distances_from_mean
 
     def kept(*given: Any) -> np.ndarray:
         scored.append(original(*given))
         return scored[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(targets, "distances_from_mean", kept)
+        patch.setattr(tasks, "distances_from_mean", kept)
         evaluation = evaluate_run(run)
     export_run(run, Location(folder / "artefact"), version="2")
     return Exported(store, run, evaluation, folder / "artefact", scored[0])
@@ -101,12 +101,12 @@ def test_the_manifest_tells_kind_anchor_and_metrics(exported: Exported) -> None:
     assert manifest.inputs.fingerprint == exported.store.manifest.fingerprint
     assert not manifest.outcome.higher_is_better
     training = exported.cohort("train")
-    normals = [place for place, score in enumerate(training.scores_N) if score == NORMAL]
+    normals = [index for index, score in enumerate(training.scores_N) if score == NORMAL]
     assert manifest.anchor is not None
     assert manifest.anchor.normal == NORMAL
     # Twice as many as the preference took for its anchor: evaluation measures from all of them.
     assert manifest.anchor.num_scans == len(normals) > 2
-    assert manifest.anchor.num_subjects == len({training.subject_ids[place] for place in normals})
+    assert manifest.anchor.num_subjects == len({training.subject_ids[index] for index in normals})
     tau, stated = exported.evaluation.metrics["severity_tau_b"], manifest.metrics["severity_tau_b"]
     assert (stated.value, stated.low, stated.high, stated.chance) == (tau.value, tau.low, tau.high, tau.chance)
     assert "never which disease" in manifest.limitations[0]
@@ -120,10 +120,10 @@ def test_the_references_hold_the_anchor_its_scans_and_the_validation_distances(e
         assert documented[name].startswith(str(array.dtype))
         assert array.ndim == len(name.rpartition("_")[2])
     training = exported.cohort("train")
-    places_K = found["normal_places_K"]
-    assert (found["scores_N"][places_K] == NORMAL).all()
+    indices_K = found["normal_places_K"]
+    assert (found["scores_N"][indices_K] == NORMAL).all()
     np.testing.assert_array_equal(found["normal_rows_K"], training.rows_N[training.scores_N == NORMAL])
-    np.testing.assert_allclose(found["anchor_E"], found["embeddings_NE"][places_K].mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(found["anchor_E"], found["embeddings_NE"][indices_K].mean(axis=0), rtol=1e-5)
     validation = exported.cohort("validation").scored()
     np.testing.assert_array_equal(found["validation_grades_V"], validation.scores_N)
     scans = np.stack([exported.store.read(int(row), "fundus") for row in validation.rows_N])

@@ -50,7 +50,7 @@ def test_a_failure_is_raised_at_every_later_call_and_at_the_end(from_pulse: bool
 
 def test_a_bug_in_a_job_ends_the_run_instead_of_hanging_it(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[type[BaseException]] = []
-    monkeypatch.setattr(threading, "excepthook", lambda told: seen.append(told.exc_type))
+    monkeypatch.setattr(threading, "excepthook", lambda raised: seen.append(raised.exc_type))
     block = entered(Background())
     background = next(block)
     background.submit(lambda: [][0])

@@ -41,34 +41,34 @@ def test_views_without_augmentation_are_the_stored_scans_with_their_own_labels(
     batches = batches_of(store, cohort, (MODALITY,), sampling=sampling, augment={MODALITY: OFF}, num_views=num_views)
     plan = batches.sampler.batches(0)
     with batches.supply, batches.read(plan) as stream:
-        for number, (places_BK, read) in enumerate(zip(plan, stream, strict=True)):
-            views = batches.views(places_BK, read, epoch=0, batch=number)
+        for number, (indices_BK, read) in enumerate(zip(plan, stream, strict=True)):
+            views = batches.views(indices_BK, read, epoch=0, batch=number)
             inputs, present_NM = views.inputs(slice(0, len(views)))
-            seen_N = places_BK.repeat(num_views, axis=1).ravel()
+            seen_N = indices_BK.repeat(num_views, axis=1).ravel()
             stored = np.stack([store.read(int(row), MODALITY) for row in cohort.rows_N[seen_N]])
             np.testing.assert_allclose(inputs[MODALITY].numpy(), stored / 255, atol=1e-6)
             assert present_NM.shape == (len(seen_N), 1)
             assert bool(present_NM.all())
-            labels = batches.labels(places_BK)
+            labels = batches.labels(indices_BK)
             np.testing.assert_array_equal(labels.scores_BK.ravel(), cohort.scores_N[seen_N].astype(np.float32))
             np.testing.assert_array_equal(labels.days_BK.ravel(), cohort.days_N[seen_N].astype(np.float32))
-            assert batches.subjects(places_BK) == [cohort.subject_ids[place] for place in seen_N]
+            assert batches.subjects(indices_BK) == [cohort.subject_ids[index] for index in seen_N]
 
 
 def test_views_depend_on_epoch_and_batch_alone_and_parts_are_those_of_the_whole(store: Store) -> None:
     cohort = read_cohort(store, MODALITY, "mmse")
     batches = batches_of(store, cohort, (MODALITY,), sampling="scans", augment={MODALITY: STRONG}, num_views=2)
-    places_BK = batches.sampler.batches(0)[0]
-    with batches.supply, batches.read([places_BK]) as stream:
+    indices_BK = batches.sampler.batches(0)[0]
+    with batches.supply, batches.read([indices_BK]) as stream:
         (read,) = stream
     first, again, other = (
-        batches.views(places_BK, read, epoch=epoch, batch=2).inputs(slice(0, 2 * places_BK.size))[0][MODALITY]
+        batches.views(indices_BK, read, epoch=epoch, batch=2).inputs(slice(0, 2 * indices_BK.size))[0][MODALITY]
         for epoch in (1, 1, 2)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert not torch.equal(first[0], first[1])  # two views of one scan
-    views = batches.views(places_BK, read, epoch=1, batch=2)
+    views = batches.views(indices_BK, read, epoch=1, batch=2)
     parts = [views.inputs(slice(start, start + 3))[0][MODALITY] for start in range(0, len(views), 3)]
     assert torch.equal(torch.cat(parts), first)
 
@@ -80,12 +80,12 @@ def test_visits_with_several_modalities_come_as_stored_with_zeros_for_what_is_ab
     batches = batches_of(store, cohort, tuple(ARRAYS), sampling="scans", augment={})
     plan = batches.sampler.batches(0)
     with batches.supply, batches.read(plan) as stream:
-        for number, (places_BK, read) in enumerate(zip(plan, stream, strict=True)):
-            views = batches.views(places_BK, read, epoch=0, batch=number)
-            for place, row in enumerate(cohort.rows_N[places_BK[:, 0]]):
-                inputs, present_1M = views.inputs(slice(place, place + 1))
+        for number, (indices_BK, read) in enumerate(zip(plan, stream, strict=True)):
+            views = batches.views(indices_BK, read, epoch=0, batch=number)
+            for index, row in enumerate(cohort.rows_N[indices_BK[:, 0]]):
+                inputs, present_1M = views.inputs(slice(index, index + 1))
                 for column, (name, shape) in enumerate(ARRAYS.items()):
                     has = name in visits[row].has
                     assert bool(present_1M[0, column]) is has
-                    wanted = stored_of(visits[row], name) if has else np.zeros(shape, np.float32)
-                    np.testing.assert_array_equal(inputs[name][0].numpy(), wanted)
+                    expected = stored_of(visits[row], name) if has else np.zeros(shape, np.float32)
+                    np.testing.assert_array_equal(inputs[name][0].numpy(), expected)

@@ -150,7 +150,7 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path: Path, plain: bool
 def test_a_state_is_put_before_the_pointer_and_only_where_its_name_is_free(tmp_path: Path) -> None:
     run = TroubledLocation(tmp_path)
     name = Checkpoints(run, keep=1).save(state_of(1), step=1, best=Best("loss", 0.5))
-    assert run.asked == [("create", name), ("write", "checkpoints/best.json"), ("write", "checkpoints/latest.json")]
+    assert run.requested == [("create", name), ("write", "checkpoints/best.json"), ("write", "checkpoints/latest.json")]
 
 
 @pytest.mark.parametrize(("refused", "tries"), [("step-", 2), ("latest.json", 2), ("best.json", 1)])
@@ -204,7 +204,7 @@ def test_a_step_goes_on_while_a_state_is_uploaded_as_it_was(tmp_path: Path) -> N
     assert torch.equal(loaded["weights"], torch.ones(3))
 
 
-def test_behind_a_slow_upload_one_state_waits_and_a_newer_takes_its_place(tmp_path: Path) -> None:
+def test_behind_a_slow_upload_one_state_waits_and_a_newer_replaces_it(tmp_path: Path) -> None:
     run = TroubledLocation(tmp_path)
     run.hanging = "step-"
     with Background() as background:

@@ -124,7 +124,7 @@ def test_where_no_state_is_whole_the_run_is_refused_with_each_of_them_named(tmp_
     message = str(raised.value)
     assert f"{names[1]}: this checkpoint is missing; " in message
     assert f"{names[0]}: SHA-256 " in message
-    assert message.endswith("no other checkpoint of this run is whole; start a new run in another place")
+    assert message.endswith("no other checkpoint of this run is whole; start a new run at another location")
 
 
 @pytest.mark.parametrize("how", ["cut", "empty", "no JSON", "gone"])

@@ -97,7 +97,7 @@ def visits_of(folder: Path, scores: list[list[float | None]]) -> Cohort:
     return read_cohort(write_store(folder, scans), MODALITY, "mmse")
 
 
-def test_a_fixed_threshold_stays_and_tertiles_take_its_place_with_their_source(tmp_path: Path) -> None:
+def test_a_fixed_threshold_stays_and_tertiles_replace_it_with_their_source(tmp_path: Path) -> None:
     # Changes 1, 3 and 6; -4 and 9; none that is known; one visit.
     cohort = visits_of(tmp_path, [[10.0, 11.0, 14.0, 8.0], [20.0, 16.0, 25.0], [5.0, None, 9.0], [30.0]])
     fixed = TrainRecipe(name="any")

@@ -92,11 +92,11 @@ def test_voxels_that_are_no_numbers_are_blamed_on_the_data_with_the_subject(tmp_
     loop = build(store, Location(tmp_path / "run"), precision=precision, data={"batch_size": 8})
     views, chosen = loop._batches.views, []
 
-    def spoiled(places_BK: np.ndarray, read: VisitBatch, **position: int) -> Any:
-        voxels = read.stored[MODALITY].unflatten(0, places_BK.shape)
+    def spoiled(indices_BK: np.ndarray, read: VisitBatch, **position: int) -> Any:
+        voxels = read.stored[MODALITY].unflatten(0, indices_BK.shape)
         voxels[1, 1, :, 2, 3, 4] = torch.nan
-        chosen.append(loop._training.subject_ids[places_BK[1, 1]])
-        return views(places_BK, read, **position)
+        chosen.append(loop._training.subject_ids[indices_BK[1, 1]])
+        return views(indices_BK, read, **position)
 
     loop._batches.views = spoiled  # type: ignore[method-assign]
     message = train(loop)
@@ -172,9 +172,9 @@ def fail_in_one(group: Group, store_uri: str) -> list[str]:
         if group.rank == 1 and what == "data":
             views = loop._batches.views
 
-            def spoiled(places_BK: np.ndarray, read: VisitBatch, views: Any = views, **position: int) -> Any:
+            def spoiled(indices_BK: np.ndarray, read: VisitBatch, views: Any = views, **position: int) -> Any:
                 voxels = torch.full(read.stored[MODALITY].shape, torch.nan)
-                return views(places_BK, replace(read, stored={MODALITY: voxels}), **position)
+                return views(indices_BK, replace(read, stored={MODALITY: voxels}), **position)
 
             loop._batches.views = spoiled  # type: ignore[method-assign]
         with pytest.raises(RunError) as raised:
@@ -195,11 +195,11 @@ def test_all_processes_stop_at_the_step_that_fails_in_one(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("spoil", [torch.nan, torch.inf, -torch.inf])
-@pytest.mark.parametrize("place", ["weight", "running_var"])
-def test_weights_and_running_statistics_are_asked_for_before_a_save(spoil: float, place: str) -> None:
+@pytest.mark.parametrize("entry", ["weight", "running_var"])
+def test_weights_and_running_statistics_are_checked_before_a_save(spoil: float, entry: str) -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
     require_finite_weights(model, steps_done=7)
     with torch.no_grad():
-        getattr(model[1], place)[2] = spoil
-    with pytest.raises(RunError, match=rf"first 1\.{place} after step 7, and no checkpoint was made of them"):
+        getattr(model[1], entry)[2] = spoil
+    with pytest.raises(RunError, match=rf"first 1\.{entry} after step 7, and no checkpoint was made of them"):
         require_finite_weights(model, steps_done=7)

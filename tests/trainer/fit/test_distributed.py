@@ -95,7 +95,7 @@ def exchange(group: Group) -> dict[str, Any]:
         "gradient": rows.grad,
         "any": [group.any(group.rank == 1), group.any(False)],
         "total": group.total(0.5 + group.rank),
-        "told": [group.from_first(b"weights" if group.is_first else None), group.from_first(b"")],
+        "sent": [group.from_first(b"weights" if group.is_first else None), group.from_first(b"")],
     }
 
 
@@ -105,7 +105,7 @@ def test_rows_numbers_flags_and_bytes_arrive_everywhere(tmp_path: Path) -> None:
         assert process["gathered"].tolist() == [[0, 1], [0, 1], [2, 3]]
         assert process["any"] == [True, False]
         assert process["total"] == 2.0
-        assert process["told"] == [b"weights", b""]
+        assert process["sent"] == [b"weights", b""]
     assert first["gradient"].tolist() == [[1, 2]]
     assert second["gradient"].tolist() == [[3, 4], [5, 6]]
 
@@ -113,10 +113,10 @@ def test_rows_numbers_flags_and_bytes_arrive_everywhere(tmp_path: Path) -> None:
 def test_shares_are_disjoint_cover_the_batch_and_differ_by_one_at_most() -> None:
     for world_size in range(1, 6):
         for num in range(world_size, 20):
-            places = [list(range(num))[Group(rank, world_size).share(num)] for rank in range(world_size)]
-            assert [one for part in places for one in part] == list(range(num))
-            assert [len(one) for one in places] == Group(0, world_size).shares(num)
-            assert max(map(len, places)) - min(map(len, places)) <= 1
+            indices = [list(range(num))[Group(rank, world_size).share(num)] for rank in range(world_size)]
+            assert [one for part in indices for one in part] == list(range(num))
+            assert [len(one) for one in indices] == Group(0, world_size).shares(num)
+            assert max(map(len, indices)) - min(map(len, indices)) <= 1
 
 
 def test_more_processes_than_subjects_in_a_batch_are_refused() -> None:
@@ -192,11 +192,11 @@ def recipe(tmp_path: Path) -> Path:
 
 def assert_nearly_the_same_end(first: Location, second: Location) -> None:
     """Weights and history alike to rounding, over two epochs."""
-    (state, _), (other, _) = (Run.open(place).load_model() for place in (first, second))
+    (state, _), (other, _) = (Run.open(location).load_model() for location in (first, second))
     for part in ("encoder", "projector", "score_head"):
         for name, value in state[part].items():
             assert float((other[part][name].double() - value).norm()) <= 2e-3 * float(value.double().norm()), name
-    for entry, twin in zip(*(without_timing(read_history(place)) for place in (first, second)), strict=True):
+    for entry, twin in zip(*(without_timing(read_history(location)) for location in (first, second)), strict=True):
         assert entry == pytest.approx(twin, rel=1e-3)
 
 
@@ -206,12 +206,12 @@ def test_torchrun_trains_one_run_and_prints_one_result(tmp_path: Path, recipe: P
         output, log = started.communicate(timeout=120)
     assert started.returncode == 0, log
     assert output.count("\n") == 1
-    place = Location(tmp_path / "two")
-    assert json.loads(output)["run"] == place.uri
+    location = Location(tmp_path / "two")
+    assert json.loads(output)["run"] == location.uri
     assert "2 processes share each batch" in log
-    assert not place.exists("writer.json")
-    train_run(Run.open(place).recipe, store, Location(tmp_path / "one"), progress=lambda done, total: None)
-    assert_nearly_the_same_end(place, Location(tmp_path / "one"))
+    assert not location.exists("writer.json")
+    train_run(Run.open(location).recipe, store, Location(tmp_path / "one"), progress=lambda done, total: None)
+    assert_nearly_the_same_end(location, Location(tmp_path / "one"))
     with torchrun(tmp_path / "store", tmp_path / "two", recipe) as again:
         output, log = again.communicate(timeout=120)
     assert (again.returncode, output.count("\n")) == (0, 1), log
@@ -229,8 +229,10 @@ def children(pid: int) -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the processes through Linux' /proc")
-@pytest.mark.parametrize("told", [0, 1])
-def test_a_signal_to_any_process_stops_all_and_one_process_goes_on(tmp_path: Path, recipe: Path, told: int) -> None:
+@pytest.mark.parametrize("signalled", [0, 1])
+def test_a_signal_to_any_process_stops_all_and_one_process_goes_on(
+    tmp_path: Path, recipe: Path, signalled: int
+) -> None:
     store = write_store(tmp_path / "store")
     run = tmp_path / "run"
     long = ("--set", "optim.epochs=400", "--set", "optim.learning_rate=1e-9")
@@ -243,7 +245,7 @@ def test_a_signal_to_any_process_stops_all_and_one_process_goes_on(tmp_path: Pat
         for pid in children(started.pid):
             environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
             by_rank.update({int(one[5:]): pid for one in environment if one.startswith(b"RANK=")})
-        os.kill(by_rank[told], signal.SIGTERM)
+        os.kill(by_rank[signalled], signal.SIGTERM)
         _, log = started.communicate(timeout=120)
     assert log.count("interscan: stopped after step") == 2, log
     step = json.loads((run / "checkpoints" / "latest.json").read_text())["step"]
@@ -272,11 +274,11 @@ def test_a_run_changes_from_one_process_to_two_and_back(tmp_path: Path, recipe: 
 
         return progress
 
-    place = Location(tmp_path / "run")
+    location = Location(tmp_path / "run")
     with pytest.raises(Interrupted):
-        train_run(settings, store, place, progress=until(1))
+        train_run(settings, store, location, progress=until(1))
     with torchrun(tmp_path / "store", tmp_path / "run", recipe) as started:
         _, log = started.communicate(timeout=120)
     assert started.returncode == 0, log
     assert "going on after step 1 of" in log
-    assert_nearly_the_same_end(place, Location(tmp_path / "whole"))
+    assert_nearly_the_same_end(location, Location(tmp_path / "whole"))

@@ -31,9 +31,9 @@ def test_embeddings_are_those_of_single_volumes_in_evaluation_mode(tmp_path: Pat
     encoder.eval()
     scale = np.float32(unit_scale(dtype))
     with torch.no_grad():
-        for place, row in enumerate(cohort.rows_N):
+        for index, row in enumerate(cohort.rows_N):
             volume = torch.from_numpy(store.read(int(row), MODALITY).astype(np.float32) * scale)[None]
-            np.testing.assert_allclose(found[place], encoder(volume)[0].numpy(), atol=2e-6)
+            np.testing.assert_allclose(found[index], encoder(volume)[0].numpy(), atol=2e-6)
 
 
 def test_an_encoder_in_evaluation_mode_stays_there(tmp_path: Path) -> None:

@@ -32,50 +32,50 @@ def test_features_are_those_that_the_encoders_own_fusion_takes() -> None:
     )
     present = torch.from_numpy((modalities != 0).any(axis=2))
     with torch.no_grad():
-        wanted = encoder.fuse(torch.from_numpy(modalities), present)
-        torch.testing.assert_close(encoder.fusion(made.features_NF).squeeze(-1), wanted)
+        expected = encoder.fuse(torch.from_numpy(modalities), present)
+        torch.testing.assert_close(encoder.fusion(made.features_NF).squeeze(-1), expected)
 
 
 @pytest.mark.parametrize("l2", [1e-3, 1e-2, 1e-1])
 def test_the_head_is_scikit_learns_on_standardised_features_with_balanced_classes(l2: float) -> None:
     training, scores, _ = examples(300, 1)
     validation, _, _ = examples(80, 2)
-    fitted = fit_fusion(training, validation, classes=CLASSES, strengths=[l2])
+    fitted = fit_fusion(training, validation, classes=CLASSES, penalties=[l2])
     # Theirs: sum of weighted losses + |w|^2 / (2 C); ours: their mean + l2 |w|^2.
     oracle = LogisticRegression(C=1 / (2 * l2 * len(scores)), class_weight="balanced", tol=1e-10, max_iter=10_000)
     scaler = StandardScaler().fit(training.features_NF.numpy())
     oracle.fit(scaler.transform(training.features_NF.numpy()), scores)
-    wanted = oracle.predict_proba(scaler.transform(validation.features_NF.numpy()))[:, 1]
-    np.testing.assert_allclose(positive_probability(fitted.head, validation.features_NF), wanted, atol=2e-4)
+    expected = oracle.predict_proba(scaler.transform(validation.features_NF.numpy()))[:, 1]
+    np.testing.assert_allclose(positive_probability(fitted.head, validation.features_NF), expected, atol=2e-4)
 
 
-def test_its_figures_are_scikit_learns_on_the_validation_visits_and_the_strength_is_the_best_there() -> None:
+def test_its_metrics_are_scikit_learns_on_the_validation_visits_and_the_penalty_is_the_best_there() -> None:
     training, _, _ = examples(60, 3)
     validation, truth, _ = examples(50, 4)
-    strengths = [1e-4, 1e-2, 1.0]
-    fitted = fit_fusion(training, validation, classes=CLASSES, strengths=strengths)
+    penalties = [1e-4, 1e-2, 1.0]
+    fitted = fit_fusion(training, validation, classes=CLASSES, penalties=penalties)
     probability = positive_probability(fitted.head, validation.features_NF)
     assert fitted.balanced_accuracy == pytest.approx(balanced_accuracy_score(truth, probability >= 0.5))
     assert fitted.auc == pytest.approx(roc_auc_score(truth, probability))
     assert (fitted.num_train, fitted.num_validation) == (60, 50)
     losses = {}
-    for l2 in strengths:
+    for l2 in penalties:
         one = positive_probability(
-            fit_fusion(training, validation, classes=CLASSES, strengths=[l2]).head, validation.features_NF
+            fit_fusion(training, validation, classes=CLASSES, penalties=[l2]).head, validation.features_NF
         )
         losses[l2] = -np.mean(np.log(np.where(truth == 1, one, 1 - one)))
     assert fitted.l2 == min(losses, key=lambda l2: losses[l2])
 
 
-def test_validation_visits_of_one_class_or_none_give_no_figures() -> None:
+def test_validation_visits_of_one_class_or_none_give_no_metrics() -> None:
     training, _, _ = examples(60, 3)
     for num, share in ((10, 0.0), (0, 0.5)):
         validation, _, _ = examples(num, 5, share=share)
-        fitted = fit_fusion(training, validation, classes=CLASSES, strengths=[0.1, 1.0])
+        fitted = fit_fusion(training, validation, classes=CLASSES, penalties=[0.1, 1.0])
         assert fitted.balanced_accuracy is None
         assert fitted.auc is None
     with pytest.raises(ValueError, match="all 9 training visits are of one class"):
-        fit_fusion(examples(9, 5, share=0.0)[0], validation, classes=CLASSES, strengths=[0.1])
+        fit_fusion(examples(9, 5, share=0.0)[0], validation, classes=CLASSES, penalties=[0.1])
 
 
 def test_visits_without_a_class_are_left_out() -> None:

@@ -1,4 +1,4 @@
-"""The fitted head is the minimum of the stated loss, as scipy finds it; validation chooses strength and temperature."""
+"""The fitted head is the minimum of the stated loss, as scipy finds it; validation chooses penalty and temperature."""
 
 import numpy as np
 import pytest
@@ -20,8 +20,8 @@ def pairs(num: int, seed: int, *, noise: float = 1.0) -> tuple[np.ndarray, np.nd
     return differences, np.where(level > 0.5, 0, np.where(level < -1.0, 2, 1))
 
 
-def fit(train, validation=NO_PAIRS, *, hidden: int = 0, strengths=(0.01,), seed: int = 0):
-    return fit_head(*train, *validation, hidden=hidden, strengths=strengths, seed=seed)
+def fit(train, validation=NO_PAIRS, *, hidden: int = 0, penalties=(0.01,), seed: int = 0):
+    return fit_head(*train, *validation, hidden=hidden, penalties=penalties, seed=seed)
 
 
 def logits_of(weights: np.ndarray, differences: np.ndarray, scale: float) -> np.ndarray:
@@ -46,13 +46,13 @@ def weights_of(head: torch.nn.Module) -> np.ndarray:
 @pytest.mark.parametrize("l2", [1e-3, 1e-1])
 def test_the_fit_is_the_minimum_that_scipy_finds(l2: float) -> None:
     differences, labels = pairs(120, 0)
-    fitted = fit((differences, labels), strengths=(l2,))
+    fitted = fit((differences, labels), penalties=(l2,))
     assert fitted is not None
     scale = float(np.sqrt((differences**2).mean()))
-    wanted = minimize(stated_loss, np.zeros(2 * WIDTH + 1), args=(differences, labels, scale, l2), tol=1e-12)
+    expected = minimize(stated_loss, np.zeros(2 * WIDTH + 1), args=(differences, labels, scale, l2), tol=1e-12)
     found = weights_of(fitted.head)
-    assert stated_loss(found, differences, labels, scale, l2) == pytest.approx(wanted.fun, abs=1e-6)
-    np.testing.assert_allclose(found, wanted.x, atol=5e-3)
+    assert stated_loss(found, differences, labels, scale, l2) == pytest.approx(expected.fun, abs=1e-6)
+    np.testing.assert_allclose(found, expected.x, atol=5e-3)
 
 
 def test_a_class_that_never_occurs_has_no_say() -> None:
@@ -85,7 +85,7 @@ def test_exchanging_two_scans_exchanges_improved_and_declined_bit_for_bit(hidden
 
 def test_the_temperature_minimises_the_validation_log_loss() -> None:
     train, validation = pairs(40, 4, noise=0.2), pairs(200, 5, noise=2.5)
-    fitted = fit(train, validation, strengths=(1e-4,))
+    fitted = fit(train, validation, penalties=(1e-4,))
     assert fitted is not None
     with torch.no_grad():
         logits = fitted.head(torch.as_tensor(validation[0], dtype=torch.float32)).double().numpy()
@@ -99,20 +99,20 @@ def test_the_temperature_minimises_the_validation_log_loss() -> None:
     assert fitted.temperature == pytest.approx(best.x, rel=0.06)
 
 
-def test_the_strength_with_the_lowest_calibrated_validation_loss_is_kept() -> None:
+def test_the_penalty_with_the_lowest_calibrated_validation_loss_is_kept() -> None:
     train, validation = pairs(25, 6, noise=2.0), pairs(300, 7, noise=2.0)
-    strengths = (1e-5, 1e-2, 1e-1, 10.0)
+    penalties = (1e-5, 1e-2, 1e-1, 10.0)
 
-    def loss_of(strength: float) -> float:
-        one = fit(train, validation, strengths=(strength,))
+    def loss_of(penalty: float) -> float:
+        one = fit(train, validation, penalties=(penalty,))
         assert one is not None
         with torch.no_grad():
             logits = one.head(torch.as_tensor(validation[0], dtype=torch.float32)).double().numpy() / one.temperature
         return float(-log_softmax(logits, axis=1)[np.arange(300), validation[1]].mean())
 
-    fitted = fit(train, validation, strengths=strengths)
+    fitted = fit(train, validation, penalties=penalties)
     assert fitted is not None
-    assert fitted.l2 == min(strengths, key=loss_of)
+    assert fitted.l2 == min(penalties, key=loss_of)
     assert fitted.summary().to_dict() == {
         "temperature": fitted.temperature, "l2": fitted.l2, "num_train": 25, "num_validation": 300
     }  # fmt: skip

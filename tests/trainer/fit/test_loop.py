@@ -59,7 +59,7 @@ def train(loop: Loop, run: Location, *, stop_at: int | None = None) -> None:
     stop = StopRequest()
 
     def progress(done: int, _: int) -> None:
-        stop.wanted = done == stop_at
+        stop.requested = done == stop_at
 
     with Tracking(run, first_epoch=loop.position.epoch) as tracking:
         loop.run(stop, tracking, progress)
@@ -75,18 +75,18 @@ def test_the_weights_are_those_of_a_plain_loop_over_the_same_batches(store: Stor
     schedule = build_schedule(optimiser, phases=[(loop.num_steps, 1.0)], warmup_fraction=0.2)
     losses = []
     for epoch in range(2):
-        for places in loop.sampler.batches(epoch):
-            stored = np.stack([store.read(int(row), MODALITY) for row in cohort.rows_N[places].ravel()])
+        for indices in loop.sampler.batches(epoch):
+            stored = np.stack([store.read(int(row), MODALITY) for row in cohort.rows_N[indices].ravel()])
             volumes = torch.from_numpy(stored.astype(np.float32) * np.float32(unit_scale("uint8")))
-            scores = torch.tensor(cohort.scores_N[places], dtype=torch.float32)
-            subjects = torch.tensor(cohort.subject_codes_N[places[:, 0]])
+            scores = torch.tensor(cohort.scores_N[indices], dtype=torch.float32)
+            subjects = torch.tensor(cohort.subject_codes_N[indices[:, 0]])
             loss, _ = total(objectives, plain(volumes, Labels(scores, subjects, torch.full_like(scores, torch.nan))))
             optimiser.zero_grad()
             torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
             optimiser.step()
             schedule.step()
-            losses.append((epoch, places.size, float(loss.detach())))
+            losses.append((epoch, indices.size, float(loss.detach())))
     train(loop, Location(tmp_path / "run"))
     for name, value in plain.state_dict().items():
         torch.testing.assert_close(loop.model.state_dict()[name], value, rtol=1e-5, atol=1e-6)
@@ -101,9 +101,9 @@ def test_every_stored_type_trains_and_has_nearly_the_same_loss(tmp_path: Path, d
     scans = default_scans(num_subjects=8, odd=False)
     losses = []
     for stored in ("float32", dtype):
-        place = Location(tmp_path / stored)
-        loop, _ = build(write_store(tmp_path / f"of-{stored}", scans, dtype=stored), place, **STANDING)
-        train(loop, place)
+        location = Location(tmp_path / stored)
+        loop, _ = build(write_store(tmp_path / f"of-{stored}", scans, dtype=stored), location, **STANDING)
+        train(loop, location)
         losses.append(loop.position.history[0]["loss"])
     # 8 bits round by 0.002 of the range.
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
@@ -155,9 +155,9 @@ def test_a_state_restores_every_part(store: Store, tmp_path: Path) -> None:
     assert torch.equal(one["torch_rng"], other["torch_rng"])
     for name, value in one["model"].items():
         assert torch.equal(value, other["model"][name])
-    for place, moments in one["optimiser"]["state"].items():
+    for index, moments in one["optimiser"]["state"].items():
         for name, value in moments.items():
-            assert torch.equal(value, other["optimiser"]["state"][place][name])
+            assert torch.equal(value, other["optimiser"]["state"][index][name])
 
 
 def test_a_loss_that_is_no_number_ends_the_run_before_it_is_written_down(store: Store, tmp_path: Path) -> None:
@@ -210,8 +210,8 @@ def test_a_run_that_goes_on_in_another_precision_says_so_in_one_line(
             caplog.clear()
             with caplog.at_level(logging.WARNING, logger="interscan"):
                 loop.restore(state)
-            wanted = [] if name == before else [f"computed in {before} so far, on this machine in {name}: "]
-            assert [line[: len(start)] for line, start in zip(caplog.messages, wanted, strict=True)] == wanted
+            expected = [] if name == before else [f"computed in {before} so far, on this machine in {name}: "]
+            assert [line[: len(start)] for line, start in zip(caplog.messages, expected, strict=True)] == expected
 
 
 @pytest.mark.parametrize("every_epochs", [1, 2, 3])
@@ -258,10 +258,10 @@ def test_reduced_precision_trains_and_has_nearly_the_same_loss(store: Store, tmp
     assert scale in ([2.0**16, 2.0**15, 2.0**14, 2.0**13] if precision == "float16" else [None])
 
 
-@pytest.mark.parametrize(("figure", "higher"), [("loss", False), ("retrieval_at_1", True)])
+@pytest.mark.parametrize(("metric", "higher"), [("loss", False), ("retrieval_at_1", True)])
 @pytest.mark.parametrize("every_epochs", [1, 2])
 def test_the_best_epoch_that_was_saved_stays_beside_the_latest(
-    store: Store, tmp_path: Path, figure: str, higher: bool, every_epochs: int
+    store: Store, tmp_path: Path, metric: str, higher: bool, every_epochs: int
 ) -> None:
     run = Location(tmp_path / "run")
     found = iter([0.2, 0.6, 0.9, 0.6, 0.4, 0.1])
@@ -271,23 +271,23 @@ def test_the_best_epoch_that_was_saved_stays_beside_the_latest(
         validate=lambda model: {"retrieval_at_1": next(found)},
         optim={"epochs": 6, "learning_rate": 1e-2},
         checkpoint={"every_epochs": every_epochs, "keep": 1},
-        best=figure,
+        best=metric,
     )
     train(loop, run)
     saved = loop.position.history[every_epochs - 1 :: every_epochs]
-    wanted = (max if higher else min)(saved, key=lambda entry: entry[figure])
+    expected = (max if higher else min)(saved, key=lambda entry: entry[metric])
     best = Checkpoints(run, keep=1).load_best()
     assert best is not None
-    assert best["history"][-1] == wanted
+    assert best["history"][-1] == expected
     latest = Checkpoints(run, keep=1).load_latest()
     assert latest is not None
     assert latest["position"]["epoch"] == 6
     states = [name for name in run.names("checkpoints") if name.endswith(".pt")]
-    kept = {entry["step"] for entry in (*saved[-2:], wanted)}
+    kept = {entry["step"] for entry in (*saved[-2:], expected)}
     assert sorted(kept) == [float(name[17:25]) for name in states]
 
 
-def test_a_best_figure_that_the_history_lacks_is_refused(store: Store, tmp_path: Path) -> None:
+def test_a_best_metric_that_the_history_lacks_is_refused(store: Store, tmp_path: Path) -> None:
     loop, _ = build(store, Location(tmp_path / "run"), best="retrieval_at_1")
     with pytest.raises(RunError, match=r"checkpoint\.best is retrieval_at_1 and epoch 0 has no such figure"):
         train(loop, Location(tmp_path / "run"))
@@ -302,15 +302,15 @@ def test_samples_that_are_left_out_are_left_out_of_scores_and_subjects_too(store
     seen: list[tuple[int, int]] = []
     train_on = loop._train_on
 
-    def watched(places_BK: np.ndarray, read: VisitBatch) -> None:
+    def watched(indices_BK: np.ndarray, read: VisitBatch) -> None:
         voxels_BKCDHW = read.stored[MODALITY].unflatten(0, (-1, 2))
-        seen.append((len(places_BK), len(voxels_BKCDHW)))
-        rows_BK = cohort.rows_N[places_BK]
-        wanted = np.stack([[store.read(row, MODALITY) for row in rows] for rows in rows_BK.tolist()])
-        np.testing.assert_array_equal(voxels_BKCDHW.numpy(), wanted)
-        train_on(places_BK, read)
+        seen.append((len(indices_BK), len(voxels_BKCDHW)))
+        rows_BK = cohort.rows_N[indices_BK]
+        expected = np.stack([[store.read(row, MODALITY) for row in rows] for rows in rows_BK.tolist()])
+        np.testing.assert_array_equal(voxels_BKCDHW.numpy(), expected)
+        train_on(indices_BK, read)
 
     loop._train_on = watched  # type: ignore[method-assign]
     train(loop, Location(tmp_path / "run"))
     assert seen
-    assert all(places == volumes for places, volumes in seen)
+    assert all(indices == volumes for indices, volumes in seen)

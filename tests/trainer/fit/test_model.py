@@ -24,10 +24,10 @@ def test_scans_side_by_side_become_the_scans_of_one_subject() -> None:
     embeddings = model.encoder(volumes)
     for subject in range(3):
         for scan in range(2):
-            place = 2 * subject + scan
-            assert torch.equal(output.embeddings_BKE[subject, scan], embeddings[place])
-            torch.testing.assert_close(output.predicted_BK[subject, scan], model.score_head(embeddings)[place])
-            torch.testing.assert_close(output.projections_BKP[subject, scan], model.projector(embeddings)[place])
+            index = 2 * subject + scan
+            assert torch.equal(output.embeddings_BKE[subject, scan], embeddings[index])
+            torch.testing.assert_close(output.predicted_BK[subject, scan], model.score_head(embeddings)[index])
+            torch.testing.assert_close(output.projections_BKP[subject, scan], model.projector(embeddings)[index])
     assert output.projections_BKP.shape == (3, 2, 4)
     torch.testing.assert_close(output.projections_BKP.norm(dim=-1), torch.ones(3, 2))
     assert output.scores_BK is scores

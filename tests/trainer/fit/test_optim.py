@@ -47,11 +47,11 @@ def test_the_learning_rate_rises_linearly_then_falls_along_half_a_cosine(num_ste
     warmup = round(fraction * num_steps)
     for step, rates in enumerate(found):
         if step < warmup:
-            wanted = 0.5 * (step + 1) / warmup
+            expected = 0.5 * (step + 1) / warmup
         else:
-            wanted = 0.25 * (1 + math.cos(math.pi * (step - warmup) / (num_steps - warmup)))
+            expected = 0.25 * (1 + math.cos(math.pi * (step - warmup) / (num_steps - warmup)))
         assert len(rates) == 1
-        assert rates.pop() == pytest.approx(wanted)
+        assert rates.pop() == pytest.approx(expected)
     if warmup < num_steps:
         assert optimiser.param_groups[0]["lr"] == pytest.approx(0.0, abs=1e-12)
 

@@ -12,13 +12,14 @@ from preprocess.storage import Location
 from preprocess.store import Store
 from tests.support.cohorts import MODALITY, default_scans, tiny_recipe, write_store
 from tests.support.loops import EXACT, build_loop
+from trainer.contradictions import refuse_contradictions
 from trainer.data.cohort import read_cohort
 from trainer.fit.checkpoint import Checkpoints
 from trainer.fit.embedding import embed_cohort
 from trainer.fit.loop import Loop
 from trainer.fit.phases import Phase, phase_of
 from trainer.fit.stop import StopRequest
-from trainer.recipe import TrainRecipe, refuse_contradictions
+from trainer.recipe import TrainRecipe
 
 PHASES: list[dict[str, Any]] = [
     {"name": "con", "epochs": 2, "objective": [{"name": "margin_contrast", "normal": 20.0}]},
@@ -47,7 +48,7 @@ def run(loop: Loop, *, stop_at: int | None = None) -> None:
     stop = StopRequest()
 
     def progress(done: int, _: int) -> None:
-        stop.wanted = done == stop_at
+        stop.requested = done == stop_at
 
     loop.run(stop, None, progress)
 
@@ -98,12 +99,12 @@ def test_the_anchor_is_the_mean_of_normal_training_scans_under_the_weights_of_th
 def test_a_run_stopped_in_any_phase_ends_at_the_same_weights(store: Store, tmp_path: Path, stop_at: int) -> None:
     whole, _ = build_loop(recipe_of(), store, Location(tmp_path / "whole"), seed=0)
     run(whole)
-    place = Location(tmp_path / "run")
-    loop, _ = build_loop(recipe_of(), store, place, seed=0)
+    location = Location(tmp_path / "run")
+    loop, _ = build_loop(recipe_of(), store, location, seed=0)
     with pytest.raises(Interrupted):
         run(loop, stop_at=stop_at)
-    again, _ = build_loop(recipe_of(), store, place, seed=7)
-    state = Checkpoints(place, keep=2).load_latest()
+    again, _ = build_loop(recipe_of(), store, location, seed=7)
+    state = Checkpoints(location, keep=2).load_latest()
     assert state is not None
     again.restore(state)
     run(again)

@@ -53,11 +53,12 @@ def test_a_state_with_a_flipped_bit_is_noticed_without_a_digest_or_is_the_same_s
     name = ENTRY["name"]
     run.write(name, data)
     assert whole_states(run) == [{"name": name, "sha256": hashlib.sha256(data).hexdigest(), "step": 8}]
-    start, end = (place := data.index(STATE["weights"].numpy().tobytes())), place + 4 * len(STATE["weights"])
+    start = data.index(STATE["weights"].numpy().tobytes())
+    end = start + 4 * len(STATE["weights"])
     passed = 0
-    for place in range(len(data)):
+    for index in range(len(data)):
         flipped = bytearray(data)
-        flipped[place] ^= 1 << (place % 8)
+        flipped[index] ^= 1 << (index % 8)
         run.write(name, bytes(flipped))
         try:
             state = Checkpoints(run, keep=1).load_latest()
@@ -66,7 +67,7 @@ def test_a_state_with_a_flipped_bit_is_noticed_without_a_digest_or_is_the_same_s
         if state is None:
             continue
         passed += 1
-        assert not start <= place < end
+        assert not start <= index < end
         assert torch.equal(state["weights"], STATE["weights"])
         assert state["position"] == STATE["position"]
     # Bits of the archive's own tables and padding, which no value hangs on.

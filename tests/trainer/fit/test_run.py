@@ -34,14 +34,14 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Location:
+def location(tmp_path: Path) -> Location:
     return Location(tmp_path / "run")
 
 
-def test_a_begun_run_can_be_opened_with_its_recipe_and_split(store: Store, place: Location) -> None:
+def test_a_begun_run_can_be_opened_with_its_recipe_and_split(store: Store, location: Location) -> None:
     recipe = tiny_recipe(seed=4)
-    Run.start(place, recipe, store, SPLIT)
-    run = Run.open(place)
+    Run.start(location, recipe, store, SPLIT)
+    run = Run.open(location)
     assert run.recipe == recipe
     assert run.split == SPLIT
     assert run.record.store_uri == store.location.uri
@@ -49,16 +49,16 @@ def test_a_begun_run_can_be_opened_with_its_recipe_and_split(store: Store, place
     assert run.result() is None
 
 
-def test_starting_again_with_the_same_recipe_and_store_goes_on(store: Store, place: Location) -> None:
-    first = Run.start(place, tiny_recipe(), store, SPLIT)
-    assert Run.start(place, tiny_recipe(), store, SPLIT).record == first.record
+def test_starting_again_with_the_same_recipe_and_store_goes_on(store: Store, location: Location) -> None:
+    first = Run.start(location, tiny_recipe(), store, SPLIT)
+    assert Run.start(location, tiny_recipe(), store, SPLIT).record == first.record
 
 
-def test_another_recipe_is_refused_with_both_values_of_each_setting(store: Store, place: Location) -> None:
-    Run.start(place, tiny_recipe(), store, SPLIT)
+def test_another_recipe_is_refused_with_both_values_of_each_setting(store: Store, location: Location) -> None:
+    Run.start(location, tiny_recipe(), store, SPLIT)
     other = tiny_recipe(seed=9, optim={"epochs": 7}, objective=[{"name": "info_nce"}])
     with pytest.raises(RunError) as raised:
-        Run.start(place, other, store, SPLIT)
+        Run.start(location, other, store, SPLIT)
     message = str(raised.value)
     assert "seed was 0 and is 9" in message
     assert "optim.epochs was 2 and is 7" in message
@@ -67,44 +67,44 @@ def test_another_recipe_is_refused_with_both_values_of_each_setting(store: Store
     assert message.endswith("use that recipe to go on, or another --run")
 
 
-def test_another_split_is_refused_with_the_number_of_subjects_and_one_of_them(store: Store, place: Location) -> None:
-    Run.start(place, tiny_recipe(), store, SPLIT)
+def test_another_split_is_refused_with_the_number_of_subjects_and_one_of_them(store: Store, location: Location) -> None:
+    Run.start(location, tiny_recipe(), store, SPLIT)
     for other, said in (
         (Split(train=("a", "d"), validation=("c",), test=("b",)), "2 subjects are in other parts, first b"),
         (Split(train=("a", "c"), validation=("b",), test=("d",)), "2 subjects are in other parts, first b"),
     ):
         with pytest.raises(RunError, match=f"started with another split: {said}; start a new run"):
-            Run.start(place, tiny_recipe(), store, other)
-    assert Run.open(place).split == SPLIT
+            Run.start(location, tiny_recipe(), store, other)
+    assert Run.open(location).split == SPLIT
 
 
-def test_a_store_of_another_cohort_or_fingerprint_is_refused_with_both(store: Store, place: Location) -> None:
-    Run.start(place, tiny_recipe(), store, SPLIT)
-    other_cohort = write_store(Location(place.uri + "-b"), default_scans(num_subjects=9))
+def test_a_store_of_another_cohort_or_fingerprint_is_refused_with_both(store: Store, location: Location) -> None:
+    Run.start(location, tiny_recipe(), store, SPLIT)
+    other_cohort = write_store(Location(location.uri + "-b"), default_scans(num_subjects=9))
     with pytest.raises(RunError) as raised:
-        Run.start(place, tiny_recipe(), other_cohort, SPLIT)
+        Run.start(location, tiny_recipe(), other_cohort, SPLIT)
     assert store.manifest.index_sha256 in str(raised.value)
     assert other_cohort.manifest.index_sha256 in str(raised.value)
-    other_recipe = write_store(Location(place.uri + "-c"), spacing_mm=11.0)
+    other_recipe = write_store(Location(location.uri + "-c"), spacing_mm=11.0)
     with pytest.raises(RunError) as raised:
-        Run.start(place, tiny_recipe(), other_recipe, SPLIT)
+        Run.start(location, tiny_recipe(), other_recipe, SPLIT)
     assert store.manifest.fingerprint in str(raised.value)
     assert other_recipe.manifest.fingerprint in str(raised.value)
     with pytest.raises(StoreError, match=f"{other_recipe.manifest.fingerprint}, expected {store.manifest.fingerprint}"):
-        Run.open(place).open_store(other_recipe.location.uri)
+        Run.open(location).open_store(other_recipe.location.uri)
 
 
-def test_a_store_that_was_moved_can_be_given(store: Store, place: Location, tmp_path: Path) -> None:
-    Run.start(place, tiny_recipe(), store, SPLIT)
+def test_a_store_that_was_moved_can_be_given(store: Store, location: Location, tmp_path: Path) -> None:
+    Run.start(location, tiny_recipe(), store, SPLIT)
     (tmp_path / "store").rename(tmp_path / "moved")
     with pytest.raises(StoreError, match=r"no store\.json"):
-        Run.open(place).open_store()
-    moved = Run.open(place).open_store(str(tmp_path / "moved"))
+        Run.open(location).open_store()
+    moved = Run.open(location).open_store(str(tmp_path / "moved"))
     assert moved.manifest.fingerprint == store.manifest.fingerprint
 
 
 def test_of_starters_at_the_same_time_one_begins_the_run_and_all_others_hold_theirs_against_it(
-    store: Store, place: Location
+    store: Store, location: Location
 ) -> None:
     recipes = [tiny_recipe(seed=seed) for seed in range(6)]
     gate = Barrier(len(recipes))
@@ -112,7 +112,7 @@ def test_of_starters_at_the_same_time_one_begins_the_run_and_all_others_hold_the
     def start(recipe: TrainRecipe) -> Run | RunError:
         gate.wait()
         try:
-            return Run.start(place, recipe, store, SPLIT)
+            return Run.start(location, recipe, store, SPLIT)
         except RunError as error:
             return error
 
@@ -120,50 +120,64 @@ def test_of_starters_at_the_same_time_one_begins_the_run_and_all_others_hold_the
         outcomes = list(pool.map(start, recipes))
     begun = [one for one in outcomes if isinstance(one, Run)]
     assert len(begun) == 1
-    assert json.loads(place.read("run.json"))["recipe"]["seed"] == begun[0].recipe.seed
+    assert json.loads(location.read("run.json"))["recipe"]["seed"] == begun[0].recipe.seed
     refused = [str(one) for one in outcomes if isinstance(one, RunError)]
     assert all(f"seed was {begun[0].recipe.seed} and is" in message for message in refused)
 
 
-def test_what_is_no_run_is_refused(place: Location) -> None:
+def test_what_is_no_run_is_refused(location: Location) -> None:
     with pytest.raises(RunError, match=r"no run\.json, so this is not a run; start it with interscan train"):
-        Run.open(place)
+        Run.open(location)
 
 
-def test_a_run_of_another_version_is_refused_with_the_setting(store: Store, place: Location) -> None:
-    Run.start(place, tiny_recipe(), store, SPLIT)
-    record = json.loads(place.read("run.json"))
+def test_a_run_of_another_version_is_refused_with_the_setting(store: Store, location: Location) -> None:
+    Run.start(location, tiny_recipe(), store, SPLIT)
+    record = json.loads(location.read("run.json"))
     record["recipe"]["optim"]["momentum"] = 0.9
-    place.write("run.json", json.dumps(record).encode())
+    location.write("run.json", json.dumps(record).encode())
     with pytest.raises(RunError, match=r"run\.json: optim\.momentum: no setting of this version"):
-        Run.open(place)
+        Run.open(location)
 
 
-def test_a_run_is_finished_by_its_result_and_its_model_is_checked(store: Store, place: Location) -> None:
-    run = Run.start(place, tiny_recipe(), store, SPLIT)
+def test_a_run_whose_recipe_still_says_target_is_refused_with_the_new_name(store: Store, location: Location) -> None:
+    Run.start(location, tiny_recipe(task="regression"), store, SPLIT)
+    record = json.loads(location.read("run.json"))
+    recipe = record["recipe"]
+    older = {**record, "recipe": {("target" if key == "task" else key): recipe[key] for key in recipe}}
+    location.write("run.json", json.dumps(older).encode())
+    for action in (lambda: Run.open(location), lambda: Run.start(location, tiny_recipe(), store, SPLIT)):
+        with pytest.raises(RunError) as raised:
+            action()
+        assert str(raised.value) == f"{location.uri}/run.json: unknown key 'target'; target is now called task"
+    location.write("run.json", json.dumps(record).encode())
+    assert Run.open(location).recipe.task == "regression"
+
+
+def test_a_run_is_finished_by_its_result_and_its_model_is_checked(store: Store, location: Location) -> None:
+    run = Run.start(location, tiny_recipe(), store, SPLIT)
     with pytest.raises(RunError, match="the run is not finished"):
         run.load_model()
     run.finish({"weights": torch.arange(3)}, OUTCOME)
-    model, result = Run.open(place).load_model()
+    model, result = Run.open(location).load_model()
     assert torch.equal(model["weights"], torch.arange(3))
     assert result.steps == 6
-    place.write("model.pt", place.read("model.pt")[:-1] + b"x")
+    location.write("model.pt", location.read("model.pt")[:-1] + b"x")
     with pytest.raises(RunError, match=rf"model.pt: SHA-256 \w{{12}} is not {result.model_sha256[:12]}"):
         run.load_model()
 
 
-def test_dropped_weights_leave_everything_else_and_are_named_when_they_are_asked_for(
-    store: Store, place: Location
+def test_dropped_weights_leave_everything_else_and_are_named_when_they_are_requested(
+    store: Store, location: Location
 ) -> None:
-    run = Run.start(place, tiny_recipe(), store, SPLIT)
+    run = Run.start(location, tiny_recipe(), store, SPLIT)
     run.finish({"weights": torch.arange(3)}, OUTCOME)
-    place.write("checkpoints/latest.json", b"{}")
-    place.write("log.jsonl", b"")
+    location.write("checkpoints/latest.json", b"{}")
+    location.write("log.jsonl", b"")
     drop_weights(run.location)
-    assert place.names() == ["log.jsonl", "result.json", "run.json"]
+    assert location.names() == ["log.jsonl", "result.json", "run.json"]
     assert run.result() is not None
     with pytest.raises(RunError, match=r"model\.pt: not there; cross-validation deletes .* --keep-runs"):
-        Run.open(place).load_model()
+        Run.open(location).load_model()
     drop_weights(run.location)
 
 
@@ -183,30 +197,32 @@ def test_an_image_tells_what_it_was_built_from(monkeypatch):
 
 
 @pytest.mark.parametrize("data", [b"", b'{"recipe": {', b"\xff\xfe", b"[]", b"{}", b'{"recipe": 1, "store_uri": "x"}'])
-def test_a_damaged_record_is_one_line_with_the_remedy(store: Store, place: Location, data: bytes) -> None:
-    Run.start(place, tiny_recipe(), store, SPLIT)
-    place.write("run.json", data)
-    for ask in (lambda: Run.open(place), lambda: Run.start(place, tiny_recipe(), store, SPLIT)):
+def test_a_damaged_record_is_one_line_with_the_remedy(store: Store, location: Location, data: bytes) -> None:
+    Run.start(location, tiny_recipe(), store, SPLIT)
+    location.write("run.json", data)
+    for action in (lambda: Run.open(location), lambda: Run.start(location, tiny_recipe(), store, SPLIT)):
         with pytest.raises(RunError, match=r"run\.json: .* it is damaged; put back a copy of it, or start") as raised:
-            ask()
+            action()
         assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("key", ["split", "recipe"])
 @pytest.mark.parametrize("value", [None, 7, "text", [1], {"train": ["a"]}])
-def test_a_record_of_another_shape_is_one_line_too(store: Store, place: Location, key: str, value: object) -> None:
-    run = Run.start(place, tiny_recipe(), store, SPLIT)
-    place.write("run.json", json.dumps({**run.record.to_dict(), key: value}).encode())
+def test_a_record_of_another_shape_is_one_line_too(store: Store, location: Location, key: str, value: object) -> None:
+    run = Run.start(location, tiny_recipe(), store, SPLIT)
+    location.write("run.json", json.dumps({**run.record.to_dict(), key: value}).encode())
     with pytest.raises(RunError, match=r"run\.json: ") as raised:
-        Run.open(place)
+        Run.open(location)
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("data", [b"", b'{"finished": "20', b"\xff\xfe", b"[1]", b"{}"])
-def test_a_damaged_result_is_one_line_that_says_how_to_finish_again(store: Store, place: Location, data: bytes) -> None:
-    run = Run.start(place, tiny_recipe(), store, SPLIT)
+def test_a_damaged_result_is_one_line_that_says_how_to_finish_again(
+    store: Store, location: Location, data: bytes
+) -> None:
+    run = Run.start(location, tiny_recipe(), store, SPLIT)
     run.finish({"encoder": {}}, OUTCOME)
-    place.write("result.json", data)
-    for ask in (run.result, run.load_model):
+    location.write("result.json", data)
+    for action in (run.result, run.load_model):
         with pytest.raises(RunError, match=r"result\.json: .* damaged; delete result\.json and run the same"):
-            ask()
+            action()

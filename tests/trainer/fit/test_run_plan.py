@@ -42,8 +42,8 @@ def test_nobody_trains_who_validates_or_is_held_out(cohort: Cohort) -> None:
     assert sum(map(len, parts)) == len(set(cohort.subject_ids))
     assert set(plan.training.subject_ids) == parts[0]
     assert set(plan.validation.subject_ids) == parts[1]
-    places = np.concatenate([batch.ravel() for epoch in range(3) for batch in plan.sampler.batches(epoch)])
-    assert {plan.sampler.cohort.subject_ids[place] for place in places} <= parts[0]
+    indices = np.concatenate([batch.ravel() for epoch in range(3) for batch in plan.sampler.batches(epoch)])
+    assert {plan.sampler.cohort.subject_ids[index] for index in indices} <= parts[0]
 
 
 def test_a_split_that_is_given_is_kept(cohort: Cohort) -> None:

@@ -36,10 +36,10 @@ def test_a_lower_loss_and_a_higher_retrieval_are_newly_best(tmp_path: Path) -> N
 
 
 def test_an_epoch_that_was_not_saved_is_nobodys_rival(tmp_path: Path) -> None:
-    figures = history("loss", 0.1, 0.5, 0.2, 0.4)
-    assert saving(tmp_path, 2, "loss").newly_best(figures, num_epochs=9) == Best("loss", 0.4)
+    metrics = history("loss", 0.1, 0.5, 0.2, 0.4)
+    assert saving(tmp_path, 2, "loss").newly_best(metrics, num_epochs=9) == Best("loss", 0.4)
 
 
-def test_a_figure_that_the_history_lacks_is_refused_with_the_remedy(tmp_path: Path) -> None:
+def test_a_metric_that_the_history_lacks_is_refused_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"epoch 0 has no such figure; start a new run with checkpoint\.best = 'loss'"):
         saving(tmp_path, 1, "retrieval_at_1").newly_best(history("loss", 0.5), num_epochs=9)

@@ -67,9 +67,9 @@ def test_cached_gradients_are_the_plain_ones_within_1e_5(name: str, chunk: int) 
     exact = choose_compute("cpu", "float32")
     plain = a_model(name)
     cached = copy.deepcopy(plain)
-    wanted, values = a_step(plain, exact, chunk=0).gradients(*a_batch(exact))
+    expected, values = a_step(plain, exact, chunk=0).gradients(*a_batch(exact))
     found, cached_values = a_step(cached, exact, chunk=chunk).gradients(*a_batch(exact))
-    assert found == pytest.approx(wanted, abs=1e-5)
+    assert found == pytest.approx(expected, abs=1e-5)
     assert {one: float(value.loss.detach()) for one, value in cached_values.items()} == pytest.approx(
         {one: float(value.loss.detach()) for one, value in values.items()}, abs=1e-5
     )
@@ -240,10 +240,10 @@ def test_the_batch_computed_once_more_is_that_of_a_float32_run_and_changes_nothi
     before, scale = state_of(model), step.scaler.state_dict()
     finite, values = step.is_finite_in_float32(*a_batch(compute))
     assert finite
-    _, wanted = a_step(twin, exact, chunk=0).gradients(*a_batch(exact))
+    _, expected = a_step(twin, exact, chunk=0).gradients(*a_batch(exact))
     for name, value in values.items():
-        assert float(value.loss.detach()) == float(wanted[name].loss.detach())
+        assert float(value.loss.detach()) == float(expected[name].loss.detach())
     for name, value in state_of(model).items():
         assert torch.equal(value, before[name])
     assert step.scaler.state_dict() == scale
-    assert step.gradients(*a_batch(compute))[0] != float(sum(one.loss.detach() for one in wanted.values()))
+    assert step.gradients(*a_batch(compute))[0] != float(sum(one.loss.detach() for one in expected.values()))

@@ -1,4 +1,4 @@
-"""The first signal asks, the second interrupts, and the handlers of before come back."""
+"""The first signal requests a stop, the second interrupts, and the handlers of before come back."""
 
 import contextlib
 import os
@@ -14,9 +14,9 @@ SIGNALS = [signal.SIGTERM, signal.SIGINT]
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_asks_to_stop_and_a_second_one_interrupts(number: signal.Signals) -> None:
     with listening() as stop:
-        assert not stop.wanted
+        assert not stop.requested
         os.kill(os.getpid(), number)
-        assert stop.wanted
+        assert stop.requested
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
 
@@ -35,4 +35,4 @@ def test_where_signals_come_twice_by_themselves_a_second_one_changes_nothing(num
     with listening(interruptible=False) as stop:
         for _ in range(3):
             os.kill(os.getpid(), number)
-        assert stop.wanted
+        assert stop.requested

@@ -1,4 +1,4 @@
-"""One reader for a whole run: what stays in memory or on disk is asked of the store once."""
+"""One reader for a whole run: what stays in memory or on disk is requested from the store once."""
 
 from pathlib import Path
 from typing import Literal
@@ -46,8 +46,8 @@ def test_the_second_epoch_asks_only_for_what_was_not_kept(
 ) -> None:
     options = SupplyOptions(cache_folder=tmp_path / "cache" if cached else None, keep_resident=keeps)
     with Supply(store, (MODALITY,), num_volumes=12, options=options, compute=EXACT) as supply:
-        volumes, asked = two_epochs(supply)
-    assert asked == requests
+        volumes, requested = two_epochs(supply)
+    assert requested == requests
     np.testing.assert_array_equal(np.stack(volumes), np.stack(expected(store)))
 
 
@@ -75,16 +75,16 @@ def test_visits_are_kept_as_scans_are_each_modality_by_its_own_reader(tmp_path: 
     cohort = read_visits(store, tuple(ARRAYS), "impaired")
     assert cohort.present_NM is not None
     options = SupplyOptions(keep_resident=keeps)
-    asked = []
+    requested = []
     with Supply(store, tuple(ARRAYS), num_volumes=len(cohort), options=options, compute=EXACT) as supply:
         assert list(supply.readers) == list(ARRAYS)
         for _ in range(2):
             with supply.stream([cohort.rows_N], [cohort.present_NM]) as stream:
                 (batch,) = list(stream)
-            asked.append(stream.counts.requests)
+            requested.append(stream.counts.requests)
             assert [len(one) for one in batch.stored.values()] == cohort.present_NM.sum(axis=0).tolist()
     whole = int(cohort.present_NM.sum())
-    assert asked == [whole, 0 if keeps else whole]
+    assert requested == [whole, 0 if keeps else whole]
 
 
 def test_what_stays_on_the_device_is_not_kept_in_memory_besides(store: Store) -> None:
@@ -126,8 +126,8 @@ def test_visits_whose_epochs_are_one_batch_are_kept_after_two_of_them(tmp_path: 
         for _ in range(3):
             with supply.stream([cohort.rows_N], [cohort.present_NM]) as stream:
                 for batch in stream:
-                    wanted = [store.read(int(row), "SC") for row in cohort.rows_N[cohort.present_NM[:, 0]]]
-                    np.testing.assert_array_equal(batch.stored["SC"].numpy(), np.stack(wanted))
+                    expected = [store.read(int(row), "SC") for row in cohort.rows_N[cohort.present_NM[:, 0]]]
+                    np.testing.assert_array_equal(batch.stored["SC"].numpy(), np.stack(expected))
             seen.append((stream.counts.requests, stream.counts.device_hits))
     whole = int(cohort.present_NM.sum())
     # The second epoch comes from the machine's memory, as it was not decided before.

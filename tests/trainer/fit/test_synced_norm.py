@@ -71,8 +71,8 @@ def test_the_answer_has_the_inputs_dtype_and_float32_statistics() -> None:
     layer, batch, _ = layer_and_batch()
     found = SyncedBatchNorm(layer, ALONE)(batch.bfloat16())
     assert found.dtype is torch.bfloat16
-    wanted = layer_and_batch()[0](batch.bfloat16().float())
-    torch.testing.assert_close(found.float(), wanted, rtol=0.02, atol=0.02)
+    expected = layer_and_batch()[0](batch.bfloat16().float())
+    torch.testing.assert_close(found.float(), expected, rtol=0.02, atol=0.02)
 
 
 @pytest.mark.parametrize("world_size", [1, 2])

@@ -65,7 +65,7 @@ def flat(value: Any, name: str = "") -> dict[str, Any]:
 
 def assert_same_end(first: Location, second: Location) -> None:
     """Weights, head, history and result alike, bit for bit, apart from the clock."""
-    (state, result), (other_state, other_result) = (Run.open(place).load_model() for place in (first, second))
+    (state, result), (other_state, other_result) = (Run.open(location).load_model() for location in (first, second))
     leaves, other_leaves = flat(state), flat(other_state)
     assert leaves.keys() == other_leaves.keys()
     for name, tensor in leaves.items():
@@ -83,32 +83,32 @@ def assert_same_end(first: Location, second: Location) -> None:
 def test_a_run_stopped_by_sigterm_and_resumed_ends_where_an_uninterrupted_one_ends(
     finished: Finished, tmp_path: Path, silent: Progress, step: int
 ) -> None:
-    place = Location(tmp_path / "run")
+    location = Location(tmp_path / "run")
     with pytest.raises(Interrupted, match=f"stopped after step {step} of 6") as raised:
-        train_run(finished.recipe, finished.store, place, progress=stop_after(step))
+        train_run(finished.recipe, finished.store, location, progress=stop_after(step))
     assert raised.value.exit_code == 130
-    assert Run.open(place).result() is None
-    train_run(finished.recipe, finished.store, place, progress=silent)
-    assert_same_end(place, Location(finished.folder))
+    assert Run.open(location).result() is None
+    train_run(finished.recipe, finished.store, location, progress=silent)
+    assert_same_end(location, Location(finished.folder))
 
 
 def test_a_run_stopped_after_every_single_step_ends_there_too(
     finished: Finished, tmp_path: Path, silent: Progress
 ) -> None:
-    place = Location(tmp_path / "run")
+    location = Location(tmp_path / "run")
     for step in range(1, 7):
         with pytest.raises(Interrupted):
-            train_run(finished.recipe, finished.store, place, progress=stop_after(step))
-    train_run(finished.recipe, finished.store, place, progress=silent)
-    assert_same_end(place, Location(finished.folder))
+            train_run(finished.recipe, finished.store, location, progress=stop_after(step))
+    train_run(finished.recipe, finished.store, location, progress=silent)
+    assert_same_end(location, Location(finished.folder))
 
 
 def test_a_resumed_run_reports_steps_from_where_it_was(finished: Finished, tmp_path: Path) -> None:
-    place = Location(tmp_path / "run")
+    location = Location(tmp_path / "run")
     with pytest.raises(Interrupted):
-        train_run(finished.recipe, finished.store, place, progress=stop_after(4))
+        train_run(finished.recipe, finished.store, location, progress=stop_after(4))
     seen: list[tuple[int, int]] = []
-    train_run(finished.recipe, finished.store, place, progress=lambda done, total: seen.append((done, total)))
+    train_run(finished.recipe, finished.store, location, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(5, 6), (6, 6)]
 
 
@@ -118,11 +118,11 @@ def test_a_run_in_a_bucket_resumes_to_the_same_end(
 ) -> None:
     store = write_store(Location(f"{bucket}/store"))
     assert store.manifest == finished.store.manifest
-    place = Location(f"{bucket}/run")
+    location = Location(f"{bucket}/run")
     with pytest.raises(Interrupted):
-        train_run(finished.recipe, store, place, progress=stop_after(2))
-    train_run(finished.recipe, store, place, progress=silent)
-    assert_same_end(place, Location(finished.folder))
+        train_run(finished.recipe, store, location, progress=stop_after(2))
+    train_run(finished.recipe, store, location, progress=silent)
+    assert_same_end(location, Location(finished.folder))
 
 
 def command(recipe: Path, store: Path, run: Path) -> list[str]:
@@ -151,7 +151,7 @@ def assert_survives_kills(tmp_path: Path, silent: Progress, *, seed: int, num_ki
     # The same command in both runs: bitwise is promised between equal processes, not beside other tests' state.
     finish(tmp_path, "whole")
     draws = random.Random(seed)
-    place = Location(tmp_path / "run")
+    location = Location(tmp_path / "run")
     in_training = 0
     for _ in range(num_kills):
         began = time.time()
@@ -164,11 +164,11 @@ def assert_survives_kills(tmp_path: Path, silent: Progress, *, seed: int, num_ki
             process.kill()
         if process.returncode == -signal.SIGKILL:
             in_training += changed_since(lease, began)
-            Checkpoints(place, keep=2).load_latest()  # whole, or not there: anything else is an error
-            Checkpoints(place, keep=2).load_best()
+            Checkpoints(location, keep=2).load_latest()  # whole, or not there: anything else is an error
+            Checkpoints(location, keep=2).load_best()
     assert in_training > num_kills // 2
     finish(tmp_path, "run")
-    assert_same_end(place, Location(tmp_path / "whole"))
+    assert_same_end(location, Location(tmp_path / "whole"))
     ends = [Checkpoints(Location(tmp_path / name), keep=2).load_best() for name in ("run", "whole")]
     leaves, other_leaves = (flat(state["model"]) for state in ends if state is not None)
     assert all(torch.equal(value, other_leaves[name]) for name, value in leaves.items())
@@ -198,26 +198,26 @@ def test_a_run_killed_many_times_ends_where_an_uninterrupted_one_ends(
 def test_a_stop_is_durable_within_12_seconds_on_a_bucket_that_stalls(
     finished: Finished, tmp_path: Path, silent: Progress, hanging: str
 ) -> None:
-    place = TroubledLocation(tmp_path / "run")
-    place.hanging = hanging  # the upload of the first epoch; it never ends while the run stops
-    asked = 0.0
+    location = TroubledLocation(tmp_path / "run")
+    location.hanging = hanging  # the upload of the first epoch; it never ends while the run stops
+    requested = 0.0
 
     def progress(done: int, total: int) -> None:
-        nonlocal asked
+        nonlocal requested
         if done == 4:
-            assert not hanging or place.reached.wait(60)  # or the last save would meet the hanging request
-            place.delay_s = 0.6  # of every request, read or write
-            asked = time.monotonic()
+            assert not hanging or location.reached.wait(60)  # or the last save would meet the hanging request
+            location.delay_s = 0.6  # of every request, read or write
+            requested = time.monotonic()
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Interrupted, match="stopped after step 4 of 6, checkpoint written"):
-        train_run(finished.recipe, finished.store, place, progress=progress)
-    assert time.monotonic() - asked < 12
+        train_run(finished.recipe, finished.store, location, progress=progress)
+    assert time.monotonic() - requested < 12
     assert Location(tmp_path / "run").exists("checkpoints/latest.json")
     state = Checkpoints(Location(tmp_path / "run"), keep=2).load_latest()
     assert state is not None
     assert state["position"]["step"] == 4
-    place.go_on.set()
+    location.go_on.set()
     train_run(finished.recipe, finished.store, Location(tmp_path / "run"), progress=silent)
     assert_same_end(Location(tmp_path / "run"), Location(finished.folder))
 
@@ -226,28 +226,28 @@ def test_an_upload_that_keeps_failing_ends_the_run_at_the_next_step(
     finished: Finished, tmp_path: Path, silent: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trainer.fit.checkpoint._BACKOFF_S", 0.0)
-    place = TroubledLocation(tmp_path / "run")
-    place.refusals = {"step-": 3}
+    location = TroubledLocation(tmp_path / "run")
+    location.refusals = {"step-": 3}
     with pytest.raises(StorageError, match=r"the checkpoint of step 3 is not written after 3 tries: .*connection lost"):
-        train_run(finished.recipe, finished.store, place, progress=silent)
-    assert not place.exists("writer.json")
+        train_run(finished.recipe, finished.store, location, progress=silent)
+    assert not location.exists("writer.json")
 
 
 def test_a_second_command_on_a_run_says_who_trains_it_and_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "long.toml").write_text(recipe_toml(tiny_recipe(optim={"epochs": 5000})))
     write_store(tmp_path / "store")
-    places = (tmp_path / "long.toml", tmp_path / "store", tmp_path / "run")
-    with start(*places) as first:
+    paths = (tmp_path / "long.toml", tmp_path / "store", tmp_path / "run")
+    with start(*paths) as first:
         wait_for((tmp_path / "run" / "log.jsonl").exists, first)
-        with start(*places) as second:
+        with start(*paths) as second:
             output, log = second.communicate(timeout=60)
         assert first.poll() is None
         first.terminate()
         first.communicate(timeout=60)
     assert (first.returncode, second.returncode, output) == (130, 3, "")
-    told = log.strip().splitlines()[-1]
-    assert f"pid {first.pid} trains this run since 2" in told
-    assert re.search(r"last heartbeat \d+ s ago; wait until it ends, or use another --run$", told)
+    refusal = log.strip().splitlines()[-1]
+    assert f"pid {first.pid} trains this run since 2" in refusal
+    assert re.search(r"last heartbeat \d+ s ago; wait until it ends, or use another --run$", refusal)
     assert not (tmp_path / "run" / "writer.json").exists()
 
 
@@ -255,17 +255,17 @@ def test_a_process_that_lost_its_run_stops_before_it_writes_anything_more(
     finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(train_module, "Lease", partial(Lease, stale_s=0.0, beat_s=60.0))
-    place = Location(tmp_path / "run")
+    location = Location(tmp_path / "run")
     before: dict[Path, bytes] = {}
 
     def progress(done: int, total: int) -> None:
         if done == 5:
-            lease = json.loads(place.read("writer.json"))
-            place.write("writer.json", json.dumps({**lease, "token": "another", "host": "elsewhere"}).encode())
+            lease = json.loads(location.read("writer.json"))
+            location.write("writer.json", json.dumps({**lease, "token": "another", "host": "elsewhere"}).encode())
             before.update({path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()})
 
     with pytest.raises(RunError, match="this run was taken over by host elsewhere"):
-        train_run(finished.recipe, finished.store, place, progress=progress)
+        train_run(finished.recipe, finished.store, location, progress=progress)
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
 
 
@@ -282,15 +282,15 @@ def test_a_run_with_cached_gradients_resumes_bitwise(
     finished: Finished, tmp_path: Path, silent: Progress, step: int
 ) -> None:
     recipe = tiny_recipe(optim={"cache_chunk": 2}, encoder={"norm": "group"})
-    whole, place = Location(tmp_path / "whole"), Location(tmp_path / "run")
+    whole, location = Location(tmp_path / "whole"), Location(tmp_path / "run")
     train_run(recipe, finished.store, whole, progress=silent)
     with pytest.raises(Interrupted):
-        train_run(recipe, finished.store, place, progress=stop_after(step))
-    train_run(recipe, finished.store, place, progress=silent)
-    assert_same_end(place, whole)
+        train_run(recipe, finished.store, location, progress=stop_after(step))
+    train_run(recipe, finished.store, location, progress=silent)
+    assert_same_end(location, whole)
     plain = Location(tmp_path / "plain")
     train_run(tiny_recipe(encoder={"norm": "group"}), finished.store, plain, progress=silent)
-    for entry, twin in zip(read_history(place), read_history(plain), strict=True):
+    for entry, twin in zip(read_history(location), read_history(plain), strict=True):
         assert entry["loss"] == pytest.approx(twin["loss"], rel=1e-3)
 
 

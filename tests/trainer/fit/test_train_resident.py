@@ -43,9 +43,9 @@ def recipe_of(case: str) -> TrainRecipe:
     return tiny_recipe(**{"optim": {"epochs": 4}, **CASES[case]})
 
 
-def hits(place: Location) -> list[float]:
+def hits(location: Location) -> list[float]:
     """Volumes of each epoch that were on the device."""
-    return [entry.get("device_hits", 0.0) for entry in read_history(place)]
+    return [entry.get("device_hits", 0.0) for entry in read_history(location)]
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +56,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.fixture(scope="module")
 def streamed_pairs(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Location:
     """The run of pairs that reads every epoch anew and was never stopped."""
-    place = Location(tmp_path_factory.mktemp("streamed") / "run")
+    location = Location(tmp_path_factory.mktemp("streamed") / "run")
     options = SupplyOptions(keep_resident=False)
-    train_run(recipe_of("pairs"), store, place, progress=lambda done, total: None, supply=options)
-    return place
+    train_run(recipe_of("pairs"), store, location, progress=lambda done, total: None, supply=options)
+    return location
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -93,25 +93,25 @@ def test_a_run_that_was_stopped_fills_the_device_anew_and_ends_at_the_same_weigh
     store: Store, streamed_pairs: Location, tmp_path: Path, silent: Progress, step: int
 ) -> None:
     recipe = recipe_of("pairs")
-    place = Location(tmp_path / "run")
+    location = Location(tmp_path / "run")
     with pytest.raises(Interrupted):
-        train_run(recipe, store, place, progress=stop_after(step), supply=ON_DEVICE)
-    train_run(recipe, store, place, progress=silent, supply=ON_DEVICE)
-    assert_same_end(place, streamed_pairs)
+        train_run(recipe, store, location, progress=stop_after(step), supply=ON_DEVICE)
+    train_run(recipe, store, location, progress=silent, supply=ON_DEVICE)
+    assert_same_end(location, streamed_pairs)
     # The first epoch after the stop reads; after step 9 that is the last one.
-    assert (hits(place)[-1] > 0) is (step < 9)
+    assert (hits(location)[-1] > 0) is (step < 9)
 
 
 def test_a_run_goes_on_where_volumes_stay_elsewhere(
     store: Store, streamed_pairs: Location, tmp_path: Path, silent: Progress
 ) -> None:
-    place = Location(tmp_path / "run")
+    location = Location(tmp_path / "run")
     for step, where in ((3, "auto"), (6, "none"), (9, "host")):
         recipe = tiny_recipe(optim={"epochs": 4}, data={"resident": where})
         with pytest.raises(Interrupted):
-            train_run(recipe, store, place, progress=stop_after(step), supply=ON_DEVICE)
-    train_run(recipe_of("pairs"), store, place, progress=silent, supply=ON_DEVICE)
-    assert_same_end(place, streamed_pairs)
+            train_run(recipe, store, location, progress=stop_after(step), supply=ON_DEVICE)
+    train_run(recipe_of("pairs"), store, location, progress=silent, supply=ON_DEVICE)
+    assert_same_end(location, streamed_pairs)
 
 
 @pytest.mark.parametrize(
@@ -127,9 +127,9 @@ def test_a_run_goes_on_where_volumes_stay_elsewhere(
 def test_nothing_stays_on_the_device_where_it_shall_not_or_cannot(
     store: Store, tmp_path: Path, silent: Progress, settings: dict[str, Any], options: SupplyOptions
 ) -> None:
-    place = Location(tmp_path / "run")
-    train_run(tiny_recipe(**settings), store, place, progress=silent, supply=options)
-    assert hits(place) == [0.0, 0.0]
+    location = Location(tmp_path / "run")
+    train_run(tiny_recipe(**settings), store, location, progress=silent, supply=options)
+    assert hits(location) == [0.0, 0.0]
 
 
 def test_visits_of_several_modalities_stay_too(tmp_path: Path, silent: Progress) -> None:

@@ -13,7 +13,7 @@ from trainer.fit.run import Run
 from trainer.fit.train import train_run
 
 MIXING: dict[str, Any] = {
-    "target": "regression",
+    "task": "regression",
     "data": {"sampling": "scans", "views": 2},
     "objective": [{"name": "supremix", "window": 3.0}],
 }
@@ -25,10 +25,10 @@ def store(tmp_path: Path) -> Store:
     return write_store(tmp_path / "store", default_scans(num_subjects=12, odd=False))
 
 
-def weights_of(store: Store, place: Path, *, drawn_before: int, **changes: Any) -> torch.Tensor:
+def weights_of(store: Store, location: Path, *, drawn_before: int, **changes: Any) -> torch.Tensor:
     torch.manual_seed(drawn_before)
-    train_run(tiny_recipe(**{**MIXING, **changes}), store, Location(place), progress=lambda done, total: None)
-    state, _ = Run.open(Location(place)).load_model()
+    train_run(tiny_recipe(**{**MIXING, **changes}), store, Location(location), progress=lambda done, total: None)
+    state, _ = Run.open(Location(location)).load_model()
     return torch.cat([one.flatten().double() for one in state["encoder"].values()])
 
 

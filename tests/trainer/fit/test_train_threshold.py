@@ -93,38 +93,38 @@ def test_a_run_that_was_cut_off_resumes_and_a_finished_one_is_found_finished(
     trained: tuple[Store, Location], tmp_path: Path, silent: Progress
 ) -> None:
     store, finished = trained
-    place = Location(tmp_path / "run")
+    location = Location(tmp_path / "run")
 
     def cut(done: int, total: int) -> None:
         if done == 2:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Interrupted):
-        train_run(TERTILES, store, place, progress=cut)
-    train_run(TERTILES, store, place, progress=silent)
-    ended, _ = Run.open(place).load_model()
-    wanted, _ = Run.open(finished).load_model()
-    assert all(np.array_equal(ended["encoder"][name], wanted["encoder"][name]) for name in wanted["encoder"])
+        train_run(TERTILES, store, location, progress=cut)
+    train_run(TERTILES, store, location, progress=silent)
+    ended, _ = Run.open(location).load_model()
+    expected, _ = Run.open(finished).load_model()
+    assert all(np.array_equal(ended["encoder"][name], expected["encoder"][name]) for name in expected["encoder"])
     # Also by the recipe that the run wrote down, with the number in it.
-    assert train_run(Run.open(place).recipe, store, place, progress=silent) == Run.open(place).result()
+    assert train_run(Run.open(location).recipe, store, location, progress=silent) == Run.open(location).result()
 
 
 def test_a_scalar_beside_tertiles_is_overruled_and_a_fixed_one_is_another_recipe(
     trained: tuple[Store, Location], silent: Progress
 ) -> None:
-    store, place = trained
+    store, location = trained
     scalar = TERTILES.model_copy(update={"outcome": TERTILES.outcome.model_copy(update={"threshold": 9.0})})
-    assert train_run(scalar, store, place, progress=silent) == Run.open(place).result()
+    assert train_run(scalar, store, location, progress=silent) == Run.open(location).result()
     fixed = tiny_recipe(objective=[{"name": "learner", "variant": "weighted"}])
     with pytest.raises(RunError, match=r"outcome\.threshold was .* and is 2\.0"):
-        train_run(fixed, store, place, progress=silent)
+        train_run(fixed, store, location, progress=silent)
 
 
 def test_without_changes_tertiles_are_refused_and_leave_no_run_behind(tmp_path: Path, silent: Progress) -> None:
     scans = [replace(scan, score=20.0 + int(scan.subject_id[-2:])) for scan in default_scans(odd=False)]
     store = write_store(tmp_path / "store", scans)
-    place = Location(tmp_path / "run")
+    location = Location(tmp_path / "run")
     with pytest.raises(UsageError, match=r"of which 0 changed; .* set head\.threshold = 'fixed'") as raised:
-        train_run(TERTILES, store, place, progress=silent)
+        train_run(TERTILES, store, location, progress=silent)
     assert "\n" not in str(raised.value)
-    assert place.names() == []
+    assert location.names() == []

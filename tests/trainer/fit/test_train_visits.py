@@ -38,7 +38,7 @@ def silent(done: int, total: int) -> None:
 
 def assert_same_end(first: Location, second: Location) -> None:
     """Weights, standards, fusion head, history and result alike, bit for bit, apart from the clock."""
-    (state, result), (other_state, other_result) = (Run.open(place).load_model() for place in (first, second))
+    (state, result), (other_state, other_result) = (Run.open(location).load_model() for location in (first, second))
     leaves, other_leaves = flat(state), flat(other_state)
     assert leaves.pop(".progression_head") is other_leaves.pop(".progression_head") is None
     assert leaves.keys() == other_leaves.keys()
@@ -60,9 +60,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture(scope="module")
 def joint(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    place = Location(tmp_path_factory.mktemp("joint") / "run")
-    train_run(visit_recipe(), store, place, progress=silent)
-    return Run.open(place)
+    location = Location(tmp_path_factory.mktemp("joint") / "run")
+    train_run(visit_recipe(), store, location, progress=silent)
+    return Run.open(location)
 
 
 def visits_of(store: Store, run: Run, part: str) -> Cohort:
@@ -77,9 +77,9 @@ def test_each_arm_lowers_its_loss_and_tells_the_classes_of_an_easy_cohort(
 ) -> None:
     store = write_visits(tmp_path / "store", default_visits(48))
     recipe = visit_recipe(objective=[{"name": name} for name in names], optim={"epochs": 12, "learning_rate": 1e-2})
-    place = Location(tmp_path / "run")
-    result = train_run(recipe, store, place, progress=silent)
-    history = read_history(place)
+    location = Location(tmp_path / "run")
+    result = train_run(recipe, store, location, progress=silent)
+    history = read_history(location)
     for name in names:
         assert history[-1][name] < history[0][name]
         assert history[-1][f"{name}_over_chance"] < 1
@@ -93,7 +93,7 @@ def test_each_arm_lowers_its_loss_and_tells_the_classes_of_an_easy_cohort(
     assert result.progression_head is None
 
 
-def test_the_stored_head_gives_the_figures_of_the_result(store: Store, joint: Run) -> None:
+def test_the_stored_head_gives_the_metrics_of_the_result(store: Store, joint: Run) -> None:
     trained = load_trained(joint, store)
     validation = visits_of(store, joint, "validation")
     embedded = embed_visits(trained.encoder, store, validation, EXACT)
@@ -115,18 +115,18 @@ def test_embeddings_of_visits_are_those_of_the_encoder_visit_by_visit(store: Sto
     np.testing.assert_array_equal(embed_cohort(encoder, store, tuple(ARRAYS), cohort, EXACT), found.embeddings_NE)
     assert found.embeddings_NE.shape == (len(cohort), 16)
     with torch.no_grad():
-        for place, row in enumerate(cohort.rows_N):
-            here = torch.from_numpy(cohort.present_NM[place])
+        for index, row in enumerate(cohort.rows_N):
+            here = torch.from_numpy(cohort.present_NM[index])
             inputs = {
                 name: torch.from_numpy(
                     store.read(int(row), name)[None] if is_here else np.full((1, *shape), np.nan, "f4")
                 )
                 for (name, shape), is_here in zip(ARRAYS.items(), here, strict=True)
             }
-            wanted = encoder(inputs, here[None])
-            np.testing.assert_allclose(found.modalities_NME[place], wanted[0].numpy(), atol=1e-5)
+            expected = encoder(inputs, here[None])
+            np.testing.assert_allclose(found.modalities_NME[index], expected[0].numpy(), atol=1e-5)
             np.testing.assert_allclose(
-                found.embeddings_NE[place], encoder.join(wanted, here[None])[0].numpy(), atol=1e-5
+                found.embeddings_NE[index], encoder.join(expected, here[None])[0].numpy(), atol=1e-5
             )
 
 
@@ -140,13 +140,13 @@ def stop_after(step: int) -> Progress:
 
 @pytest.mark.parametrize("step", [1, 3, 4])
 def test_a_run_cut_off_and_resumed_ends_at_the_same_bits(store: Store, joint: Run, tmp_path: Path, step: int) -> None:
-    place = Location(tmp_path / "run")
+    location = Location(tmp_path / "run")
     torch.manual_seed(step)  # what the process drew before must not matter
     with pytest.raises(Interrupted, match=f"stopped after step {step} of 6"):
-        train_run(visit_recipe(), store, place, progress=stop_after(step))
+        train_run(visit_recipe(), store, location, progress=stop_after(step))
     torch.manual_seed(99)
-    train_run(visit_recipe(), store, place, progress=silent)
-    assert_same_end(place, joint.location)
+    train_run(visit_recipe(), store, location, progress=silent)
+    assert_same_end(location, joint.location)
 
 
 def test_a_run_with_volumes_and_dropout_resumes_at_the_same_bits(tmp_path: Path) -> None:
@@ -154,12 +154,12 @@ def test_a_run_with_volumes_and_dropout_resumes_at_the_same_bits(tmp_path: Path)
     store = write_visits(tmp_path / "store", visits)
     recipe = visit_recipe(data={"modalities": ["T2", "clinical"], "batch_size": 4}, optim={"epochs": 1})
     train_run(recipe, store, Location(tmp_path / "whole"), progress=silent)
-    place = Location(tmp_path / "run")
+    location = Location(tmp_path / "run")
     torch.manual_seed(5)
     with pytest.raises(Interrupted):
-        train_run(recipe, store, place, progress=stop_after(1))
-    train_run(recipe, store, place, progress=silent)
-    assert_same_end(place, Location(tmp_path / "whole"))
+        train_run(recipe, store, location, progress=stop_after(1))
+    train_run(recipe, store, location, progress=silent)
+    assert_same_end(location, Location(tmp_path / "whole"))
 
 
 def test_means_and_sds_are_those_of_the_training_subjects_arrays(store: Store, joint: Run) -> None:
@@ -183,10 +183,10 @@ def test_held_out_subjects_change_no_bit_of_the_model(joint: Run, tmp_path: Path
     assert_same_end(Location(tmp_path / "run"), joint.location)
 
 
-def test_each_object_of_training_and_validation_is_asked_for_once_and_no_absent_one(
+def test_each_object_of_training_and_validation_is_requested_once_and_no_absent_one(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    requested: list[str] = []
     kept: list[Supply] = []
     original = Supply.__init__
 
@@ -198,26 +198,28 @@ def test_each_object_of_training_and_validation_is_asked_for_once_and_no_absent_
             if not getattr(cat, "is_watched", False):
 
                 def counting(path: str, cat: Callable[..., bytes] = cat, **more: object) -> bytes:
-                    asked.append(path)
+                    requested.append(path)
                     return cat(path, **more)
 
                 counting.is_watched = True  # type: ignore[attr-defined]
                 monkeypatch.setattr(reader._fs, "cat_file", counting)
 
     monkeypatch.setattr(Supply, "__init__", watched)
-    place = Location(tmp_path / "run")
-    train_run(visit_recipe(), store, place, progress=silent)
-    run = Run.open(place)
-    objects = [path.split("volumes.zarr/")[1].split("/") for path in asked if "volumes.zarr" in path and "/c/" in path]
+    location = Location(tmp_path / "run")
+    train_run(visit_recipe(), store, location, progress=silent)
+    run = Run.open(location)
+    objects = [
+        path.split("volumes.zarr/")[1].split("/") for path in requested if "volumes.zarr" in path and "/c/" in path
+    ]
     found = sorted((name, int(row)) for name, _, row, *_ in objects)
-    wanted = sorted(
+    expected = sorted(
         (name, int(row))
         for cohort in (visits_of(store, run, "train"), visits_of(store, run, "validation"))
         for row, present_M in zip(cohort.rows_N, cohort.present_NM, strict=True)
         for name, is_here in zip(ARRAYS, present_M, strict=True)
         if is_here
     )
-    assert found == wanted
+    assert found == expected
     assert len(kept) == 1
 
 
@@ -248,13 +250,13 @@ def test_fusion_of_more_than_two_classes_is_refused_and_the_contrast_trains_with
     store = write_visits(tmp_path / "store", visits)
     with pytest.raises(UsageError, match=r"fusion_bce tells two classes apart .* more than two values"):
         train_run(visit_recipe(objective=[{"name": "fusion_bce"}]), store, Location(tmp_path / "a"), progress=silent)
-    place = Location(tmp_path / "b")
-    result = train_run(visit_recipe(), store, place, progress=silent)
+    location = Location(tmp_path / "b")
+    result = train_run(visit_recipe(), store, location, progress=silent)
     assert result.fusion_head is None
-    trained = load_trained(Run.open(place), store)
+    trained = load_trained(Run.open(location), store)
     with pytest.raises(RunError, match="no fusion head"):
         trained.class_probability(
-            embed_visits(trained.encoder, store, visits_of(store, Run.open(place), "test"), EXACT)
+            embed_visits(trained.encoder, store, visits_of(store, Run.open(location), "test"), EXACT)
         )
 
 
@@ -293,23 +295,23 @@ def test_a_split_that_is_given_is_the_one_that_trains_and_a_listening_caller_sto
 ) -> None:
     names = sorted(set(read_visits(store, tuple(ARRAYS), "impaired").subject_ids))
     split = Split(train=tuple(names[8:]), validation=tuple(names[4:8]), test=tuple(names[:4]))
-    place = Location(tmp_path / "run")
+    location = Location(tmp_path / "run")
     stop = StopRequest()
 
     def ask(done: int, total: int) -> None:
-        stop.wanted = done == 2
+        stop.requested = done == 2
 
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Interrupted, match="stopped after step 2 of"):
-        train_run(visit_recipe(), store, place, progress=ask, split=split, stop=stop)
+        train_run(visit_recipe(), store, location, progress=ask, split=split, stop=stop)
     assert signal.getsignal(signal.SIGTERM) is before
     with pytest.raises(RunError, match="started with another split"):
-        train_run(visit_recipe(), store, place, progress=silent)
-    train_run(visit_recipe(), store, place, progress=silent, split=split)
-    run = Run.open(place)
+        train_run(visit_recipe(), store, location, progress=silent)
+    train_run(visit_recipe(), store, location, progress=silent, split=split)
+    run = Run.open(location)
     assert run.split == split
     training = visits_of(store, run, "train")
-    assert len(training.places_by_subject) == len(names) - 8
+    assert len(training.indices_by_subject) == len(names) - 8
     # The standards are fitted on these subjects, and on no others.
     here_N = training.present_NM[:, tuple(ARRAYS).index("clinical")]
     rows = np.stack([store.read(int(row), "clinical") for row in training.rows_N[here_N]])

@@ -32,8 +32,8 @@ def test_probabilities_are_the_softmax_of_the_calibrated_logits() -> None:
     model = pair_model()
     differences = torch.randn(500, 8)
     found = model.judge(differences)
-    wanted = torch.softmax(model.head(differences).double() / 1.7, dim=1).float()
-    torch.testing.assert_close(found, wanted, atol=2e-7, rtol=0)
+    expected = torch.softmax(model.head(differences).double() / 1.7, dim=1).float()
+    torch.testing.assert_close(found, expected, atol=2e-7, rtol=0)
     torch.testing.assert_close(model.judge(differences * 1e4).sum(dim=1), torch.ones(500))
 
 
@@ -68,8 +68,8 @@ def test_a_loaded_run_embeds_compares_and_predicts_as_its_parts_do(finished: Fin
     assert trained.score_head is not None
     statistics = trained.result.score_statistics
     assert statistics is not None
-    wanted = trained.score_head(embeddings).numpy() * statistics.sd + statistics.mean
-    np.testing.assert_allclose(trained.predicted_scores(embeddings.numpy()), wanted, rtol=1e-6)
+    expected = trained.score_head(embeddings).numpy() * statistics.sd + statistics.mean
+    np.testing.assert_allclose(trained.predicted_scores(embeddings.numpy()), expected, rtol=1e-6)
 
 
 def test_the_weights_are_those_of_the_last_checkpoint(finished: Finished) -> None:

@@ -135,9 +135,9 @@ def test_auto_computes_in_float32_with_one_line_that_says_why(warnings: pytest.L
     assert "\n" not in line
 
 
-def test_a_precision_that_was_asked_for_is_refused_with_the_remedy() -> None:
-    wanted = r"precision is 'bfloat16' and this machine computes it wrong: .*set precision = 'auto' or 'float32'"
-    with pytest.raises(UsageError, match=wanted):
+def test_a_precision_that_was_requested_is_refused_with_the_remedy() -> None:
+    expected = r"precision is 'bfloat16' and this machine computes it wrong: .*set precision = 'auto' or 'float32'"
+    with pytest.raises(UsageError, match=expected):
         settle(HALF, "bfloat16", faulty(ReadsWhatNobodyWrote), ROWS, num_scans=4)
 
 
@@ -175,11 +175,11 @@ def test_a_run_on_memory_full_of_nan_computes_the_same_numbers(tmp_path: Path, n
     store = write_store(tmp_path / "store")
     recipe = tiny_recipe(precision=precision, encoder={"name": name})
     weights = []
-    for place in ("plain", "poisoned"):
+    for memory in ("plain", "poisoned"):
         with ExitStack() as stack:
-            if place == "poisoned":
+            if memory == "poisoned":
                 stack.enter_context(nan_in_new_memory())
-            run = Location(tmp_path / place)
+            run = Location(tmp_path / memory)
             train_run(recipe, store, run, progress=lambda done, total: None)
         weights.append(Run.open(run).load_model()[0]["encoder"])
         assert all(math.isfinite(value) for entry in read_history(run) for value in entry.values())

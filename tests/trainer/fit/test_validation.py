@@ -1,4 +1,4 @@
-"""Validation figures are those of the cohort's embeddings, in its order."""
+"""Validation metrics are those of the cohort's embeddings, in its order."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ from tests.support.loops import EXACT, build_loop
 from trainer.data.cohort import read_cohort
 from trainer.fit.stop import StopRequest
 from trainer.fit.supply import Supply, SupplyOptions
-from trainer.fit.validation import validation_figures
+from trainer.fit.validation import validation_metrics
 
 
-def test_validation_sees_embeddings_in_the_cohorts_order_and_adds_its_figures(tmp_path: Path) -> None:
+def test_validation_sees_embeddings_in_the_cohorts_order_and_adds_its_metrics(tmp_path: Path) -> None:
     store = write_store(tmp_path / "store", default_scans(num_subjects=8, odd=False))
     cohort = read_cohort(store, MODALITY, "mmse")
     seen: list[np.ndarray] = []
@@ -24,8 +24,8 @@ def test_validation_sees_embeddings_in_the_cohorts_order_and_adds_its_figures(tm
         return {"count": float(len(embeddings_NE))}
 
     with Supply(store, (MODALITY,), num_volumes=len(cohort), options=SupplyOptions(), compute=EXACT) as supply:
-        figures = validation_figures(supply, cohort, EXACT, score)
-        loop, _ = build_loop(tiny_recipe(), store, Location(tmp_path / "run"), seed=0, validate=figures)
+        metrics = validation_metrics(supply, cohort, EXACT, score)
+        loop, _ = build_loop(tiny_recipe(), store, Location(tmp_path / "run"), seed=0, validate=metrics)
         loop.run(StopRequest(), None, lambda done, total: None)
     assert [entry["count"] for entry in loop.position.history] == [float(len(cohort))] * 2
     loop.model.eval()

@@ -25,7 +25,7 @@ def cohort(seed: int, num_subjects: int = 12, spread: float = 0.8) -> tuple[np.n
         days += days[:1] if subject % 3 == 0 else []
         rows += [(f"sub-{subject:02}", day, centre + spread * generator.normal(size=8)) for day in days]
     order = generator.permutation(len(rows))
-    ids, days, vectors = zip(*(rows[place] for place in order), strict=True)
+    ids, days, vectors = zip(*(rows[index] for index in order), strict=True)
     return np.array(vectors), np.array(ids), np.array(days, dtype=float)
 
 

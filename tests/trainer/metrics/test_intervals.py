@@ -92,13 +92,13 @@ def test_no_rows_are_refused() -> None:
 
 
 def test_no_resamples_give_the_value_alone_and_never_ask_for_a_resample() -> None:
-    asked = []
+    requested = []
 
     def mean(rows: np.ndarray) -> float:
-        asked.append(rows)
+        requested.append(rows)
         return float(rows.mean())
 
     interval = cluster_bootstrap(mean, np.arange(8), seed=0, num_resamples=0)
     assert (interval.value, interval.low, interval.high, interval.num_subjects) == (3.5, None, None, 8)
     assert interval.note == "no interval was asked for"
-    assert len(asked) == 1
+    assert len(requested) == 1

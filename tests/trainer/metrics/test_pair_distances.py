@@ -60,8 +60,8 @@ def test_stranger_pairs_drawn_from_many_are_different_pairs_and_repeat_for_a_see
 def rho_by_hand(pairs: ScoredPairs, drawn: list[str]) -> float:
     """Scipy's rho over the pairs written out as often as their subjects were drawn."""
     rows = []
-    for place, (a, b) in enumerate(zip(SUBJECTS[pairs.first_P], SUBJECTS[pairs.second_P], strict=True)):
-        rows += [place] * (drawn.count(a) * drawn.count(b))
+    for index, (a, b) in enumerate(zip(SUBJECTS[pairs.first_P], SUBJECTS[pairs.second_P], strict=True)):
+        rows += [index] * (drawn.count(a) * drawn.count(b))
     return float(stats.spearmanr(pairs.difference_P[rows], pairs.distance_P[rows]).statistic)
 
 

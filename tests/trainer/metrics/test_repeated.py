@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import integrate, optimize, special
 
-from trainer.metrics.repeated import FoldSize, corrected_interval, summed_up
+from trainer.metrics.repeated import FoldSize, corrected_interval, corrected_p_value, summed_up
 
 
 def two_sided_tail(t: float, freedom: int) -> float:
@@ -21,6 +21,17 @@ def test_interval_is_the_formula_of_nadeau_and_bengio() -> None:
     # The t beyond which 5 % of Student's density lie.
     reach = optimize.brentq(lambda t: two_sided_tail(t, 29) - 0.05, 1, 5)
     assert (low, high) == pytest.approx((score.mean() - reach * error, score.mean() + reach * error), rel=1e-6)
+
+
+def test_the_p_value_is_the_level_at_which_the_interval_ends_at_zero() -> None:
+    score = np.random.default_rng(6).normal(0.03, 0.05, 8)
+    found = corrected_p_value(score, num_train=84, num_test=36)
+    error = score.std(ddof=1) * (1 / 8 + 36 / 84) ** 0.5
+    assert found == pytest.approx(two_sided_tail(score.mean() / error, 7), rel=1e-6)
+    low, _ = corrected_interval(score, num_train=84, num_test=36, level=1 - found)
+    assert low == pytest.approx(0, abs=1e-9)
+    assert corrected_p_value(-score, num_train=84, num_test=36) == pytest.approx(found)
+    assert corrected_p_value([0.1, 0.1], num_train=84, num_test=36) is None
 
 
 def test_corrected_interval_misses_no_more_often_than_asked_where_the_plain_one_does() -> None:
@@ -42,7 +53,7 @@ def test_corrected_interval_misses_no_more_often_than_asked_where_the_plain_one_
 
 def test_a_metric_is_averaged_within_repeats_and_then_over_them() -> None:
     score = np.random.default_rng(2).uniform(0.4, 0.9, 12)
-    sizes = [FoldSize(place // 3, 20 + place % 3, 10 - place % 3) for place in range(12)]
+    sizes = [FoldSize(index // 3, 20 + index % 3, 10 - index % 3) for index in range(12)]
     found = summed_up(score.tolist(), sizes, chance=0.5)
     repeats = score.reshape(4, 3).mean(axis=1)
     assert found.by_fold_R == pytest.approx(tuple(score))

@@ -7,7 +7,7 @@ from sklearn import metrics as oracle
 
 from preprocess.errors import UsageError
 from trainer.metrics.progression import guessed_macro_f1
-from trainer.metrics.severity import normal_places, severity_metrics
+from trainer.metrics.severity import normal_indices, severity_metrics
 
 
 def drawn(seed: int, num_grades: int = 5) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -77,6 +77,6 @@ def test_what_cannot_be_scored_is_refused_in_one_line() -> None:
 
 
 def test_normal_scans_are_those_with_that_score_and_there_has_to_be_one() -> None:
-    assert normal_places([1.0, np.nan, 0.0, 1.0], 1.0).tolist() == [0, 3]
+    assert normal_indices([1.0, np.nan, 0.0, 1.0], 1.0).tolist() == [0, 3]
     with pytest.raises(UsageError, match=r"^no training scan has the score 2, which the recipe calls normal"):
-        normal_places([1.0, np.nan], 2.0)
+        normal_indices([1.0, np.nan], 2.0)

@@ -14,7 +14,7 @@ def test_chrono_contrast_gets_days_and_subjects_and_no_scores() -> None:
     output = output_of([[NAN] * 3, [NAN] * 3], days)
     value = ChronoContrast(temperature=1.0)(output)
     assert value is not None
-    wanted = chrono_contrast(
+    expected = chrono_contrast(
         output.embeddings_BKE.flatten(0, 1), torch.tensor(days).flatten(), torch.tensor([10, 10, 10, 11, 11, 11])
     )
-    torch.testing.assert_close(value.loss, wanted)
+    torch.testing.assert_close(value.loss, expected)

@@ -39,7 +39,7 @@ def preference_term(higher_is_better: bool, *, beta: float = 1.0) -> Objective:
 
 
 def pairs_of(scores: list[float]) -> list[tuple[int, int]]:
-    known = [place for place, score in enumerate(scores) if score == score]
+    known = [index for index, score in enumerate(scores) if score == score]
     return list(combinations(known, 2))
 
 
@@ -80,8 +80,8 @@ def test_the_worse_of_two_abnormal_scans_is_preferred_farther_and_ties_and_norma
     first, second = map(list, zip(*pairs, strict=True))
     worse = torch.tensor([(scores[i] > scores[j]) != higher_is_better for i, j in pairs])
     embeddings = output.embeddings_BKE[:, 0]
-    wanted = preference(embeddings[first], embeddings[second], ANCHOR, worse, beta=4.0)
-    torch.testing.assert_close(value.loss, wanted)
+    expected = preference(embeddings[first], embeddings[second], ANCHOR, worse, beta=4.0)
+    torch.testing.assert_close(value.loss, expected)
 
 
 @pytest.mark.parametrize("scores", [[0.0, 3.0], [3.0, 3.0], [0.0, 0.0, NAN]])

@@ -47,8 +47,8 @@ def test_cross_modality_takes_all_visits_scored_or_not() -> None:
     output = output_of(SCORES, PRESENT)
     value = CrossModality(temperature=0.5)(output)
     assert value is not None
-    wanted = cross_modality(output.modalities_BME, output.present_BM, temperature=0.5)
-    torch.testing.assert_close(value.loss, wanted)
+    expected = cross_modality(output.modalities_BME, output.present_BM, temperature=0.5)
+    torch.testing.assert_close(value.loss, expected)
 
 
 def test_cross_subject_takes_visits_with_a_score_and_the_score_as_class() -> None:
@@ -56,8 +56,8 @@ def test_cross_subject_takes_visits_with_a_score_and_the_score_as_class() -> Non
     value = CrossSubject(temperature=0.5)(output)
     assert value is not None
     known = [0, 1, 2, 4]
-    wanted = cross_subject(output.modalities_BME[known], [1, 0, 1, 0], output.present_BM[known], temperature=0.5)
-    torch.testing.assert_close(value.loss, wanted)
+    expected = cross_subject(output.modalities_BME[known], [1, 0, 1, 0], output.present_BM[known], temperature=0.5)
+    torch.testing.assert_close(value.loss, expected)
 
 
 def test_chance_is_the_loss_of_embeddings_that_are_all_alike() -> None:

@@ -30,7 +30,7 @@ def test_learner_sees_the_scored_scans_only_with_their_own_subjects(variant: Lea
     assert value is not None
     known = [(0, 0), (0, 1), (1, 0), (3, 0), (3, 1)]
     rows, columns = map(list, zip(*known, strict=True))
-    wanted = learner(
+    expected = learner(
         output.embeddings_BKE[rows, columns],
         output.predicted_BK[rows, columns],
         torch.tensor([20.0, 17.0, 25.0, 22.0, 22.0]),
@@ -43,7 +43,7 @@ def test_learner_sees_the_scored_scans_only_with_their_own_subjects(variant: Lea
         margin=1.0,
         weight=0.7,
     )
-    torch.testing.assert_close(value.loss, wanted)
+    torch.testing.assert_close(value.loss, expected)
 
 
 def test_learners_chance_is_the_squared_error_of_predicting_the_training_mean() -> None:

@@ -112,8 +112,8 @@ def test_a_new_method_is_one_file_and_one_line(grown: Path, tmp_path: Path) -> N
     result = json.loads(done.stdout)
     # The only objective: the loss is its value, twice.
     assert result["last_epoch"]["loss"] == pytest.approx(2.0 * result["last_epoch"]["shrink"], rel=1e-6)
-    told = json.loads((tmp_path / "run" / "run.json").read_text())["recipe"]["objective"]
-    assert told == [{"weight": 2.0, "name": "shrink", "radius": 0.5, "num_scans": 2}]
+    recorded = json.loads((tmp_path / "run" / "run.json").read_text())["recipe"]["objective"]
+    assert recorded == [{"weight": 2.0, "name": "shrink", "radius": 0.5, "num_scans": 2}]
     (model,) = (tmp_path / "run").glob("model*.pt")
     anchor = torch.load(model, weights_only=True)["anchor_E"]
     assert anchor.shape == (8,)

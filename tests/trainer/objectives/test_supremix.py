@@ -16,6 +16,6 @@ def test_supremix_gets_embeddings_of_scored_scans_with_their_bins() -> None:
     value = term(output)
     assert value is not None
     torch.manual_seed(1)
-    wanted = supremix(output.embeddings_BKE[[0, 1, 3]], torch.tensor([60.0, 64.0, 68.0]), temperature=0.2, window=5.0)
-    torch.testing.assert_close(value.loss, wanted)
+    expected = supremix(output.embeddings_BKE[[0, 1, 3]], torch.tensor([60.0, 64.0, 68.0]), temperature=0.2, window=5.0)
+    torch.testing.assert_close(value.loss, expected)
     assert term(two_views_of(60.0, NAN)) is None

@@ -1,4 +1,4 @@
-"""A store behind an asynchronous file system that counts what it is asked and takes its time."""
+"""A store behind an asynchronous file system that records the requests it gets and answers after a delay."""
 
 import asyncio
 from collections.abc import Callable
@@ -23,10 +23,10 @@ class CountingFileSystem(AsyncFileSystem):
         super().__init__()
         self.source = source
         self.delay_s = delay_s
-        self.asked: list[str] = []
+        self.requested: list[str] = []
 
     async def _cat_file(self, path: str, start: int | None = None, end: int | None = None, **kwargs: object) -> bytes:
-        self.asked.append(path)
+        self.requested.append(path)
         await asyncio.sleep(self.delay_s)
         return bytes(self.source.fs.cat_file(path))
 

@@ -154,7 +154,7 @@ def test_a_measured_step_wins_and_scales_by_voxels() -> None:
     assert speed(measured, "float32") == pytest.approx(2.264e-3)
 
 
-def test_a_device_without_any_figure_is_refused() -> None:
+def test_a_device_without_any_value_is_refused() -> None:
     bare = Device(name="bare", basis="measured", source="none", step_ms={"fast": {"bfloat16": 4.0}})
     with pytest.raises(UsageError, match=r"no training step of fast in float32 on bare; .*step_ms\.fast\.float32"):
         speed(bare, "float32")

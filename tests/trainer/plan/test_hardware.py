@@ -15,7 +15,7 @@ def table(folder: Path, text: str) -> str:
     return str(path)
 
 
-def test_every_derived_device_has_the_figures_it_is_derived_from() -> None:
+def test_every_derived_device_has_the_values_it_is_derived_from() -> None:
     devices = load_hardware().devices
     for name, device in devices.items():
         if device.basis == "derived":
@@ -49,7 +49,7 @@ def test_a_device_like_no_other_is_answered_with_all_of_them() -> None:
         load_hardware().device("zzz")
 
 
-def test_a_price_table_replaces_single_figures_and_leaves_the_rest(tmp_path: Path) -> None:
+def test_a_price_table_replaces_single_values_and_leaves_the_rest(tmp_path: Path) -> None:
     own = load_hardware()
     path = table(
         tmp_path,

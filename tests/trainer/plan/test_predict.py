@@ -15,7 +15,7 @@ from trainer.plan.probe import PROBE_ROWS
 def test_a_slow_network_is_the_limit_and_leaves_the_device_waiting(slow_store: SlowStore) -> None:
     store, fs = slow_store(0.1)
     prediction = predict_run(tiny_recipe(data={"in_flight": 4}), store, load_hardware(), "a100")
-    assert len(fs.asked) == PROBE_ROWS
+    assert len(fs.requested) == PROBE_ROWS
     assert prediction.limit == "network latency"
     assert prediction.reach.latency <= 4 / 0.1
     assert prediction.au.expected < 0.05

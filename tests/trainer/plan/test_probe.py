@@ -17,9 +17,9 @@ def test_no_more_rows_are_read_than_stated(slow_store: SlowStore, num_rows: int,
     store, fs = slow_store(0.0)
     rows = np.arange(num_rows)
     probe = probe_rows(store, MODALITY, rows)
-    assert len(fs.asked) == len(set(fs.asked)) == expected <= PROBE_ROWS
+    assert len(fs.requested) == len(set(fs.requested)) == expected <= PROBE_ROWS
     assert len(probe.latency_s) == len(probe.num_bytes) == len(probe.decode_s) == len(probe.fetch_cpu_s) == expected
-    read = sorted(int(path.split("/c/")[1].split("/")[0]) for path in fs.asked)
+    read = sorted(int(path.split("/c/")[1].split("/")[0]) for path in fs.requested)
     assert read[0] == 0
     assert read[-1] == num_rows - 1 or num_rows == 1
 
@@ -28,7 +28,7 @@ def test_sizes_are_those_of_the_objects_and_latency_holds_the_delay(slow_store: 
     store, fs = slow_store(0.02)
     probe = probe_rows(store, MODALITY, np.arange(10), most=4)
     near = Location(store.location.uri)
-    assert list(probe.num_bytes) == [len(near.fs.cat_file(path)) for path in fs.asked]
+    assert list(probe.num_bytes) == [len(near.fs.cat_file(path)) for path in fs.requested]
     assert probe.bytes_per_volume == pytest.approx(sum(probe.num_bytes) / 4)
     assert min(probe.latency_s) >= 0.02
     assert min(probe.decode_s) > 0

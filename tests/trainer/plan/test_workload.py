@@ -37,7 +37,7 @@ def test_volumes_and_requests_are_those_of_the_run(
     recipe = tiny_recipe(**changes)
     store, fs = slow_store(0.0)
     workload = count_workload(recipe, read_cohort(store, MODALITY, "mmse"))
-    assert fs.asked == []
+    assert fs.requested == []
     result = train_run(
         recipe,
         store,
@@ -48,9 +48,9 @@ def test_volumes_and_requests_are_those_of_the_run(
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [entry["volumes"] for entry in log] == list(workload.volumes_per_epoch)
     assert result.steps == workload.num_steps
-    assert len(fs.asked) == workload.num_requests
-    asked_rows = {int(path.split("/c/")[1].split("/")[0]) for path in fs.asked}
-    assert set(workload.rows_N.tolist()) <= asked_rows
+    assert len(fs.requested) == workload.num_requests
+    requested_rows = {int(path.split("/c/")[1].split("/")[0]) for path in fs.requested}
+    assert set(workload.rows_N.tolist()) <= requested_rows
 
 
 def test_a_cohort_too_small_is_refused_as_training_would(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_the_bytes_saved_are_those_that_real_tensors_save(name: str, precision: 
         output = model(torch.rand(2, 1, 32, 32, 32), Labels(torch.zeros(1, 2), torch.zeros(1), torch.zeros(1, 2)))
         assert output.embeddings_BKE.requires_grad
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-    real = sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in weights)
+    real = sum(tensor.untyped_storage().nbytes() for address, tensor in kept.items() if address not in weights)
     work = measure_step(recipe, (1, 32, 32, 32), precision)
     # Tensors without memory may miss a copy that a real kernel makes for its own layout.
     assert work.saved_bytes == pytest.approx(real / 2, rel=0.02)

@@ -117,12 +117,33 @@ def test_headline_turns_when_the_numbers_do() -> None:
 def test_each_number_stands_beside_chance_and_its_best_control() -> None:
     page = Page(render_report(made(), {}, []))
     cells = [" ".join(cell.split()) for cell in page.cells]
-    row = next(place for place, cell in enumerate(cells) if cell.startswith(METRICS["macro_f1"].title + " ↑"))
+    row = next(index for index, cell in enumerate(cells) if cell.startswith(METRICS["macro_f1"].title + " ↑"))
     assert cells[row + 1 : row + 5] == ["0.50", "0.42 to 0.58", "", "0.35"]
     assert cells[row + 5 : row + 7] == ["0.41the gap in days alone", "80"]
-    unmeasured = next(place for place, cell in enumerate(cells) if cell.startswith("my <own> metric"))
+    unmeasured = next(index for index, cell in enumerate(cells) if cell.startswith("my <own> metric"))
     assert cells[unmeasured + 1 : unmeasured + 3] == ["–", "–"]
     assert unmeasured > row
+
+
+def test_the_untrained_network_stands_beside_what_it_does_as_well() -> None:
+    found = Metric(value=0.8, low=0.7, high=0.9, chance=0.02, num=50)
+    score, lead_over = Metric(value=0.55, low=0.4, high=0.7, num=50), Metric(value=0.25, low=-0.1, high=0.4, num=50)
+    untrained = ControlResult(name="untrained", scores={"retrieval_at_1": score}, leads={"retrieval_at_1": lead_over})
+    without = made(controls=(lead("scanner", 0.05), untrained), metrics={"retrieval_at_1": found})
+    page = Page(render_report(without, {}, []))
+    cells = [" ".join(cell.split()) for cell in page.cells]
+    row = cells.index("Retrieval@1, the untrained network")
+    assert cells[row + 1 : row + 6] == ["0.80", "0.55", "0.40 to 0.70", "+0.25-0.10 to +0.40", "not beaten"]
+    assert "0.55the untrained network" in cells
+    assert cells.count("the untrained network") == 0  # it has no macro-F1, so no row among those that have
+
+
+def test_shuffled_labels_say_what_was_exchanged() -> None:
+    score = Metric(
+        value=0.3, low=0.25, high=0.35, num=80, note="the labels of whole people; 3 of 40 people keep theirs"
+    )
+    shuffled = ControlResult(name="shuffled_labels", scores={"macro_f1": score}, p_value=0.001)
+    assert "3 of 40 people keep theirs" in Page(render_report(made(controls=(shuffled,)), {}, [])).text
 
 
 def test_drawn_interval_lies_where_the_numbers_are() -> None:

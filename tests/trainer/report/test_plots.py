@@ -69,30 +69,30 @@ def test_like_numbers_give_like_bytes() -> None:
 
 def test_a_few_scans_are_laid_out_by_pca_as_scikit_learn_does() -> None:
     embeddings = np.random.default_rng(0).normal(size=(9, 6)).astype(np.float32)
-    place, method = project(embeddings, seed=0)
+    points, method = project(embeddings, seed=0)
     unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
     assert method == "PCA"
-    assert np.abs(place) == pytest.approx(np.abs(PCA(2).fit_transform(unit)), abs=1e-5)
+    assert np.abs(points) == pytest.approx(np.abs(PCA(2).fit_transform(unit)), abs=1e-5)
     plot = trajectories(embeddings, [0, 1], [1, 2], [0, -1], seed=0)
     assert title(plot) == "PCA of 9 scans by cosine, too few for UMAP (15)"
 
 
-def test_one_scan_and_a_collapsed_cohort_have_a_place_each() -> None:
+def test_one_scan_and_a_collapsed_cohort_have_a_point_each() -> None:
     assert project(np.array([[1.0, 2.0]]), seed=0)[0].shape == (1, 2)
-    place, method = project(np.ones((40, 8)), seed=0)
+    points, method = project(np.ones((40, 8)), seed=0)
     assert method == "PCA"
-    assert place == pytest.approx(np.zeros((40, 2)), abs=1e-9)
+    assert points == pytest.approx(np.zeros((40, 2)), abs=1e-9)
 
 
 def test_umap_keeps_clumps_apart_and_repeats_itself_for_a_seed() -> None:
     generator = np.random.default_rng(0)
     embeddings = np.repeat(np.eye(8)[:2], 20, axis=0) + 0.05 * generator.normal(size=(40, 8))
-    place, method = project(embeddings, seed=3)
+    points, method = project(embeddings, seed=3)
     assert method == "UMAP"
-    first, second = place[:20], place[20:]
+    first, second = points[:20], points[20:]
     inside = max(np.ptp(first, axis=0).max(), np.ptp(second, axis=0).max())
     assert np.linalg.norm(first.mean(0) - second.mean(0)) > inside
-    assert np.array_equal(place, project(embeddings, seed=3)[0])
+    assert np.array_equal(points, project(embeddings, seed=3)[0])
     plot = trajectories(embeddings, np.arange(0, 38, 2), np.arange(1, 39, 2), np.arange(19) % 4 - 1, seed=3)
     assert title(plot) == "UMAP of 40 scans by cosine"
 
@@ -132,11 +132,11 @@ def test_where_compiled_code_cannot_be_kept_the_picture_is_drawn_by_pca(
         raise error
 
     monkeypatch.setattr(plots, "_umap", refuse)
-    place_N2, method = project(embeddings_NE, seed=0)
+    points_N2, method = project(embeddings_NE, seed=0)
     unit_NE = embeddings_NE / np.linalg.norm(embeddings_NE, axis=1, keepdims=True)
     expected_N2 = PCA(2).fit_transform(unit_NE)
     assert method == "PCA"
-    np.testing.assert_allclose(np.abs(place_N2), np.abs(expected_N2), atol=1e-9)
+    np.testing.assert_allclose(np.abs(points_N2), np.abs(expected_N2), atol=1e-9)
 
 
 def test_another_failure_of_umap_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

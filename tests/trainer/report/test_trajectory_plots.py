@@ -68,15 +68,15 @@ def test_every_path_joins_a_persons_visits_in_order_of_day_from_a_marked_start(d
     embeddings = {1: embeddings_of(0.5), 2: embeddings_of(0.4)}
     epoch_trajectories(embeddings, IDS, DAYS, seed=0, num_coloured=4)
     placed, _ = lay_out(list(embeddings.values()), seed=0)
-    for axes, place_N2 in zip(drawn[0].axes, placed, strict=True):
+    for axes, points_N2 in zip(drawn[0].axes, placed, strict=True):
         lines = [np.column_stack(line.get_data()) for line in axes.lines if line.get_linestyle() == "-"]
-        wanted = [place_N2[[3 * person + visit for visit in ORDER]] for person in range(NUM_PEOPLE)]
+        expected = [points_N2[[3 * person + visit for visit in ORDER]] for person in range(NUM_PEOPLE)]
         assert len(lines) == NUM_PEOPLE
-        for path in wanted:
+        for path in expected:
             assert any(np.array_equal(path, line) for line in lines)
         starts = [line.get_xydata() for line in axes.lines if line.get_markerfacecolor() == "white"]
         assert len(starts) == 4
-        assert all(any(np.array_equal(start[0], path[0]) for path in wanted) for start in starts)
+        assert all(any(np.array_equal(start[0], path[0]) for path in expected) for start in starts)
 
 
 def test_coloured_people_differ_in_colour_and_marker_and_are_named(drawn: list[Figure]) -> None:
@@ -89,7 +89,7 @@ def test_coloured_people_differ_in_colour_and_marker_and_are_named(drawn: list[F
     assert len({(line.get_color(), line.get_marker()) for line in lines}) == 12
 
 
-def test_a_spare_place_of_the_grid_takes_the_legend(drawn: list[Figure]) -> None:
+def test_a_spare_panel_of_the_grid_takes_the_legend(drawn: list[Figure]) -> None:
     epoch_trajectories(dict.fromkeys(range(5), embeddings_of(0.5)), IDS, DAYS, seed=0)
     assert drawn[0].legends == []
     assert [axes.get_legend() is not None for axes in drawn[0].axes] == [False] * 5 + [True]

@@ -83,13 +83,42 @@ def test_shuffled_labels_that_do_as_well_are_a_lost_control() -> None:
     assert judge(evaluation(*BOTH, shuffled.model_copy(update={"p_value": 0.001}))).standing == "shown"
 
 
+def without_progression(**leads: Metric) -> Evaluation:
+    found = Metric(value=0.8, low=0.7, high=0.9, chance=0.02, num=50, num_subjects=40)
+    controls = (ControlResult(name="untrained", scores={"retrieval_at_1": found}, leads=leads),) if leads else ()
+    return evaluation().model_copy(update={"metrics": {"retrieval_at_1": found}, "controls": controls})
+
+
 def test_without_progression_the_next_question_makes_the_headline() -> None:
     found = Metric(value=0.8, low=0.7, high=0.9, chance=0.02, num=50, num_subjects=40)
-    only = evaluation().model_copy(update={"metrics": {"retrieval_at_1": found}})
-    assert judge(only).headline == "The model recognises a person across visits better than chance."
+    only = evaluation().model_copy(update={"metrics": {"spearman": found}})
+    assert judge(only).headline == "The model ranks scans by their score better than chance."
     assert judge(only).standing == "shown"
     nothing = evaluation().model_copy(update={"metrics": {"mae": Metric(value=2.0, num=4)}})
     assert judge(nothing).standing == "open"
+
+
+def test_who_a_person_is_has_to_be_told_better_than_by_the_untrained_network() -> None:
+    def lead(low: float | None) -> Metric:
+        return Metric(value=0.1, low=low, high=None if low is None else 0.2, chance=0.0, num=50, num_subjects=40)
+
+    shown = without_progression(retrieval_at_1=lead(0.05))
+    assert judge(shown).standing == "shown"
+    assert judge(shown).headline.endswith("better than chance and than the untrained network.")
+    assert "Lead in retrieval@1 over the untrained network: +0.10 (+0.05 to +0.20)." in judge(shown).details
+    lost = without_progression(retrieval_at_1=lead(0.0))
+    assert judge(lost).standing == "not shown"
+    assert any("untrained network tells people apart as well" in caveat for caveat in find_caveats(lost))
+    for unknown in (without_progression(), without_progression(retrieval_at_1=lead(None))):
+        assert judge(unknown).standing == "open"
+        assert not any("untrained" in caveat for caveat in find_caveats(unknown))
+
+
+def test_an_untrained_network_that_tells_change_as_well_is_a_lost_control_and_one_without_a_head_is_none() -> None:
+    lost = control("untrained", -0.01)
+    assert judge(evaluation(*BOTH, lost)).headline == "Better than chance, but not better than the untrained network."
+    headless = ControlResult(name="untrained", scores={"retrieval_at_1": Metric(value=0.5, num=9)})
+    assert judge(evaluation(*BOTH, headless)).standing == "shown"
 
 
 def test_better_than_chance_needs_an_interval_and_a_chance_level() -> None:

@@ -52,7 +52,7 @@ def cosine_similarity(first_NE: torch.Tensor, second_ME: torch.Tensor) -> torch.
 
 
 def same_group(group_ids: GroupIds, *, num_rows: int, name: str, device: torch.device) -> torch.Tensor:
-    """Tell which rows of a batch belong to the same subject or class.
+    """Mark which rows of a batch belong to the same subject or class.
 
     Args:
         group_ids: tensor of shape (num_rows,), or as many strings or whole numbers.
@@ -124,7 +124,7 @@ def require_features(tensor: torch.Tensor, *, name: str, axes: str) -> None:
         ValueError: with the shape or dtype found.
     """
     if tensor.dim() != len(axes) or 0 in tensor.shape:
-        wanted = ", ".join(axes)
-        raise ValueError(f"{name} has shape {tuple(tensor.shape)}; it must be ({wanted}) with no axis of length 0")
+        expected = ", ".join(axes)
+        raise ValueError(f"{name} has shape {tuple(tensor.shape)}; it must be ({expected}) with no axis of length 0")
     if not tensor.is_floating_point():
         raise ValueError(f"{name} has dtype {tensor.dtype}; embeddings must be floating point")

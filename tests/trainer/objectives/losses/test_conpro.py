@@ -190,7 +190,7 @@ def test_flags_may_be_zeros_and_ones(objective):
     assert torch.equal(objective(batch(), FLAGS.long()), objective(batch(), FLAGS))
 
 
-def test_signs_in_place_of_flags_are_refused(objective):
+def test_signs_instead_of_flags_are_refused(objective):
     with pytest.raises(ValueError, match=r"_B holds -1; every value must be true or false"):
         objective(batch(), FLAGS.long() * 2 - 1)
 

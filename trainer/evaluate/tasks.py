@@ -1,4 +1,4 @@
-"""The published metrics of each kind of target, from frozen embeddings: regression of a score, grades of severity.
+"""The published metrics of each task, from frozen embeddings: regression of a score, grades of severity.
 
 Probes are fitted on training subjects and chosen on validation subjects; held-out subjects are only scored.
 """
@@ -15,7 +15,7 @@ from trainer.evaluate.probes import Examples, ridge_probe
 from trainer.metrics.evaluation import Metric
 from trainer.metrics.intervals import cluster_bootstrap
 from trainer.metrics.pair_distances import distance_correlation, stranger_pairs
-from trainer.metrics.severity import SeverityMetrics, normal_places, severity_metrics
+from trainer.metrics.severity import SeverityMetrics, normal_indices, severity_metrics
 from trainer.metrics.tasks import RegressionMetrics, regression_metrics, spearman
 from trainer.recipe import TrainRecipe
 
@@ -45,8 +45,8 @@ class Embedded:
         )
 
 
-def target_metrics(
-    target: Literal["regression", "severity"],
+def task_metrics(
+    task: Literal["regression", "severity"],
     training: Embedded,
     validation: Embedded,
     held_out: Embedded,
@@ -58,9 +58,9 @@ def target_metrics(
     """Metrics of a probe on frozen embeddings.
 
     Args:
-        target: what the embeddings are for.
+        task: what the embeddings are for.
         training: subjects that probes are fitted on.
-        validation: subjects that choose strength and epoch.
+        validation: subjects on whose scans penalty and epoch are chosen.
         held_out: subjects that are scored.
         normal: grade of a normal scan, whose training embeddings make the anchor of severity.
         seed: decides the draws of the probe and of the bootstrap.
@@ -69,7 +69,7 @@ def target_metrics(
     Raises:
         UsageError: the scores of the training subjects cannot be learned from, for example one class only.
     """
-    if target == "regression":
+    if task == "regression":
         return _regression(training.examples(), validation.examples(), held_out.examples(), seed, num_resamples)
     return _severity(training.examples(), validation.examples(), held_out.examples(), normal, seed, num_resamples)
 
@@ -126,7 +126,7 @@ def _severity(
         for one in (_of_grades(validation, grades), _of_grades(held_out, grades))
     )
     probe = mlp_probe(coded, chosen, seed=seed)
-    normals_KE = training.features_NF[normal_places(training.labels_N, normal)]
+    normals_KE = training.features_NF[normal_indices(training.labels_N, normal)]
     found = severity_metrics(
         scored.labels_N,
         probe.predict(scored.features_NF),

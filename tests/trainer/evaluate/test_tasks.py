@@ -1,4 +1,4 @@
-"""Targets are scored on held-out subjects by probes that see training subjects only; oracles are scikit-learn."""
+"""Tasks are scored on held-out subjects by probes that see training subjects only; oracles are scikit-learn."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from trainer.data.cohort import Cohort
-from trainer.evaluate.targets import Embedded, normal_score, stranger_correlation, target_metrics
+from trainer.evaluate.tasks import Embedded, normal_score, stranger_correlation, task_metrics
 from trainer.recipe import load_recipe
 
 
@@ -18,7 +18,7 @@ def embedded(scores: np.ndarray, *, signal: float, seed: int, first: int = 0) ->
     embeddings[:, 0] += signal * np.nan_to_num(scores)
     cohort = Cohort(
         np.arange(count),
-        tuple(f"s{first + place // 2}" for place in range(count)),
+        tuple(f"s{first + index // 2}" for index in range(count)),
         np.zeros(count),
         scores.astype(float),
         ("",) * count,
@@ -36,7 +36,7 @@ def parts(kind: str, *, signal: float) -> list[Embedded]:
 
 def test_a_score_in_the_embedding_is_read_within_its_noise_and_chance_is_the_median() -> None:
     training, validation, held = parts("regression", signal=1.0)
-    found = target_metrics("regression", training, validation, held, normal=0.0, seed=0)
+    found = task_metrics("regression", training, validation, held, normal=0.0, seed=0)
     true, median = held.cohort.scores_N, np.median(training.cohort.scores_N)
     assert found["probe_mae"].value == pytest.approx(0.8, abs=0.2)  # E|N(0, 1)|: the noise of that axis
     assert found["probe_mae"].chance == pytest.approx(np.abs(true - median).mean())
@@ -49,13 +49,13 @@ def test_scans_without_a_score_are_left_out_of_probe_and_metrics() -> None:
     training, validation, held = parts("regression", signal=1.0)
     held.cohort.scores_N[:10] = np.nan
     training.cohort.scores_N[::7] = np.nan
-    found = target_metrics("regression", training, validation, held, normal=0.0, seed=0)
+    found = task_metrics("regression", training, validation, held, normal=0.0, seed=0)
     assert found["probe_mae"].num == 70
 
 
 def test_severity_is_told_by_a_head_and_ordered_by_the_distance_from_normal() -> None:
     training, validation, held = parts("severity", signal=6.0)
-    found = target_metrics("severity", training, validation, held, normal=0.0, seed=0)
+    found = task_metrics("severity", training, validation, held, normal=0.0, seed=0)
     assert found["severity_macro_f1"].value is not None
     assert found["severity_macro_f1"].value > 0.85
     assert found["severity_maee"].value is not None
@@ -68,7 +68,7 @@ def test_severity_is_told_by_a_head_and_ordered_by_the_distance_from_normal() ->
 
 
 def test_without_signal_a_head_for_grades_is_at_chance() -> None:
-    found = target_metrics("severity", *parts("severity", signal=0.0), normal=0.0, seed=0)
+    found = task_metrics("severity", *parts("severity", signal=0.0), normal=0.0, seed=0)
     metric = found["severity_macro_f1"]
     assert metric.low is not None
     assert metric.chance is not None
@@ -79,8 +79,8 @@ def test_grades_need_not_begin_at_zero_nor_be_whole_steps() -> None:
     first, second = (parts("severity", signal=6.0) for _ in range(2))
     for one in second:
         one.cohort.scores_N[:] = one.cohort.scores_N * 2.5 + 10
-    plain = target_metrics("severity", *first, normal=0.0, seed=0)
-    moved = target_metrics("severity", *second, normal=10.0, seed=0)
+    plain = task_metrics("severity", *first, normal=0.0, seed=0)
+    moved = task_metrics("severity", *second, normal=10.0, seed=0)
     assert {name: metric.value for name, metric in plain.items()} == {name: m.value for name, m in moved.items()}
 
 

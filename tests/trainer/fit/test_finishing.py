@@ -1,0 +1,55 @@
+"""A single network's head on scores is calibrated on the validation subjects, with the linear score beside it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from preprocess.storage import Location
+from preprocess.store import Store
+from tests.support.cohorts import default_scans, tiny_recipe, write_store
+from trainer.encoders.change_head import ChangeHead
+from trainer.encoders.linear_score import WithLinearScore
+from trainer.fit.run import Run
+from trainer.fit.train import train_run
+from trainer.fit.trained import load_trained
+from trainer.recipe import TrainRecipe
+
+
+def on_score(linear_grid: int) -> TrainRecipe:
+    return tiny_recipe(
+        objective=[{"name": "pair_change"}],
+        split={"validation": 0.4, "test": 0.2},
+        encoder={"name": "fast", "linear_grid": linear_grid},
+        head={"on": "score"},
+        optim={"epochs": 1},
+    )
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return write_store(tmp_path_factory.mktemp("finishing") / "store", default_scans(num_subjects=26, odd=False))
+
+
+@pytest.mark.parametrize("linear_grid", [0, 2])
+def test_validation_subjects_calibrate_the_head_of_a_single_network(
+    store: Store, tmp_path: Path, linear_grid: int
+) -> None:
+    location = Location(tmp_path / "run")
+    result = train_run(on_score(linear_grid), store, location, progress=lambda done, total: None)
+    run = Run.open(location)
+    assert result.progression_head is not None
+    assert result.progression_head.change is not None
+    assert result.progression_head.change.num_people == len(run.split.validation)
+    trained = load_trained(run, store)
+    assert isinstance(trained.head, ChangeHead)
+    assert isinstance(trained.encoder, WithLinearScore) is (linear_grid > 0)
+    assert trained.score_head is not None
+    width = trained.encoder.width_joined()
+    assert width == 8 + (linear_grid > 0)
+    weights = trained.score_head.linear.weight.detach()
+    if linear_grid:
+        assert float(weights[0, -1]) == pytest.approx(0.5)  # the mean of both scores
+    head_points = trained.head.direction.weight.detach()
+    assert result.score_statistics is not None
+    torch.testing.assert_close(head_points, weights * result.score_statistics.sd)
