@@ -2,26 +2,32 @@
 
 import io
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from app.schemas import DistanceReference, Neighbours, OutOfDistribution
-from preprocess.distances import SMALLEST_NORM, mahalanobis_distance, unit_vector
+from preprocess.distances import (
+    OUTSIDE_PERCENTILE,
+    SMALLEST_NORM,
+    mahalanobis_distance,
+    percentile_rank,
+    unit_vector,
+)
 from preprocess.errors import ArtefactError
-from preprocess.manifest import REFERENCE_ARRAYS
+from preprocess.image_statistics import ImageReferences
+from preprocess.manifest import DECISION_REFERENCE_ARRAYS, IMAGE_REFERENCE_ARRAYS, REFERENCE_ARRAYS, Decision
 
 Floats = npt.NDArray[np.float64]
 
-OUTSIDE_PERCENTILE = 99.0
-"""A scan farther away than this percentage of the validation scans counts as outside the training distribution."""
 NUM_NEIGHBOURS = 15
 
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """The arrays of `manifest.REFERENCE_ARRAYS`, as float64.
+    """The arrays of `manifest.REFERENCE_ARRAYS` and `DECISION_REFERENCE_ARRAYS`, as float64.
 
     Attributes:
         embeddings_NE: training scans, rows of length 1.
@@ -31,6 +37,8 @@ class References:
         ood_mean_E: centre of the training embeddings.
         ood_precision_EE: inverse of their shrunk covariance.
         ood_distances_Q: Mahalanobis distances of validation scans, ascending.
+        change_direction_E: points of the score per unit of the embedding; None in artefacts without the part decision.
+        images: what image statistics are held against; None in artefacts without such checks.
     """
 
     embeddings_NE: Floats
@@ -40,6 +48,8 @@ class References:
     ood_mean_E: Floats
     ood_precision_EE: Floats
     ood_distances_Q: Floats
+    change_direction_E: Floats | None = None
+    images: ImageReferences | None = None
 
     def out_of_distribution(self, embedding_E: npt.NDArray[np.float32]) -> OutOfDistribution:
         """Mahalanobis distance, and its rank among the validation scans."""
@@ -73,11 +83,6 @@ def stand_among(distances_P: Floats, distance: float) -> DistanceReference | Non
     )
 
 
-def percentile_rank(ascending_P: Floats, value: float) -> float:
-    """Percentage of the values that are smaller, 0 to 100."""
-    return 100.0 * int(np.searchsorted(ascending_P, value, side="left")) / ascending_P.size
-
-
 def read_arrays(data: bytes, *, name: str) -> dict[str, np.ndarray]:
     """The arrays of an npz file; pickles are refused.
 
@@ -91,22 +96,31 @@ def read_arrays(data: bytes, *, name: str) -> dict[str, np.ndarray]:
         raise ArtefactError(f"{name}: not a readable npz file; export the model again") from error
 
 
-def parse_references(data: bytes, *, name: str, width: int) -> References:
+def parse_references(data: bytes, *, name: str, width: int, decision: Decision | None = None) -> References:
     """Check references.npz against `REFERENCE_ARRAYS` and the embedding's width.
+
+    Args:
+        data: the file.
+        name: what messages call it.
+        width: length of an embedding.
+        decision: the manifest's part, whose arrays must then be there.
 
     Raises:
         ArtefactError: an array is missing, of another shape, or not finite where it must be.
     """
     arrays = read_arrays(data, name=name)
-    missing = sorted(set(REFERENCE_ARRAYS) - set(arrays))
+    needed = {*REFERENCE_ARRAYS, *(DECISION_REFERENCE_ARRAYS if decision is not None else ())}
+    of_images = set(IMAGE_REFERENCE_ARRAYS if decision is not None and decision.checks else ())
+    missing = sorted((needed | of_images) - set(arrays))
     if missing:
         raise ArtefactError(f"{name}: no array {', '.join(missing)}; export the model again")
-    plain = {key: np.asarray(arrays[key], dtype=np.float64) for key in REFERENCE_ARRAYS}
+    plain = {key: np.asarray(arrays[key], dtype=np.float64) for key in needed}
     num = len(plain["embeddings_NE"])
     fixed = {
         "embeddings_NE": (num, width),
         "scores_N": (num,),
         "ood_mean_E": (width,),
+        "change_direction_E": (width,),
         "ood_precision_EE": (width, width),
     }
     for key, array in plain.items():
@@ -119,4 +133,14 @@ def parse_references(data: bytes, *, name: str, width: int) -> References:
     plain["embeddings_NE"] = plain["embeddings_NE"] / np.maximum(norms_N1, SMALLEST_NORM)
     for key in ("noise_distances_P", "change_distances_P", "ood_distances_Q"):
         plain[key] = np.sort(plain[key])
-    return References(**plain)
+    return References(**plain, images=_parse_images(arrays, name) if of_images else None)
+
+
+def _parse_images(arrays: Mapping[str, np.ndarray], name: str) -> ImageReferences:
+    endless = [key for key in IMAGE_REFERENCE_ARRAYS if not np.isfinite(arrays[key]).all()]
+    if endless:
+        raise ArtefactError(f"{name}: {endless[0]} holds NaN or infinity; export the model again")
+    try:
+        return ImageReferences.of(arrays)
+    except ValueError as error:
+        raise ArtefactError(f"{name}: {error}; export the model again") from error

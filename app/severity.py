@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from app.references import Floats, percentile_rank
+from app.references import Floats
 from app.schemas import GradeDistances
-from preprocess.distances import distances_from
+from preprocess.distances import distances_from, percentile_rank
 from preprocess.errors import ArtefactError
 from preprocess.manifest import SEVERITY_REFERENCE_ARRAYS
 from preprocess.types import FloatArray

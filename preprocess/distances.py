@@ -18,6 +18,8 @@ Floats = npt.NDArray[np.float64]
 
 SMALLEST_NORM = 1e-12
 """Length that the service takes for a shorter embedding, so that zeros stay zeros."""
+OUTSIDE_PERCENTILE = 99.0
+"""A scan farther away than this percentage of the validation scans counts as outside the training distribution."""
 _SMALLEST_NORM_IN_PROGRAMS = 1e-8
 """torch's cosine similarity, which exported programs use, takes no shorter vector."""
 
@@ -125,3 +127,8 @@ def mahalanobis_distance(embedding_E: npt.ArrayLike, mean_E: Floats, precision_E
     """Mahalanobis distance of one embedding (E,); arguments as `mahalanobis_distances`."""
     offset_E = np.asarray(embedding_E, dtype=np.float64) - mean_E
     return float(np.sqrt(max(float(offset_E @ precision_EE @ offset_E), 0.0)))
+
+
+def percentile_rank(ascending_P: npt.NDArray[np.floating], value: float) -> float:
+    """Percentage of the values that are smaller, 0 to 100."""
+    return 100.0 * int(np.searchsorted(ascending_P, value, side="left")) / ascending_P.size

@@ -8,9 +8,13 @@ embed.pt2, compare.pt2 or severity.pt2, golden.npz and references.npz (arrays na
 from datetime import datetime
 from typing import Any, Literal, Self
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from preprocess.image_statistics import CheckName
 from preprocess.recipe import VolumeRecipe
+from preprocess.types import PROGRESSIONS, Progression
 
 MANIFEST_NAME = "manifest.json"
 PROGRAM_NAME = "model.ts"
@@ -38,6 +42,23 @@ SEVERITY_REFERENCE_ARRAYS = {
     "validation_grades_V": "float32, their scores",
 }
 """Beside `REFERENCE_ARRAYS`, in artefacts of kind severity."""
+DECISION_REFERENCE_ARRAYS = {
+    "change_direction_E": "float32, points of the score per unit of the embedding; its product with later minus "
+    "earlier embedding is the predicted change, positive where the person got better",
+}
+"""Beside `REFERENCE_ARRAYS`, in artefacts with the part `Decision`."""
+IMAGE_REFERENCE_ARRAYS = {
+    "image_mean_DHW": "float32, mean coarse brightness of the training scans, in blocks",
+    "image_axes_KF": "float32, their principal components, each over the flattened blocks",
+    "image_sd_K": "float32, their standard deviation along each component",
+    "visit_precision_KK": "float32, inverse covariance of the difference of two visits of one person along the "
+    "components; zeros where too few people came twice",
+    "looks_mean_S": "float32, means of the other image statistics, ordered as preprocess.image_statistics has them",
+    "looks_precision_SS": "float32, their inverse covariance, zero between groups",
+}
+"""Beside `DECISION_REFERENCE_ARRAYS`, where the part `Decision` has checks of images."""
+FEW_NOISE_PAIRS = 20
+"""With fewer scan-rescan pairs, a 95th percentile is the largest value seen."""
 
 ArtefactKind = Literal["progression", "severity"]
 """What an artefact answers: `compare` of a pair, or `severity` of one scan; `embed` both."""
@@ -117,6 +138,106 @@ class Anchor(Part):
     num_subjects: int = Field(ge=1)
 
 
+class ChangeNoise(Part):
+    """Predicted change of scan-rescan pairs of people whom no network had seen: what no change at all looks like.
+
+    Attributes:
+        percentile_95: 95 % of the pairs show a smaller change, up or down.
+        num_pairs: how many.
+        unit: what a point is, for example `points of mmse`.
+    """
+
+    percentile_95: float = Field(ge=0)
+    num_pairs: int = Field(ge=1)
+    unit: str
+
+
+class Check(Part):
+    """The limit of one image statistic, set on scans or pairs that the reference of the statistic was not fitted to.
+
+    Attributes:
+        name: which statistic; `identity` is one of a pair, the others are of a scan.
+        limit: a greater value is flagged.
+        percentile: which percentile of the reference values the limit is.
+        num: how many reference values there were.
+    """
+
+    name: CheckName
+    limit: float = Field(ge=0)
+    percentile: float = Field(gt=0, lt=100)
+    num: int = Field(ge=1)
+
+
+class Flagged(Part):
+    """How many of the held-out scans or pairs of one kind are flagged.
+
+    Attributes:
+        share: flagged ones among all, 0 to 1.
+        num: scans or pairs.
+    """
+
+    share: float = Field(ge=0, le=1)
+    num: int = Field(ge=1)
+
+
+class Decision(Part):
+    """What an answer is decided with, measured on people whom no network behind the answer had seen.
+
+    Attributes:
+        coverage: part of the pairs whose prediction set is meant to hold the truth.
+        least_probability: by class, the probability from which on it is in the prediction set.
+        num_people: whom all of this was measured on.
+        num_pairs: their pairs.
+        noise: predicted change of scan-rescan pairs; None where nobody was scanned twice on one day.
+        error_sd: root mean square of predicted minus true change, in points of the score.
+        log_loss: its mean over people whose pairs were answered by a calibration on others.
+        base_rate_log_loss: the same of always stating the frequencies of the classes among the same pairs.
+        is_calibrated: whether `log_loss` lies below `base_rate_log_loss`; else the probabilities say less than the
+            frequencies alone, and the model counts as uncalibrated.
+        checks: limits of image statistics; none for modalities other than volumes and for cohorts that are too small.
+        flagged: by kind, measured at export on the held-out people: their scans as they are, corrupted scans, pairs of
+            their own visits, and pairs of two people.
+    """
+
+    coverage: float = Field(gt=0, lt=1)
+    least_probability: dict[Progression, float]
+    num_people: int = Field(ge=1)
+    num_pairs: int = Field(ge=1)
+    noise: ChangeNoise | None
+    error_sd: float = Field(ge=0)
+    log_loss: float
+    base_rate_log_loss: float
+    is_calibrated: bool
+    checks: tuple[Check, ...] = ()
+    flagged: dict[str, Flagged] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.is_calibrated != (self.log_loss < self.base_rate_log_loss):
+            raise ValueError(
+                f"is_calibrated is {self.is_calibrated} with a log loss of {self.log_loss:g} and of base rates "
+                f"{self.base_rate_log_loss:g}"
+            )
+        missing = [answer for answer in PROGRESSIONS if answer not in self.least_probability]
+        if missing:
+            raise ValueError(f"least_probability names no {missing[0]}")
+        return self
+
+    def prediction_set(self, probabilities_3: npt.ArrayLike) -> tuple[Progression, ...]:
+        """The answers that cannot be ruled out; the likeliest always is among them.
+
+        Args:
+            probabilities_3: in the order of `PROGRESSIONS`.
+        """
+        probability_3 = np.asarray(probabilities_3, dtype=np.float64)
+        likeliest = PROGRESSIONS[int(probability_3.argmax())]
+        return tuple(
+            answer
+            for answer, probability in zip(PROGRESSIONS, probability_3, strict=True)
+            if answer == likeliest or probability >= self.least_probability[answer]
+        )
+
+
 class TrainingRun(Part):
     """Where the model comes from."""
 
@@ -137,6 +258,8 @@ class Manifest(Part):
         kind: what the artefact answers; manifests without it are of progression.
         calibration: how probabilities are calibrated, for kind progression; None for severity, which is a distance.
         anchor: what severity is measured from, for kind severity; None for progression.
+        decision: what an answer is decided with; None for severity, and for progression artefacts whose head is on
+            embeddings or that an earlier version exported.
         files: SHA-256 of every other file of the artefact, by name.
         tolerance: largest absolute difference accepted between eager, model.ts and pt2 outputs.
         guarantees: properties that hold by construction or were checked at export.
@@ -153,6 +276,7 @@ class Manifest(Part):
     outcome: OutcomeSpec
     calibration: Calibration | None
     anchor: Anchor | None = None
+    decision: Decision | None = None
     metrics: dict[str, Metric]
     files: dict[str, str]
     tolerance: float
@@ -167,4 +291,6 @@ class Manifest(Part):
         if is_severity == (self.anchor is None) or is_severity == (self.calibration is not None):
             expected = "an anchor and no calibration" if is_severity else "a calibration and no anchor"
             raise ValueError(f"an artefact of kind {self.kind} has {expected}")
+        if is_severity and self.decision is not None:
+            raise ValueError("an artefact of kind severity decides nothing of a pair, and has no part decision")
         return self

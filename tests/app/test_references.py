@@ -9,6 +9,8 @@ from scipy.stats import percentileofscore
 
 from app.references import References, parse_references, percentile_rank, stand_among
 from preprocess.errors import ArtefactError
+from preprocess.manifest import IMAGE_REFERENCE_ARRAYS, Decision
+from tests.support.artefacts import decision_part
 
 RNG = np.random.default_rng(5)
 WIDTH = 6
@@ -26,10 +28,10 @@ def make_arrays() -> dict[str, np.ndarray]:
     }
 
 
-def parse(arrays: dict[str, np.ndarray]) -> References:
+def parse(arrays: dict[str, np.ndarray], decision: Decision | None = None) -> References:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
-    return parse_references(buffer.getvalue(), name="references.npz", width=WIDTH)
+    return parse_references(buffer.getvalue(), name="references.npz", width=WIDTH, decision=decision)
 
 
 def test_the_distance_from_the_training_scans_is_mahalanobis_distance_as_scipy_has_it():
@@ -125,3 +127,42 @@ def test_a_pickle_in_the_references_is_not_unpickled():
     arrays = make_arrays() | {"scores_N": np.asarray([{"a": 1}] * 30, dtype=object)}
     with pytest.raises(ArtefactError, match="not a readable npz"):
         parse(arrays)
+
+
+def image_arrays() -> dict[str, np.ndarray]:
+    return {
+        "image_mean_DHW": np.zeros((12, 12, 12), np.float32),
+        "image_axes_KF": np.ones((2, 1728), np.float32),
+        "image_sd_K": np.ones(2, np.float32),
+        "visit_precision_KK": np.eye(2, dtype=np.float32),
+        "looks_mean_S": np.zeros(30, np.float32),
+        "looks_precision_SS": np.eye(30, dtype=np.float32),
+    }
+
+
+def test_what_a_decision_rests_on_must_be_there_in_the_right_shape():
+    plain = Decision.model_validate(decision_part())
+    check = {"name": "layout", "limit": 1.0, "percentile": 99.5, "num": 50}
+    checking = Decision.model_validate(decision_part() | {"checks": [check]})
+    direction = {"change_direction_E": np.arange(WIDTH, dtype=np.float32)}
+
+    assert parse(make_arrays()).change_direction_E is None
+    with pytest.raises(ArtefactError, match="no array change_direction_E"):
+        parse(make_arrays(), plain)
+    with pytest.raises(ArtefactError, match=r"change_direction_E has shape \(7,\), expected \(6,\)"):
+        parse(make_arrays() | {"change_direction_E": np.zeros(7, np.float32)}, plain)
+    without_images = parse(make_arrays() | direction, plain)
+    np.testing.assert_array_equal(without_images.change_direction_E, np.arange(WIDTH))
+    assert without_images.images is None
+
+    with pytest.raises(ArtefactError, match="no array image_axes_KF, image_mean_DHW, image_sd_K"):
+        parse(make_arrays() | direction, checking)
+    whole = make_arrays() | direction | image_arrays()
+    assert image_arrays().keys() == IMAGE_REFERENCE_ARRAYS.keys()
+    images = parse(whole, checking).images
+    assert images is not None
+    assert images.image_axes_KF.shape == (2, 1728)
+    with pytest.raises(ArtefactError, match=r"image_axes_KF has shape \(2, 5\), expected \(2, 1728\)"):
+        parse(whole | {"image_axes_KF": np.ones((2, 5), np.float32)}, checking)
+    with pytest.raises(ArtefactError, match="image_sd_K holds NaN or infinity"):
+        parse(whole | {"image_sd_K": np.array([1.0, np.nan], np.float32)}, checking)

@@ -19,6 +19,7 @@ from preprocess.manifest import (
     Anchor,
     ArtefactKind,
     Calibration,
+    Decision,
     Inputs,
     Manifest,
     Metric,
@@ -31,6 +32,8 @@ from trainer.data.cohort import Cohort, read_cohort
 from trainer.data.splits import SPLITS
 from trainer.evaluate.run import METRICS_NAME
 from trainer.evaluate.tasks import normal_score
+from trainer.export.checks import EmbeddedCohort, with_checks
+from trainer.export.decision import decision_part, decision_references
 from trainer.export.programs import BATCH_SIZES, TOLERANCE, export_programs
 from trainer.export.references import build_references
 from trainer.export.severity import (
@@ -74,6 +77,7 @@ class _Content:
     intended_use: str
     calibration: Calibration | None = None
     anchor: Anchor | None = None
+    decision: Decision | None = None
     limits: tuple[str, ...] = ()
 
 
@@ -144,16 +148,37 @@ def _read_evaluation(run: Run) -> Evaluation:
 
 
 def _progression(trained: Trained, store: Store, evaluation: Evaluation) -> _Content:
-    model = trained.pair_model()
-    parts = _embedded_parts(trained, store)
+    model, recipe = trained.pair_model(), trained.run.recipe
+    training, training_NE, validation, validation_NE = _embedded_parts(trained, store)
     head = trained.result.progression_head
     assert head is not None
+    references = build_references(recipe, training, training_NE, validation, validation_NE)
+    decision = decision_part(head, recipe.outcome)
+    limits: tuple[str, ...] = ()
+    if decision is not None:
+        references |= decision_references(trained)
+    if decision is not None and store.manifest.recipe.kind_of(recipe.data.modality) == "volume":
+        held_out = read_cohort(store, recipe.data.modality, recipe.outcome.name).of_subjects(
+            trained.run.split.of("test")
+        )
+        checked = with_checks(
+            decision,
+            trained.encoder,
+            store,
+            recipe.data.modality,
+            training=EmbeddedCohort(training, training_NE),
+            validation=EmbeddedCohort(validation, validation_NE),
+            held_out=held_out,
+            seed=recipe.seed,
+        )
+        decision, limits = checked.decision, checked.limits
+        references |= checked.arrays
     error = evaluation.metrics.get("calibration_error")
     return _Content(
         kind="progression",
         model=model,
-        golden=_golden(model, store.layout(trained.run.recipe.data.modality).shape, store.manifest.recipe.dtype),
-        references=build_references(trained.run.recipe, *parts),
+        golden=_golden(model, store.layout(recipe.data.modality).shape, store.manifest.recipe.dtype),
+        references=references,
         guarantee="exchanging the two scans exchanges P(improved) and P(declined) exactly",
         intended_use=INTENDED_USE,
         calibration=Calibration(
@@ -161,6 +186,8 @@ def _progression(trained: Trained, store: Store, evaluation: Evaluation) -> _Con
             num_pairs=head.num_validation,
             expected_calibration_error=error.value if error else None,
         ),
+        decision=decision,
+        limits=limits,
     )
 
 
@@ -242,7 +269,7 @@ def _manifest(
         version=version,
         created=datetime.now(UTC).replace(microsecond=0),
         method=" + ".join(dict.fromkeys(term.name for term in recipe.terms)),
-        embedding_width=recipe.encoder.embedding_width,
+        embedding_width=trained.encoder.width_joined(),
         inputs=Inputs(
             modality=recipe.data.modality,
             channels=shape[1 if kind == "clip" else 0],
@@ -253,6 +280,7 @@ def _manifest(
         outcome=recipe.outcome,
         calibration=content.calibration,
         anchor=content.anchor,
+        decision=content.decision,
         metrics=measured,
         files={file_name: hashlib.sha256(data).hexdigest() for file_name, data in files.items()},
         tolerance=TOLERANCE,

@@ -36,15 +36,26 @@ def build_references(
         visits = visit_pairs(cohort, recipe.outcome, which="consecutive")
         noise.append(cosine_distances(embeddings_NE, repeats.earlier_P, repeats.later_P))
         change.append(cosine_distances(embeddings_NE, visits.earlier_P, visits.later_P))
-    # Ledoit and Wolf 2004: the covariance of E features from N of the same order is singular without shrinkage.
-    fitted = LedoitWolf().fit(training_NE)
-    mean_E = training_NE.mean(axis=0)
-    precision_EE = fitted.precision_
     return {
         "embeddings_NE": training_NE.astype(np.float32),
         "scores_N": training.scores_N.astype(np.float32),
         "noise_distances_P": np.sort(np.concatenate(noise)).astype(np.float32),
         "change_distances_P": np.sort(np.concatenate(change)).astype(np.float32),
+        **embedding_distribution(training_NE, validation_NE),
+    }
+
+
+def embedding_distribution(training_NE: np.ndarray, validation_NE: np.ndarray) -> References:
+    """Centre and inverse covariance of the training embeddings, and how far validation scans lie from them.
+
+    Args:
+        training_NE: what the distribution is fitted to.
+        validation_NE: embeddings of other people's scans.
+    """
+    # Ledoit and Wolf 2004: the covariance of E features from N of the same order is singular without shrinkage.
+    precision_EE = LedoitWolf().fit(training_NE).precision_
+    mean_E = training_NE.mean(axis=0)
+    return {
         "ood_mean_E": mean_E.astype(np.float32),
         "ood_precision_EE": precision_EE.astype(np.float32),
         "ood_distances_Q": np.sort(mahalanobis_distances(validation_NE, mean_E, precision_EE)).astype(np.float32),
