@@ -117,6 +117,40 @@ class Anchor(Part):
     num_subjects: int = Field(ge=1)
 
 
+class Guarantee(Part):
+    """One property of the answers, measured at export on people whom no network has seen.
+
+    Attributes:
+        name: for example `antisymmetry`; docs/guarantees.md says what each means.
+        is_exact: whether a breach stopped the export; the others are stated whatever they came to.
+        value: what was found.
+        unit: what `value` counts: `points` of the score, `share` of cases, or empty for a plain number.
+        at_least: smallest value that is wanted; None for no such limit.
+        at_most: largest value that is wanted; None for no such limit.
+        num: cases it was measured on.
+        typical: median size of the told changes behind a share, in points; None elsewhere.
+        how: one sentence on what was done.
+    """
+
+    name: str
+    is_exact: bool = False
+    value: float
+    unit: Literal["", "points", "share"] = ""
+    at_least: float | None = None
+    at_most: float | None = None
+    num: int = Field(ge=0)
+    typical: float | None = None
+    how: str
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the value lies within its limits; None where it has none."""
+        if self.at_least is None and self.at_most is None:
+            return None
+        above = self.at_least is None or self.value >= self.at_least
+        return above and (self.at_most is None or self.value <= self.at_most)
+
+
 class TrainingRun(Part):
     """Where the model comes from."""
 
@@ -140,6 +174,7 @@ class Manifest(Part):
         files: SHA-256 of every other file of the artefact, by name.
         tolerance: largest absolute difference accepted between eager, model.ts and pt2 outputs.
         guarantees: properties that hold by construction or were checked at export.
+        measured: properties with their figures; empty for severity, and in artefacts of earlier versions.
     """
 
     schema_version: Literal[1] = 1
@@ -157,6 +192,7 @@ class Manifest(Part):
     files: dict[str, str]
     tolerance: float
     guarantees: tuple[str, ...]
+    measured: tuple[Guarantee, ...] = ()
     intended_use: str
     limitations: tuple[str, ...]
     training: TrainingRun

@@ -19,6 +19,7 @@ from preprocess.manifest import (
     Anchor,
     ArtefactKind,
     Calibration,
+    Guarantee,
     Inputs,
     Manifest,
     Metric,
@@ -31,6 +32,7 @@ from trainer.data.cohort import Cohort, read_cohort
 from trainer.data.splits import SPLITS
 from trainer.evaluate.run import METRICS_NAME
 from trainer.evaluate.targets import normal_score
+from trainer.export.guarantees import measure_guarantees
 from trainer.export.programs import BATCH_SIZES, TOLERANCE, export_programs
 from trainer.export.references import build_references
 from trainer.export.severity import (
@@ -74,6 +76,7 @@ class _Content:
     intended_use: str
     calibration: Calibration | None = None
     anchor: Anchor | None = None
+    measured: tuple[Guarantee, ...] = ()
     limits: tuple[str, ...] = ()
 
 
@@ -92,7 +95,7 @@ def export_run(
     Raises:
         RunError: the run is not finished or not evaluated, or has no progression head or no normal scan.
         ArtefactError: an artefact is there already, another process writes one there, the run's target cannot be
-            exported, or an exported program differs from the model.
+            exported, an exact guarantee breaks, or an exported program differs from the model.
         StoreError: the store is another one.
     """
     _refuse_other_targets(run)
@@ -145,6 +148,9 @@ def _read_evaluation(run: Run) -> Evaluation:
 
 def _progression(trained: Trained, store: Store, evaluation: Evaluation) -> _Content:
     model = trained.pair_model()
+    recipe = trained.run.recipe
+    # First, since a model that breaks an exact guarantee is not worth the rest.
+    measured = measure_guarantees(trained, store, read_cohort(store, recipe.data.modality, recipe.outcome.name))
     parts = _embedded_parts(trained, store)
     head = trained.result.progression_head
     assert head is not None
@@ -161,6 +167,7 @@ def _progression(trained: Trained, store: Store, evaluation: Evaluation) -> _Con
             num_pairs=head.num_validation,
             expected_calibration_error=error.value if error else None,
         ),
+        measured=measured,
     )
 
 
@@ -262,6 +269,7 @@ def _manifest(
             f"{', '.join(map(str, BATCH_SIZES))}, checked at export",
             "metrics are of subjects that neither training nor validation saw",
         ),
+        measured=content.measured,
         intended_use=content.intended_use,
         limitations=(*content.limits, *evaluation.notes, *evaluation.caveats),
         training=TrainingRun(
