@@ -158,14 +158,12 @@ def embed(
     from app.registry import load_artefact
     from preprocess.errors import ArtefactError, StoreError, UsageError
     from preprocess.index import to_bytes
-    from preprocess.storage import Location
+    from preprocess.storage import Location, split_file
     from preprocess.store import Store
 
     if batch_size < 1:
         raise UsageError(f"--batch-size {batch_size} is less than 1")
-    folder, _, name = out.rpartition("/")
-    if not name or (":" in folder and not folder.rstrip("/").partition("://")[2]):
-        raise UsageError(f"{out}: not a file; name one, for example embeddings.parquet")
+    folder, name = split_file(out, example="embeddings.parquet")
     opened = Store.open(store)
     model = load_artefact(artefact)
     opened.require_fingerprint(model.manifest.inputs.fingerprint)
@@ -178,7 +176,7 @@ def embed(
     if not len(rows):
         raise StoreError(f"{opened.location.uri}: no row of modality {modality}; use a store that holds it")
     table = _embed_rows(model, opened, rows, modality, batch_size)
-    Location(folder or ("/" if out.startswith("/") else ".")).write(name, to_bytes(table))
+    Location(folder).write(name, to_bytes(table))
     manifest = model.manifest
     result = {
         "out": out,

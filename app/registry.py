@@ -85,7 +85,7 @@ def load_artefact(uri: str) -> LoadedModel:
         StorageError: the bucket refuses.
     """
     location = Location(uri)
-    manifest = _read_manifest(location)
+    manifest = read_manifest(location)
     files = {name: _read_checked(location, name, digest) for name, digest in sorted(manifest.files.items())}
     _check_contract(location, manifest)
     try:
@@ -233,7 +233,13 @@ def _label(uri: str) -> str:
     return "/".join(PurePosixPath(uri.rstrip("/").split("://")[-1]).parts[-2:]).lstrip("/")
 
 
-def _read_manifest(location: Location) -> Manifest:
+def read_manifest(location: Location) -> Manifest:
+    """The manifest of an artefact, without its programs.
+
+    Raises:
+        ArtefactError: there is none, or it is damaged or of another schema.
+        StorageError: the bucket refuses.
+    """
     try:
         text = location.read(MANIFEST_NAME)
     except (FileNotFoundError, NotADirectoryError) as error:

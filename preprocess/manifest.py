@@ -103,18 +103,35 @@ class Calibration(Part):
     expected_calibration_error: float | None = None
 
 
-class Anchor(Part):
-    """Which training scans severity is measured from: all normal ones, as `interscan evaluate` does.
+class Control(Part):
+    """One answer that never sees a scan, beside the model on the same held-out pairs.
 
     Attributes:
-        normal: score of a normal scan.
-        num_scans: how many normal training scans the anchor is the mean of.
-        num_subjects: how many subjects these scans are of.
+        name: for example `gap_days`, `scanner`, `majority` or `shuffled_labels`.
+        macro_f1: its own figure.
+        lead: macro-F1 of the model minus that of the control; None for shuffled labels.
+        p_value: of the permutation test; None for all controls but shuffled labels.
     """
 
-    normal: float
-    num_scans: int = Field(ge=1)
-    num_subjects: int = Field(ge=1)
+    name: str
+    macro_f1: Metric | None = None
+    lead: Metric | None = None
+    p_value: float | None = None
+
+
+class DataSource(Part):
+    """What the store of the training run held.
+
+    Attributes:
+        cohorts: names that data sets give themselves; without those that have none.
+        is_synthetic: True where every cohort's name begins with "Synthetic", as the generated cohorts' do; None where
+            nothing says so.
+        num_scans: scans in the store that were used or could have been.
+    """
+
+    cohorts: tuple[str, ...]
+    is_synthetic: Literal[True] | None
+    num_scans: int = Field(ge=0)
 
 
 class Guarantee(Part):
@@ -150,6 +167,29 @@ class Guarantee(Part):
         above = self.at_least is None or self.value >= self.at_least
         return above and (self.at_most is None or self.value <= self.at_most)
 
+    @property
+    def wanted(self) -> str:
+        """The limits in words, for example `0.85 to 1.15`; empty where there is none."""
+        if self.at_least is not None and self.at_most is not None:
+            return f"{self.at_least:g} to {self.at_most:g}"
+        if self.at_least is not None:
+            return f"at least {self.at_least:g}"
+        return "" if self.at_most is None else f"at most {self.at_most:g}"
+
+
+class Anchor(Part):
+    """Which training scans severity is measured from: all normal ones, as `interscan evaluate` does.
+
+    Attributes:
+        normal: score of a normal scan.
+        num_scans: how many normal training scans the anchor is the mean of.
+        num_subjects: how many subjects these scans are of.
+    """
+
+    normal: float
+    num_scans: int = Field(ge=1)
+    num_subjects: int = Field(ge=1)
+
 
 class TrainingRun(Part):
     """Where the model comes from."""
@@ -175,6 +215,8 @@ class Manifest(Part):
         tolerance: largest absolute difference accepted between eager, model.ts and pt2 outputs.
         guarantees: properties that hold by construction or were checked at export.
         measured: properties with their figures; empty for severity, and in artefacts of earlier versions.
+        controls: answers without scans, on the same pairs; empty in artefacts of earlier versions.
+        data: what the store held; None in artefacts of earlier versions.
     """
 
     schema_version: Literal[1] = 1
@@ -193,6 +235,8 @@ class Manifest(Part):
     tolerance: float
     guarantees: tuple[str, ...]
     measured: tuple[Guarantee, ...] = ()
+    controls: tuple[Control, ...] = ()
+    data: DataSource | None = None
     intended_use: str
     limitations: tuple[str, ...]
     training: TrainingRun

@@ -22,7 +22,6 @@ from preprocess.manifest import (
     Guarantee,
     Inputs,
     Manifest,
-    Metric,
     TrainingRun,
 )
 from preprocess.storage import Location
@@ -32,6 +31,7 @@ from trainer.data.cohort import Cohort, read_cohort
 from trainer.data.splits import SPLITS
 from trainer.evaluate.run import METRICS_NAME
 from trainer.evaluate.targets import normal_score
+from trainer.export.description import describe_controls, describe_data, describe_metric
 from trainer.export.guarantees import measure_guarantees
 from trainer.export.programs import BATCH_SIZES, TOLERANCE, export_programs
 from trainer.export.references import build_references
@@ -236,11 +236,7 @@ def _manifest(
 ) -> Manifest:
     run, result = trained.run, trained.result
     recipe = run.recipe
-    measured = {
-        key: Metric(value=metric.value, low=metric.low, high=metric.high, chance=metric.chance, num=metric.num)
-        for key, metric in evaluation.metrics.items()
-        if metric.value is not None
-    }
+    metrics = {key: describe_metric(metric) for key, metric in evaluation.metrics.items()}
     kind = store.manifest.recipe.kind_of(recipe.data.modality)
     shape = store.layout(recipe.data.modality).shape
     return Manifest(
@@ -260,7 +256,7 @@ def _manifest(
         outcome=recipe.outcome,
         calibration=content.calibration,
         anchor=content.anchor,
-        metrics=measured,
+        metrics={key: metric for key, metric in metrics.items() if metric is not None},
         files={file_name: hashlib.sha256(data).hexdigest() for file_name, data in files.items()},
         tolerance=TOLERANCE,
         guarantees=(
@@ -270,6 +266,8 @@ def _manifest(
             "metrics are of subjects that neither training nor validation saw",
         ),
         measured=content.measured,
+        controls=describe_controls(evaluation),
+        data=describe_data(store, recipe.data.modality),
         intended_use=content.intended_use,
         limitations=(*content.limits, *evaluation.notes, *evaluation.caveats),
         training=TrainingRun(

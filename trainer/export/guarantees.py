@@ -89,7 +89,7 @@ def measure_guarantees(trained: Trained, store: Store, cohort: Cohort) -> tuple[
     if broken:
         one = broken[0]
         raise ArtefactError(
-            f"{trained.run.location.uri}: {one.name} breaks: {one.how}: {one.value:.3g}, wanted {wanted(one)}; "
+            f"{trained.run.location.uri}: {one.name} breaks: {one.how}: {one.value:.3g}, wanted {one.wanted}; "
             "nothing was exported: train again with this version"
         )
     change = trained.result.progression_head.change if trained.result.progression_head is not None else None
@@ -110,20 +110,12 @@ def guarantee_lines(measured: Sequence[Guarantee]) -> list[str]:
     judged = [one for one in measured if one.holds is not None]
     failed = [one for one in judged if not one.holds]
     lines = [f"guarantees: {len(judged) - len(failed)} of {len(judged)} hold"] if judged else []
-    lines += [f"  does not hold: {one.name} {one.value:.3g} (wanted {wanted(one)}, {one.num} cases)" for one in failed]
+    lines += [f"  does not hold: {one.name} {one.value:.3g} (wanted {one.wanted}, {one.num} cases)" for one in failed]
     return lines + [
         f"  {one.name}: {one.value:.3g}{' points' if one.unit == 'points' else ''}"
         for one in measured
         if one.holds is None
     ]
-
-
-def wanted(guarantee: Guarantee) -> str:
-    """The limits in words, for example `0.85 to 1.15`; empty where there is none."""
-    low, high = guarantee.at_least, guarantee.at_most
-    if low is not None and high is not None:
-        return f"{low:g} to {high:g}"
-    return f"at least {low:g}" if low is not None else "" if high is None else f"at most {high:g}"
 
 
 def noise_floor(change: ChangeSummary) -> float | None:

@@ -23,7 +23,6 @@ from trainer.export.guarantees import (
     measure_guarantees,
     noise_floor,
     slope_through_zero,
-    wanted,
 )
 from trainer.export.perturbations import PERTURBATIONS
 from trainer.fit.change import calibrate
@@ -200,4 +199,4 @@ def test_the_lines_name_what_does_not_hold_and_what_has_no_limit() -> None:
         "  smallest_change: 4.25 points",
     ]
     assert guarantee_lines([]) == []
-    assert [wanted(one) for one in (good, bad, free)] == ["at most 0", "0.85 to 1.15", ""]
+    assert [one.wanted for one in (good, bad, free)] == ["at most 0", "0.85 to 1.15", ""]
