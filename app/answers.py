@@ -6,6 +6,17 @@ import numpy as np
 import numpy.typing as npt
 
 from app import references
+from app.decision import (
+    RESEARCH,
+    chance_caution,
+    change_reasons,
+    decide,
+    model_reasons,
+    pair_reasons,
+    possible_answers,
+    scan_reasons,
+    worst_first,
+)
 from app.inputs import PreparedScan
 from app.registry import LoadedModel
 from app.schemas import (
@@ -13,6 +24,7 @@ from app.schemas import (
     EmbeddingAnswer,
     FindingModel,
     PairedScan,
+    PredictedChange,
     Probabilities,
     ProgressionAnswer,
     Provenance,
@@ -21,16 +33,14 @@ from app.schemas import (
     Uncertainty,
 )
 from preprocess.distances import cosine_distance
-from preprocess.manifest import Manifest, Metric
+from preprocess.manifest import Manifest
 from preprocess.types import PROGRESSIONS, FloatArray, Progression
 
 AMBIGUOUS_MARGIN = 0.10
 """Below this difference between the two highest probabilities a person should not read the first as the answer."""
-HEADLINE_METRIC = "macro_f1"
 SEVERITY_METRIC = "severity_tau_b"
-_RESEARCH = "For research only: not a medical device, not for decisions about a patient."
-_FEW_NOISE_PAIRS = 20
-"""With fewer, a 95th percentile is the largest value seen."""
+_SDS_OF_95 = 1.96
+"""Standard deviations on both sides that hold 95 % of a normal distribution."""
 
 
 def answer_embedding(model: LoadedModel, scan: PreparedScan) -> EmbeddingAnswer:
@@ -49,45 +59,66 @@ def answer_embedding(model: LoadedModel, scan: PreparedScan) -> EmbeddingAnswer:
 
 
 def answer_progression(
-    model: LoadedModel, earlier: PreparedScan, later: PreparedScan, *, gap_days: float | None = None
+    model: LoadedModel,
+    earlier: PreparedScan,
+    later: PreparedScan,
+    *,
+    gap_days: float | None = None,
+    accept_unproven: bool = False,
 ) -> ProgressionAnswer:
-    """Tell what changed between two scans of one person.
+    """Tell what changed between two scans of one person, or that it cannot be told.
 
     Args:
         model: loaded and checked.
         earlier: the scan acquired first.
         later: the scan acquired second.
         gap_days: days between them where known; the model does not use it.
+        accept_unproven: decide even where the model is not shown to be right more often than by chance.
 
     Returns:
         The answer, with everything needed to judge it.
     """
+    manifest = model.manifest
     embeddings_2E = np.stack([model.engine.embed(scan.voxels_CDHW[None])[0] for scan in (earlier, later)])
     probabilities_3 = model.engine.compare(earlier.voxels_CDHW[None], later.voxels_CDHW[None])[0]
     is_same_scan = earlier.sha256 == later.sha256 or np.array_equal(earlier.voxels_CDHW, later.voxels_CDHW)
-    top: Progression = PROGRESSIONS[int(np.argmax(probabilities_3))]
+    top: Progression = "stable" if is_same_scan else PROGRESSIONS[int(np.argmax(probabilities_3))]
     uncertainty = judge(probabilities_3)
     change = _change(model, embeddings_2E[0], embeddings_2E[1])
+    predicted = _predicted_change(model, embeddings_2E[0], embeddings_2E[1])
     paired = [_paired(model, scan, vector) for scan, vector in zip((earlier, later), embeddings_2E, strict=True)]
-    cautions = [
-        *_pair_cautions(earlier, later, is_same_scan=is_same_scan, gap_days=gap_days),
-        *_scan_cautions(paired[0], paired[1]),
-        *_change_cautions(change, uncertainty, is_same_scan=is_same_scan),
-        *_model_cautions(model.manifest),
+    reasons = [
+        *pair_reasons(earlier, later, is_same_scan=is_same_scan, gap_days=gap_days),
+        *scan_reasons("earlier", paired[0], earlier.findings),
+        *scan_reasons("later", paired[1], later.findings),
+        *model_reasons(manifest),
     ]
+    prediction_set: tuple[Progression, ...] | None = None
+    possible: tuple[Progression, ...] = ("stable",)
+    if manifest.decision is not None:
+        prediction_set = ("stable",) if is_same_scan else manifest.decision.prediction_set(probabilities_3)
+    if not is_same_scan:
+        possible, about_set = possible_answers(top, prediction_set, uncertainty)
+        reasons += [*about_set, *change_reasons(predicted, change, manifest)]
+    reasons = worst_first(reasons)
+    codes = list(dict.fromkeys(reason.code for reason in reasons))
     improved, stable, declined = (float(value) for value in probabilities_3)
     return ProgressionAnswer(
-        progression="stable" if is_same_scan else top,
+        decision=decide(possible, codes, accept_unproven=accept_unproven),
+        reasons=codes,
+        prediction_set=None if prediction_set is None else list(prediction_set),
+        predicted_change=predicted,
+        progression=top,
         probabilities=Probabilities(improved=improved, stable=stable, declined=declined),
         uncertainty=uncertainty,
-        caution=cautions,
+        caution=[*(reason.sentence for reason in reasons), RESEARCH],
         change=change,
-        outcome=model.manifest.outcome,
+        outcome=manifest.outcome,
         gap_days=gap_days,
         is_same_scan=is_same_scan,
         earlier=paired[0],
         later=paired[1],
-        provenance=provenance(model.manifest),
+        provenance=provenance(manifest),
     )
 
 
@@ -118,20 +149,6 @@ def provenance(manifest: Manifest) -> Provenance:
     )
 
 
-def chance_caution(metric: Metric | None, figure: str = "macro-F1") -> str | None:
-    """A sentence when the held-out figure is unknown or not shown to be above chance."""
-    if metric is None:
-        return f"The model comes without a held-out {figure}: how often it is right is unknown."
-    # Without an interval, over fewer subjects than one needs, no value shows anything.
-    if metric.chance is None or (metric.low is not None and metric.low > metric.chance):
-        return None
-    between = "" if metric.low is None or metric.high is None else f" ({metric.low:.2f} to {metric.high:.2f})"
-    return (
-        f"The model is not shown to be better than chance: held-out {figure} {metric.value:.2f}{between}, "
-        f"chance {metric.chance:.2f}."
-    )
-
-
 def _facts(model: LoadedModel, scan: PreparedScan, embedding_E: FloatArray) -> ScanFacts:
     return ScanFacts(
         sha256=scan.sha256,
@@ -152,7 +169,7 @@ def _severity(model: LoadedModel, embedding_E: FloatArray) -> SeverityAnswer | N
         outcome=manifest.outcome,
         normal=manifest.anchor.normal,
         grades=model.severity.grades(distance),
-        caution=[*([] if by_chance is None else [by_chance]), kind_of_answer, _RESEARCH],
+        caution=[*([] if by_chance is None else [by_chance]), kind_of_answer, RESEARCH],
     )
 
 
@@ -172,43 +189,19 @@ def _change(model: LoadedModel, earlier_E: FloatArray, later_E: FloatArray) -> C
     )
 
 
-def _pair_cautions(
-    earlier: PreparedScan, later: PreparedScan, *, is_same_scan: bool, gap_days: float | None
-) -> list[str]:
-    if earlier.sha256 == later.sha256:
-        same = "Both scans are the same file or array"
-        return [f"{same}: there is nothing to compare, so the answer is stable by definition."]
-    if is_same_scan:
-        return ["Both scans hold the same voxels: there is nothing to compare, so the answer is stable by definition."]
-    if gap_days == 0:
-        return ["Both scans are of the same day: a difference is measurement noise, not change."]
-    return []
-
-
-def _scan_cautions(earlier: PairedScan, later: PairedScan) -> list[str]:
-    return [
-        f"The {name} scan lies outside the training distribution: it is farther away than "
-        f"{scan.out_of_distribution.percentile:.0f} % of the validation scans."
-        for name, scan in (("earlier", earlier), ("later", later))
-        if scan.out_of_distribution.is_outside
-    ]
-
-
-def _change_cautions(change: Change, uncertainty: Uncertainty, *, is_same_scan: bool) -> list[str]:
-    sentences = []
-    noise = change.noise_floor
-    if noise is None:
-        sentences.append("There are no scan-rescan references: whether the change exceeds noise is unknown.")
-    else:
-        if change.within_noise_floor and not is_same_scan:
-            sentences.append("The change is within scan-rescan noise: a repeat on the same day could look like this.")
-        if noise.count < _FEW_NOISE_PAIRS:
-            sentences.append(f"The noise floor rests on only {noise.count} scan-rescan pairs.")
-    if uncertainty.is_ambiguous and not is_same_scan:
-        sentences.append(f"The two most probable classes are only {uncertainty.margin:.2f} apart: read them together.")
-    return sentences
-
-
-def _model_cautions(manifest: Manifest) -> list[str]:
-    by_chance = chance_caution(manifest.metrics.get(HEADLINE_METRIC))
-    return [_RESEARCH] if by_chance is None else [by_chance, _RESEARCH]
+def _predicted_change(model: LoadedModel, earlier_E: FloatArray, later_E: FloatArray) -> PredictedChange | None:
+    decision, direction_E = model.manifest.decision, model.references.change_direction_E
+    if decision is None or direction_E is None:
+        return None
+    # The difference first: exchanging the scans then changes the sign and nothing else.
+    points = float((later_E.astype(np.float64) - earlier_E) @ direction_E)
+    margin = _SDS_OF_95 * decision.error_sd
+    noise = None if decision.noise is None else decision.noise.percentile_95
+    return PredictedChange(
+        points=points,
+        low=points - margin,
+        high=points + margin,
+        unit=f"points of {model.manifest.outcome.name}",
+        noise_floor_95=noise,
+        within_noise_floor=None if noise is None else abs(points) <= noise,
+    )

@@ -178,14 +178,20 @@ def _calibration(manifest: Manifest) -> list[str]:
 
 
 def _prediction_sets(manifest: Manifest) -> list[str]:
-    coverage, size = manifest.metrics.get("coverage"), manifest.metrics.get("set_size")
-    if coverage is None:
+    decision, found = manifest.decision, manifest.metrics.get("coverage")
+    if decision is None:
         return ["Not stated."]
-    sentence = (
-        f"The set of answers that cannot be ruled out holds the true one in {coverage.value:.0%} of the test pairs"
-    )
-    sentence += f" {_interval(coverage)}".rstrip()
-    return [f"{sentence}{'' if size is None else f', and has {size.value:.2f} answers on average'}."]
+    least = ", ".join(f"{answer} {least:.2f}" for answer, least in decision.least_probability.items())
+    lines = [
+        f"- An answer is in the set where its probability is at least: {least}. Meant to hold the true answer in "
+        f"{decision.coverage:.0%} of pairs; from {decision.num_pairs} pairs of {decision.num_people} people whom no "
+        "network behind the answer had seen.",
+        f"- Log loss on these pairs {decision.log_loss:.3f}, of their base rates {decision.base_rate_log_loss:.3f}: "
+        f"{'calibrated' if decision.is_calibrated else '**uncalibrated**'}.",
+    ]
+    if found is not None:
+        lines.append(f"- Coverage measured on the test part: {found.value:.0%} {_interval(found)}".rstrip() + ".")
+    return lines
 
 
 def _guarantees(manifest: Manifest) -> list[str]:

@@ -106,15 +106,17 @@ def predict(
     later: str,
     *,
     gap_days: float | None = None,
+    accept_unproven: Annotated[bool, Parameter(negative="")] = False,
     json: JsonFlag = False,
 ) -> int:
-    """Answer for one pair of scans without a server.
+    """Answer for one pair of scans without a server: improved, stable, declined, or undecided with the reasons.
 
     Args:
         artefact: Artefact folder, local or gs://, s3://.
         earlier: NIfTI file of the scan acquired first, path or URL.
         later: NIfTI file of the scan acquired second.
         gap_days: Days between them; repeated in the answer, not used by the model.
+        accept_unproven: Decide even with a model that is not shown to be right more often than by chance.
         json: Print the answer as the REST service gives it.
     """
     from app.answers import answer_progression
@@ -130,7 +132,9 @@ def predict(
     model.require_progression(artefact, "predict")
     recipe = model.manifest.inputs.volume_recipe
     scans = {name: prepare(data, recipe, name=name) for name, data in files.items()}
-    answer = answer_progression(model, scans["earlier"], scans["later"], gap_days=gap_days)
+    answer = answer_progression(
+        model, scans["earlier"], scans["later"], gap_days=gap_days, accept_unproven=accept_unproven
+    )
     emit(answer.model_dump(mode="json"), describe(answer), as_json=json)
     return EXIT_DONE
 

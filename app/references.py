@@ -10,7 +10,7 @@ import numpy.typing as npt
 from app.schemas import DistanceReference, Neighbours, OutOfDistribution
 from preprocess.distances import SMALLEST_NORM, mahalanobis_distance, unit_vector
 from preprocess.errors import ArtefactError
-from preprocess.manifest import REFERENCE_ARRAYS
+from preprocess.manifest import DECISION_REFERENCE_ARRAYS, REFERENCE_ARRAYS
 
 Floats = npt.NDArray[np.float64]
 
@@ -21,7 +21,7 @@ NUM_NEIGHBOURS = 15
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """The arrays of `manifest.REFERENCE_ARRAYS`, as float64.
+    """The arrays of `manifest.REFERENCE_ARRAYS` and `DECISION_REFERENCE_ARRAYS`, as float64.
 
     Attributes:
         embeddings_NE: training scans, rows of length 1.
@@ -31,6 +31,7 @@ class References:
         ood_mean_E: centre of the training embeddings.
         ood_precision_EE: inverse of their shrunk covariance.
         ood_distances_Q: Mahalanobis distances of validation scans, ascending.
+        change_direction_E: points of the score per unit of the embedding; None in artefacts without the part decision.
     """
 
     embeddings_NE: Floats
@@ -40,6 +41,7 @@ class References:
     ood_mean_E: Floats
     ood_precision_EE: Floats
     ood_distances_Q: Floats
+    change_direction_E: Floats | None = None
 
     def out_of_distribution(self, embedding_E: npt.NDArray[np.float32]) -> OutOfDistribution:
         """Mahalanobis distance, and its place among the validation scans."""
@@ -91,22 +93,30 @@ def read_arrays(data: bytes, *, name: str) -> dict[str, np.ndarray]:
         raise ArtefactError(f"{name}: not a readable npz file; export the model again") from error
 
 
-def parse_references(data: bytes, *, name: str, width: int) -> References:
+def parse_references(data: bytes, *, name: str, width: int, has_decision: bool = False) -> References:
     """Check references.npz against `REFERENCE_ARRAYS` and the embedding's width.
+
+    Args:
+        data: the file.
+        name: what messages call it.
+        width: length of an embedding.
+        has_decision: whether the manifest has the part decision, whose arrays must then be there.
 
     Raises:
         ArtefactError: an array is missing, of another shape, or not finite where it must be.
     """
     arrays = read_arrays(data, name=name)
-    missing = sorted(set(REFERENCE_ARRAYS) - set(arrays))
+    needed = {**REFERENCE_ARRAYS, **(DECISION_REFERENCE_ARRAYS if has_decision else {})}
+    missing = sorted(set(needed) - set(arrays))
     if missing:
         raise ArtefactError(f"{name}: no array {', '.join(missing)}; export the model again")
-    plain = {key: np.asarray(arrays[key], dtype=np.float64) for key in REFERENCE_ARRAYS}
+    plain = {key: np.asarray(arrays[key], dtype=np.float64) for key in needed}
     num = len(plain["embeddings_NE"])
     fixed = {
         "embeddings_NE": (num, width),
         "scores_N": (num,),
         "ood_mean_E": (width,),
+        "change_direction_E": (width,),
         "ood_precision_EE": (width, width),
     }
     for key, array in plain.items():

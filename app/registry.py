@@ -93,7 +93,12 @@ def load_artefact(uri: str) -> LoadedModel:
     except RuntimeError as error:
         raise ArtefactError(f"{location.uri}/{PROGRAM_NAME}: not a TorchScript file; export the model again") from error
     name = f"{location.uri}/{REFERENCES_NAME}"
-    references = parse_references(files[REFERENCES_NAME], name=name, width=manifest.embedding_width)
+    references = parse_references(
+        files[REFERENCES_NAME],
+        name=name,
+        width=manifest.embedding_width,
+        has_decision=manifest.decision is not None,
+    )
     severity = None
     if manifest.kind == "severity":
         arrays = read_arrays(files[REFERENCES_NAME], name=name)

@@ -4,16 +4,19 @@ from app.schemas import DistanceReference, PairedScan, ProgressionAnswer
 
 
 def describe(answer: ProgressionAnswer) -> str:
-    """Several lines: the answer, what it rests on, and what to know before relying on it."""
+    """Several lines: the decision and its reasons, what it rests on, and what to know before relying on it."""
     chances = answer.probabilities
     outcome = answer.outcome
     direction = "higher is better" if outcome.higher_is_better else "lower is better"
     gap = "" if answer.gap_days is None else f" over {answer.gap_days:g} days"
     lines = [
-        f"{answer.progression}{gap}" + (" (ambiguous)" if answer.uncertainty.is_ambiguous else ""),
+        f"{answer.decision}{gap}",
+        f"  reasons        {', '.join(answer.reasons) or 'none'}",
+        *_set_lines(answer),
         f"  probabilities  improved {chances.improved:.2f}, stable {chances.stable:.2f}, "
         f"declined {chances.declined:.2f}",
-        f"  uncertainty    {answer.uncertainty.entropy:.2f}  (0 sure, 1 a guess)",
+        f"  uncertainty    {answer.uncertainty.entropy:.2f}  (0 sure, 1 a guess)"
+        + (", ambiguous" if answer.uncertainty.is_ambiguous else ""),
         f"  outcome        {outcome.name}, {direction}, stable below a change of {outcome.threshold:g}",
         f"  change         cosine distance {answer.change.distance:.4f}",
         _reference_line("scan-rescan noise", answer.change.noise_floor),
@@ -25,6 +28,21 @@ def describe(answer: ProgressionAnswer) -> str:
         *(f"  - {sentence}" for sentence in answer.caution),
     ]
     return "\n".join(line for line in lines if line)
+
+
+def _set_lines(answer: ProgressionAnswer) -> list[str]:
+    lines = []
+    if answer.prediction_set is not None:
+        lines.append(f"  possible       {', '.join(answer.prediction_set)}")
+    predicted = answer.predicted_change
+    if predicted is not None:
+        text = (
+            f"  predicted      {predicted.points:+.1f} {predicted.unit} ({predicted.low:+.1f} to {predicted.high:+.1f})"
+        )
+        if predicted.noise_floor_95 is not None:
+            text += f", noise up to {predicted.noise_floor_95:.1f}"
+        lines.append(text)
+    return lines
 
 
 def _reference_line(title: str, known: DistanceReference | None) -> str:

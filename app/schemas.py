@@ -8,6 +8,25 @@ from pydantic import BaseModel, ConfigDict, Field
 from preprocess.manifest import ArtefactKind, Metric, OutcomeSpec
 from preprocess.types import Finding, Progression
 
+Decision = Literal["improved", "stable", "declined", "undecided"]
+ReasonCode = Literal[
+    "same_scan",
+    "not_same_person",
+    "not_this_contrast",
+    "out_of_distribution",
+    "quality",
+    "same_day",
+    "within_noise",
+    "few_noise_pairs",
+    "no_noise_floor",
+    "several_answers_possible",
+    "no_prediction_set",
+    "model_not_above_chance",
+    "model_without_figures",
+    "uncalibrated",
+]
+"""Why an answer is what it is, worst first; docs/operations.md says what each means and keeps from being answered."""
+
 
 class Schema(BaseModel):
     """Base: immutable, unknown fields refused."""
@@ -31,6 +50,11 @@ class PairFields(ModelChoice):
 
     gap_days: float | None = Field(
         default=None, ge=0, le=40_000, description="Days from the earlier to the later scan, where known."
+    )
+    accept_unproven: bool = Field(
+        default=False,
+        description="Whether to decide with a model whose held-out figures are not above chance or whose probabilities "
+        "are not calibrated; without it such a model answers `undecided`.",
     )
 
 
@@ -191,6 +215,22 @@ class Change(Schema):
     )
 
 
+class PredictedChange(Schema):
+    """The change of the score that the two scans show, next to what no change at all looks like."""
+
+    points: float = Field(description="Predicted change, positive where the person got better.")
+    low: float = Field(description="Lower end of its 95 % interval: 1.96 standard deviations of the model's error.")
+    high: float = Field(description="Upper end.")
+    unit: str = Field(examples=["points of mmse"])
+    noise_floor_95: float | None = Field(
+        description="95 % of the scan-rescan pairs of people whom no network had seen show a smaller change, up or "
+        "down; null when there are none."
+    )
+    within_noise_floor: bool | None = Field(
+        description="Whether the change is at most `noise_floor_95`, up or down; null without a noise floor."
+    )
+
+
 class Neighbours(Schema):
     """The reference scans nearest to a scan (cosine) whose outcome score is known."""
 
@@ -219,14 +259,30 @@ class Provenance(Schema):
 
 
 class ProgressionAnswer(Schema):
-    """What changed between two scans of one person."""
+    """What changed between two scans of one person. Read `decision`: it says when there is no answer."""
 
+    decision: Decision = Field(
+        description="`improved` or `declined` only where it is the one member of the prediction set, the predicted "
+        "change lies beyond the noise floor of at least 20 scan-rescan pairs and nothing is flagged; `stable` where it "
+        "is the one member and nothing is flagged, or both scans are the same; else `undecided`."
+    )
+    reasons: list[ReasonCode] = Field(description="What the decision rests on or is kept from by, worst first.")
+    prediction_set: list[Progression] | None = Field(
+        description="The answers that cannot be ruled out at the coverage of the model's manifest; null when the "
+        "artefact holds no thresholds for it."
+    )
+    predicted_change: PredictedChange | None = Field(
+        description="Null when the artefact does not tell the change in points of the score."
+    )
     progression: Progression = Field(
-        description="The most probable class; `stable` when both scans are the same file or the same voxels."
+        description="The most probable class, however unsure; `stable` when both scans are the same file or the same "
+        "voxels. It is no decision: read `decision`."
     )
     probabilities: Probabilities
     uncertainty: Uncertainty
-    caution: list[str] = Field(description="What to know before relying on the answer, most important first.")
+    caution: list[str] = Field(
+        description="What to know before relying on the answer: `reasons` in words, worst first."
+    )
     change: Change
     outcome: OutcomeSpec = Field(description="The score whose change the three classes stand for.")
     gap_days: float | None

@@ -75,12 +75,17 @@ def load_artefact(uri: str | Path) -> "LoadedModel":
 
 
 def predict_pair(
-    artefact: "LoadedModel", earlier: "ScanSource", later: "ScanSource", *, gap_days: float | None = None
+    artefact: "LoadedModel",
+    earlier: "ScanSource",
+    later: "ScanSource",
+    *,
+    gap_days: float | None = None,
+    accept_unproven: bool = False,
 ) -> "ProgressionAnswer":
-    """Tell what changed between two scans of one person, as `interscan predict` and the service do.
+    """Tell what changed between two scans of one person, or that it cannot be told, as `interscan predict` does.
 
         answer = predict_pair(artefact, "earlier.nii.gz", "later.nii.gz", gap_days=365)
-        answer.progression, answer.probabilities.declined, answer.caution
+        answer.decision, answer.reasons, answer.probabilities.declined, answer.caution
 
     A scan is given in one of two forms. The path or URL of a NIfTI file goes the whole way of preprocessing: quality
     checks, resampling by the file's own affine, normalisation. An array says nothing about its orientation and
@@ -93,9 +98,10 @@ def predict_pair(
         earlier: the scan acquired first.
         later: the scan acquired second.
         gap_days: days between them where known, 0 or more; repeated in the answer, not used by the model.
+        accept_unproven: decide even with a model that is not shown to be right more often than by chance.
 
     Returns:
-        The answer: `progression`, `probabilities`, `uncertainty`, `change`, `caution` and where it comes from;
+        The answer: `decision`, `reasons`, `probabilities`, `predicted_change`, `caution` and where it comes from;
         `model_dump(mode="json")` is what the service sends. Of an array, `sha256` is that of its voxels, as
         `content_sha256` of the store's records.
 
@@ -116,7 +122,7 @@ def predict_pair(
     manifest = artefact.manifest
     artefact.require_progression(f"{manifest.name} {manifest.version}", "predict_pair")
     scans = [_prepare(artefact, source, name) for source, name in ((earlier, "earlier"), (later, "later"))]
-    return answer_progression(artefact, *scans, gap_days=gap_days)
+    return answer_progression(artefact, *scans, gap_days=gap_days, accept_unproven=accept_unproven)
 
 
 def _prepare(artefact: "LoadedModel", source: "ScanSource", name: str) -> "PreparedScan":

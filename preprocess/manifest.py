@@ -8,9 +8,12 @@ embed.pt2, compare.pt2 or severity.pt2, golden.npz and references.npz (arrays na
 from datetime import datetime
 from typing import Any, Literal, Self
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from preprocess.recipe import VolumeRecipe
+from preprocess.types import PROGRESSIONS, Progression
 
 MANIFEST_NAME = "manifest.json"
 PROGRAM_NAME = "model.ts"
@@ -38,6 +41,13 @@ SEVERITY_REFERENCE_ARRAYS = {
     "validation_grades_V": "float32, their scores",
 }
 """Beside `REFERENCE_ARRAYS`, in artefacts of kind severity."""
+DECISION_REFERENCE_ARRAYS = {
+    "change_direction_E": "float32, points of the score per unit of the embedding; its product with later minus "
+    "earlier embedding is the predicted change, positive where the person got better",
+}
+"""Beside `REFERENCE_ARRAYS`, in artefacts with the part `Decision`."""
+FEW_NOISE_PAIRS = 20
+"""With fewer scan-rescan pairs, a 95th percentile is the largest value seen."""
 
 ArtefactKind = Literal["progression", "severity"]
 """What an artefact answers: `compare` of a pair, or `severity` of one scan; `embed` both."""
@@ -191,6 +201,73 @@ class Anchor(Part):
     num_subjects: int = Field(ge=1)
 
 
+class ChangeNoise(Part):
+    """Predicted change of scan-rescan pairs of people whom no network had seen: what no change at all looks like.
+
+    Attributes:
+        percentile_95: 95 % of the pairs show a smaller change, up or down.
+        num_pairs: how many.
+        unit: what a point is, for example `points of mmse`.
+    """
+
+    percentile_95: float = Field(ge=0)
+    num_pairs: int = Field(ge=1)
+    unit: str
+
+
+class Decision(Part):
+    """What an answer is decided with, measured on people whom no network behind the answer had seen.
+
+    Attributes:
+        coverage: part of the pairs whose prediction set is meant to hold the truth.
+        least_probability: by class, the probability from which on it is in the prediction set.
+        num_people: whom all of this was measured on.
+        num_pairs: their pairs.
+        noise: predicted change of scan-rescan pairs; None where nobody was scanned twice on one day.
+        error_sd: root mean square of predicted minus true change, in points of the score.
+        log_loss: its mean over people whose pairs were answered by a calibration on others.
+        base_rate_log_loss: the same of always stating the frequencies of the classes among the same pairs.
+        is_calibrated: whether `log_loss` lies below `base_rate_log_loss`; else the probabilities say less than the
+            frequencies alone, and the model counts as uncalibrated.
+    """
+
+    coverage: float = Field(gt=0, lt=1)
+    least_probability: dict[Progression, float]
+    num_people: int = Field(ge=1)
+    num_pairs: int = Field(ge=1)
+    noise: ChangeNoise | None
+    error_sd: float = Field(ge=0)
+    log_loss: float
+    base_rate_log_loss: float
+    is_calibrated: bool
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.is_calibrated != (self.log_loss < self.base_rate_log_loss):
+            raise ValueError(
+                f"is_calibrated is {self.is_calibrated} with a log loss of {self.log_loss:g} and of base rates "
+                f"{self.base_rate_log_loss:g}"
+            )
+        missing = [answer for answer in PROGRESSIONS if answer not in self.least_probability]
+        if missing:
+            raise ValueError(f"least_probability names no {missing[0]}")
+        return self
+
+    def prediction_set(self, probabilities_3: npt.ArrayLike) -> tuple[Progression, ...]:
+        """The answers that cannot be ruled out; the likeliest always is among them.
+
+        Args:
+            probabilities_3: in the order of `PROGRESSIONS`.
+        """
+        probability_3 = np.asarray(probabilities_3, dtype=np.float64)
+        likeliest = PROGRESSIONS[int(probability_3.argmax())]
+        return tuple(
+            answer
+            for answer, probability in zip(PROGRESSIONS, probability_3, strict=True)
+            if answer == likeliest or probability >= self.least_probability[answer]
+        )
+
+
 class TrainingRun(Part):
     """Where the model comes from."""
 
@@ -211,6 +288,8 @@ class Manifest(Part):
         kind: what the artefact answers; manifests without it are of progression.
         calibration: how probabilities are calibrated, for kind progression; None for severity, which is a distance.
         anchor: what severity is measured from, for kind severity; None for progression.
+        decision: what an answer is decided with; None for severity, and for progression artefacts whose head is on
+            embeddings or that an earlier version exported.
         files: SHA-256 of every other file of the artefact, by name.
         tolerance: largest absolute difference accepted between eager, model.ts and pt2 outputs.
         guarantees: properties that hold by construction or were checked at export.
@@ -230,6 +309,7 @@ class Manifest(Part):
     outcome: OutcomeSpec
     calibration: Calibration | None
     anchor: Anchor | None = None
+    decision: Decision | None = None
     metrics: dict[str, Metric]
     files: dict[str, str]
     tolerance: float
@@ -247,4 +327,6 @@ class Manifest(Part):
         if is_severity == (self.anchor is None) or is_severity == (self.calibration is not None):
             wanted = "an anchor and no calibration" if is_severity else "a calibration and no anchor"
             raise ValueError(f"an artefact of kind {self.kind} has {wanted}")
+        if is_severity and self.decision is not None:
+            raise ValueError("an artefact of kind severity decides nothing of a pair, and has no part decision")
         return self

@@ -27,10 +27,12 @@ _BODY = request_body(
     openapi_extra={"requestBody": _BODY},
 )
 def tell_progression(asked: PairDep, service: ServiceDep) -> ProgressionAnswer:
-    """Compare two scans of one person: improved, stable or declined, and what is needed to judge the answer.
+    """Compare two scans of one person: improved, stable, declined or undecided, and what is needed to judge the answer.
 
     Send the files as multipart parts `earlier` and `later`, or `{"earlier_uri": ..., "later_uri": ...}` as JSON.
-    Exchanging the scans exchanges the probabilities of improved and declined. Read `caution` first.
+    Exchanging the scans exchanges the probabilities of improved and declined. Read `decision`; `reasons` says as codes
+    what it rests on or is kept from by, and `caution` says the same in words. `progression` is the most probable class
+    even where the decision is undecided.
     """
     fields = asked.fields
     model = service.registry.choose(fields.model, fields.version)
@@ -44,4 +46,6 @@ def tell_progression(asked: PairDep, service: ServiceDep) -> ProgressionAnswer:
     with service.gate.turn():
         earlier = service.prepare(asked.earlier, model, name="earlier")
         later = service.prepare(asked.later, model, name="later")
-        return answer_progression(model, earlier, later, gap_days=fields.gap_days)
+        return answer_progression(
+            model, earlier, later, gap_days=fields.gap_days, accept_unproven=fields.accept_unproven
+        )

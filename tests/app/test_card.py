@@ -7,7 +7,7 @@ import pytest
 
 from app.card import render_card
 from app.registry import read_manifest
-from preprocess.manifest import Control, DataSource, Guarantee, Manifest, Metric
+from preprocess.manifest import Control, DataSource, Decision, Guarantee, Manifest, Metric
 from preprocess.storage import Location
 from tests.support.artefacts import write_artefact, write_severity_artefact
 
@@ -30,7 +30,6 @@ def full(plain: Manifest) -> Manifest:
         "macro_f1": Metric(value=0.873, low=0.741, high=0.952, chance=0.327, num=47),
         "log_loss": Metric(value=0.412, chance=1.043, num=47),
         "coverage": Metric(value=0.91, low=0.84, high=0.97, num=47),
-        "set_size": Metric(value=1.38, num=47),
         "odd_figure": Metric(value=5.5),
     }
     controls = (
@@ -77,10 +76,25 @@ def test_log_loss_is_judged_against_the_base_rates(full: Manifest) -> None:
     assert "Log loss 1.200 on the test part, **not below** the 1.043 of the base rates" in render_card(worse)
 
 
-def test_prediction_sets_are_those_measured(full: Manifest, plain: Manifest) -> None:
-    card = render_card(full)
-    assert "holds the true one in 91% of the test pairs (0.84 to 0.97), and has 1.38 answers on average." in card
-    assert render_card(plain).split("### Prediction sets\n\n")[1].startswith("Not stated.")
+def test_prediction_sets_are_those_of_the_manifest(full: Manifest, plain: Manifest) -> None:
+    decision = Decision(
+        coverage=0.9,
+        least_probability={"improved": 0.31, "stable": 0.42, "declined": 0.53},
+        num_people=78,
+        num_pairs=234,
+        noise=None,
+        error_sd=1.5,
+        log_loss=0.55,
+        base_rate_log_loss=1.05,
+        is_calibrated=True,
+    )
+    card = render_card(full.model_copy(update={"decision": decision}))
+    assert "improved 0.31, stable 0.42, declined 0.53. Meant to hold the true answer in 90%" in card
+    assert "from 234 pairs of 78 people" in card
+    assert "Log loss on these pairs 0.550, of their base rates 1.050: calibrated." in card
+    assert "- Coverage measured on the test part: 91% (0.84 to 0.97)." in card
+    without = render_card(plain.model_copy(update={"decision": None}))
+    assert without.split("### Prediction sets\n\n")[1].startswith("Not stated.")
 
 
 def test_guarantees_say_which_hold_and_no_cell_is_broken(full: Manifest) -> None:

@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from preprocess.manifest import Manifest
+from preprocess.manifest import Decision, Manifest
 from preprocess.recipe import VolumeRecipe
+from preprocess.types import PROGRESSIONS
+from tests.support.artefacts import decision_part
+from trainer.metrics.prediction_sets import SetThresholds
 
 WHOLE: dict[str, Any] = {
     **{"schema_version": 1, "name": "tiny", "version": "1", "created": datetime(2026, 1, 2, tzinfo=UTC)},
@@ -81,3 +84,50 @@ def test_every_field_is_needed(missing: str) -> None:
 def test_another_schema_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Manifest.model_validate({**WHOLE, **change})
+
+
+DECISION = decision_part(least=(0.3, 0.5, 0.3))
+
+
+def test_the_part_decision_survives_json_and_is_optional() -> None:
+    manifest = Manifest.model_validate({**WHOLE, "decision": DECISION})
+    assert Manifest.model_validate_json(manifest.model_dump_json()) == manifest
+    assert Manifest.model_validate(WHOLE).decision is None
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "members"),
+    [
+        ((0.9, 0.05, 0.05), ("improved",)),
+        ((0.3, 0.4, 0.3), ("improved", "stable", "declined")),
+        ((0.32, 0.39, 0.29), ("improved", "stable")),
+        ((0.1, 0.45, 0.45), ("stable", "declined")),
+        ((0.25, 0.5, 0.25), ("stable",)),
+    ],
+)
+def test_a_prediction_set_holds_the_likeliest_class_and_every_other_above_its_threshold(
+    probabilities: tuple[float, ...], members: tuple[str, ...]
+) -> None:
+    part = Decision.model_validate(DECISION)
+    assert part.prediction_set(probabilities) == members
+    thresholds = SetThresholds((0.3, 0.5, 0.3), (True,) * 3, 0.9, 60)
+    (inside_3,) = thresholds.members([probabilities])
+    assert members == tuple(name for name, inside in zip(PROGRESSIONS, inside_3, strict=True) if inside)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"is_calibrated": False}, "is_calibrated is False with a log loss of 0.6"),
+        ({"least_probability": {"improved": 0.1, "stable": 0.1}}, "names no declined"),
+        ({"noise": {"percentile_95": 0.1, "num_pairs": 0, "unit": "points of mmse"}}, "greater than or equal to 1"),
+    ],
+)
+def test_a_part_decision_that_contradicts_itself_is_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        Decision.model_validate(DECISION | changes)
+
+
+def test_an_artefact_of_severity_has_no_part_decision() -> None:
+    with pytest.raises(ValidationError, match="kind severity decides nothing of a pair"):
+        Manifest.model_validate({**WHOLE, **SEVERITY, "decision": DECISION})

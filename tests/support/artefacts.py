@@ -13,6 +13,7 @@ import torch
 from preprocess.manifest import GOLDEN_NAME, MANIFEST_NAME, PROGRAM_NAME, REFERENCES_NAME
 from preprocess.recipe import VolumeRecipe
 from preprocess.transforms import unit_scale
+from preprocess.types import PROGRESSIONS
 
 RECIPE = VolumeRecipe(grid=(16, 16, 16), spacing_mm=12.0)
 WIDTH = 8
@@ -150,6 +151,7 @@ def write_artefact(
     version: str = "1",
     noise_distances: tuple[float, ...] = (0.0001, 0.0002, 0.0004, 0.001),
     macro_f1: tuple[float, float, float, float] | None = (0.61, 0.52, 0.70, 0.40),
+    decision: dict[str, Any] | None = None,
     changes: dict[str, Any] | None = None,
     golden_shift: float = 0.0,
 ) -> Path:
@@ -161,6 +163,7 @@ def write_artefact(
         version: of the model.
         noise_distances: of scan-rescan pairs.
         macro_f1: value, low, high, chance; None leaves the metric out.
+        decision: the part of that name, from `decision_part`; None is an artefact of an earlier version.
         changes: keys of the manifest to replace, at the top level.
         golden_shift: added to the golden embedding, to make it wrong.
     """
@@ -169,13 +172,43 @@ def write_artefact(
     files = {
         PROGRAM_NAME: _script(model),
         GOLDEN_NAME: _npz(**_golden(model, golden_shift)),
-        REFERENCES_NAME: _npz(**_references(noise_distances)),
+        REFERENCES_NAME: _npz(
+            **_references(noise_distances),
+            **({} if decision is None else {"change_direction_E": model.weights_E.detach().numpy()}),
+        ),
     }
     for file, data in files.items():
         (folder / file).write_bytes(data)
-    manifest = _manifest(name, version, files, macro_f1) | (changes or {})
+    manifest = _manifest(name, version, files, macro_f1) | {"decision": decision} | (changes or {})
     (folder / MANIFEST_NAME).write_text(json.dumps(manifest))
     return folder
+
+
+def decision_part(
+    *,
+    least: tuple[float, float, float] = (0.4, 0.4, 0.4),
+    noise: tuple[float, int] | None = (0.01, 40),
+    log_loss: float = 0.6,
+) -> dict[str, Any]:
+    """The manifest's part `decision`.
+
+    Args:
+        least: least probability in the prediction set, of improved, stable and declined.
+        noise: 95th percentile of the change of scan-rescan pairs, in points, and how many pairs; None for none.
+        log_loss: beside 1.0 of the base rates.
+    """
+    floor = None if noise is None else {"percentile_95": noise[0], "num_pairs": noise[1], "unit": "points of mmse"}
+    return {
+        "coverage": 0.9,
+        "least_probability": dict(zip(PROGRESSIONS, least, strict=True)),
+        "num_people": 30,
+        "num_pairs": 60,
+        "noise": floor,
+        "error_sd": 0.5,
+        "log_loss": log_loss,
+        "base_rate_log_loss": 1.0,
+        "is_calibrated": log_loss < 1.0,
+    }
 
 
 def rewrite_file(folder: Path, file: str, data: bytes) -> None:

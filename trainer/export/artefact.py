@@ -19,6 +19,7 @@ from preprocess.manifest import (
     Anchor,
     ArtefactKind,
     Calibration,
+    Decision,
     Guarantee,
     Inputs,
     Manifest,
@@ -31,6 +32,7 @@ from trainer.data.cohort import Cohort, read_cohort
 from trainer.data.splits import SPLITS
 from trainer.evaluate.run import METRICS_NAME
 from trainer.evaluate.targets import normal_score
+from trainer.export.decision import decision_part, decision_references
 from trainer.export.description import describe_controls, describe_data, describe_metric
 from trainer.export.guarantees import measure_guarantees
 from trainer.export.programs import BATCH_SIZES, TOLERANCE, export_programs
@@ -77,6 +79,7 @@ class _Content:
     calibration: Calibration | None = None
     anchor: Anchor | None = None
     measured: tuple[Guarantee, ...] = ()
+    decision: Decision | None = None
     limits: tuple[str, ...] = ()
 
 
@@ -159,7 +162,7 @@ def _progression(trained: Trained, store: Store, evaluation: Evaluation) -> _Con
         kind="progression",
         model=model,
         golden=_golden(model, store.layout(trained.run.recipe.data.modality).shape, store.manifest.recipe.dtype),
-        references=build_references(trained.run.recipe, *parts),
+        references=build_references(trained.run.recipe, *parts) | decision_references(trained),
         guarantee="exchanging the two scans exchanges P(improved) and P(declined) exactly",
         intended_use=INTENDED_USE,
         calibration=Calibration(
@@ -168,6 +171,7 @@ def _progression(trained: Trained, store: Store, evaluation: Evaluation) -> _Con
             expected_calibration_error=error.value if error else None,
         ),
         measured=measured,
+        decision=decision_part(head, trained.run.recipe.outcome),
     )
 
 
@@ -245,7 +249,7 @@ def _manifest(
         version=version,
         created=datetime.now(UTC).replace(microsecond=0),
         method=" + ".join(dict.fromkeys(term.name for term in recipe.terms)),
-        embedding_width=recipe.encoder.embedding_width,
+        embedding_width=trained.encoder.width_joined(),
         inputs=Inputs(
             modality=recipe.data.modality,
             channels=shape[1 if kind == "clip" else 0],
@@ -256,6 +260,7 @@ def _manifest(
         outcome=recipe.outcome,
         calibration=content.calibration,
         anchor=content.anchor,
+        decision=content.decision,
         metrics={key: metric for key, metric in metrics.items() if metric is not None},
         files={file_name: hashlib.sha256(data).hexdigest() for file_name, data in files.items()},
         tolerance=TOLERANCE,

@@ -1,0 +1,180 @@
+"""Whether a pair gets an answer, and why not: each reason as a code for programs and as a sentence for people."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from app.inputs import PreparedScan
+from app.schemas import Change, Decision, PairedScan, PredictedChange, ReasonCode, Uncertainty
+from preprocess.manifest import FEW_NOISE_PAIRS, Manifest, Metric
+from preprocess.types import Finding, Progression
+
+HEADLINE_METRIC = "macro_f1"
+HARMLESS_FINDINGS = frozenset({"units_converted", "voxel_sizes_unread"})
+"""Remarks on a header whose other entries leave no doubt about the voxels."""
+CONTRAST_FINDINGS = frozenset({"not_t1_like"})
+"""Remarks that a scan is of another contrast than its modality says."""
+RESEARCH = "For research only: not a medical device, not for decisions about a patient."
+_NO_DECISION: frozenset[ReasonCode] = frozenset(
+    {"not_same_person", "not_this_contrast", "out_of_distribution", "quality", "several_answers_possible"}
+)
+_NO_CHANGE: frozenset[ReasonCode] = frozenset({"same_day", "within_noise", "few_noise_pairs", "no_noise_floor"})
+"""What keeps from improved and declined, and not from stable."""
+_UNPROVEN: frozenset[ReasonCode] = frozenset({"model_not_above_chance", "model_without_figures", "uncalibrated"})
+"""What keeps from every decision unless the caller accepts it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One reason, as a code and as a sentence."""
+
+    code: ReasonCode
+    sentence: str
+
+
+def decide(possible: Sequence[Progression], codes: Iterable[ReasonCode], *, accept_unproven: bool = False) -> Decision:
+    """The decision for a pair.
+
+        decide(("declined",), [])  # declined
+        decide(("declined",), ["within_noise"])  # undecided
+        decide(("stable",), ["within_noise"])  # stable
+
+    Args:
+        possible: the answers that cannot be ruled out.
+        codes: the reasons that hold.
+        accept_unproven: decide even where the model is not shown to be right more often than by chance.
+    """
+    held = frozenset(codes)
+    if "same_scan" in held:
+        return "stable"
+    if len(possible) != 1 or held & _NO_DECISION or (held & _UNPROVEN and not accept_unproven):
+        return "undecided"
+    return "undecided" if possible[0] != "stable" and held & _NO_CHANGE else possible[0]
+
+
+def worst_first(reasons: Iterable[Reason]) -> list[Reason]:
+    """The reasons in the order of `ReasonCode`."""
+    order = get_args(ReasonCode)
+    return sorted(reasons, key=lambda reason: order.index(reason.code))
+
+
+def pair_reasons(
+    earlier: PreparedScan, later: PreparedScan, *, is_same_scan: bool, gap_days: float | None
+) -> list[Reason]:
+    """What the two files alone say."""
+    by_definition = "there is nothing to compare, so the answer is stable by definition."
+    if earlier.sha256 == later.sha256:
+        return [Reason("same_scan", f"Both scans are the same file or array: {by_definition}")]
+    if is_same_scan:
+        return [Reason("same_scan", f"Both scans hold the same voxels: {by_definition}")]
+    if gap_days == 0:
+        same_day = "Both scans are of the same day: a difference is measurement noise, not change."
+        return [Reason("same_day", same_day)]
+    return []
+
+
+def scan_reasons(name: str, scan: PairedScan, findings: Iterable[Finding]) -> list[Reason]:
+    """What keeps one scan from being compared.
+
+    Args:
+        name: `earlier` or `later`.
+        scan: where it stands among the artefact's references.
+        findings: remarks of its preprocessing.
+    """
+    reasons = [
+        Reason(
+            "not_this_contrast" if finding.code in CONTRAST_FINDINGS else "quality",
+            f"The {name} scan may not be fit to compare: {finding.message}.",
+        )
+        for finding in findings
+        if finding.code not in HARMLESS_FINDINGS
+    ]
+    place = scan.out_of_distribution
+    if place.is_outside:
+        sentence = (
+            f"The {name} scan lies outside the training distribution: it is farther away than "
+            f"{place.percentile:.0f} % of the validation scans."
+        )
+        reasons.append(Reason("out_of_distribution", sentence))
+    return reasons
+
+
+def change_reasons(predicted: PredictedChange | None, change: Change, manifest: Manifest) -> list[Reason]:
+    """Whether the change exceeds noise: the predicted one, or without it the distance of the embeddings."""
+    if manifest.decision is None or predicted is None:
+        within, num_pairs = change.within_noise_floor, 0 if change.noise_floor is None else change.noise_floor.count
+        sentence = "The change is within scan-rescan noise: a repeat on the same day could look like this."
+    else:
+        noise = manifest.decision.noise
+        within, num_pairs = predicted.within_noise_floor, 0 if noise is None else noise.num_pairs
+        sentence = (
+            f"The predicted change of {predicted.points:+.1f} {predicted.unit} is within scan-rescan noise: 95 % of "
+            f"repeats on the same day show less than {predicted.noise_floor_95 or 0.0:.1f}."
+        )
+    if within is None:
+        unknown = "There are no scan-rescan references: whether the change exceeds noise is unknown."
+        return [Reason("no_noise_floor", unknown)]
+    reasons = [Reason("within_noise", sentence)] if within else []
+    if num_pairs < FEW_NOISE_PAIRS:
+        few = f"The noise floor rests on only {num_pairs} scan-rescan pairs."
+        reasons.append(Reason("few_noise_pairs", few))
+    return reasons
+
+
+def possible_answers(
+    top: Progression, prediction_set: Sequence[Progression] | None, uncertainty: Uncertainty
+) -> tuple[tuple[Progression, ...], list[Reason]]:
+    """The answers that cannot be ruled out, and what is to be said of them.
+
+    Args:
+        top: the most probable class.
+        prediction_set: None when the artefact holds no thresholds; then the most probable class is taken alone, unless
+            the next is nearly as probable.
+        uncertainty: that of the probabilities.
+    """
+    if prediction_set is not None:
+        possible = tuple(prediction_set)
+        if len(possible) == 1:
+            return possible, []
+        names = f"{', '.join(possible[:-1])} and {possible[-1]}"
+        several = f"None of {names} can be ruled out: all are in the prediction set."
+        return possible, [Reason("several_answers_possible", several)]
+    missing = Reason(
+        "no_prediction_set",
+        "The artefact holds no thresholds of prediction sets: which answers can be ruled out is unknown.",
+    )
+    if not uncertainty.is_ambiguous:
+        return (top,), [missing]
+    close = f"The two most probable classes are only {uncertainty.margin:.2f} apart: read them together."
+    return (), [Reason("several_answers_possible", close), missing]
+
+
+def model_reasons(manifest: Manifest) -> list[Reason]:
+    """What the model's own held-out figures say against relying on it."""
+    metric = manifest.metrics.get(HEADLINE_METRIC)
+    by_chance = chance_caution(metric)
+    reasons = []
+    if by_chance is not None:
+        reasons.append(Reason("model_without_figures" if metric is None else "model_not_above_chance", by_chance))
+    decision = manifest.decision
+    if decision is not None and not decision.is_calibrated:
+        sentence = (
+            f"The model is uncalibrated: the log loss of its probabilities on people it has not seen is "
+            f"{decision.log_loss:.2f}, that of the classes' frequencies {decision.base_rate_log_loss:.2f}."
+        )
+        reasons.append(Reason("uncalibrated", sentence))
+    return reasons
+
+
+def chance_caution(metric: Metric | None, figure: str = "macro-F1") -> str | None:
+    """A sentence when the held-out figure is unknown or not shown to be above chance."""
+    if metric is None:
+        return f"The model comes without a held-out {figure}: how often it is right is unknown."
+    # Without an interval, over fewer subjects than one needs, no value shows anything.
+    if metric.chance is None or (metric.low is not None and metric.low > metric.chance):
+        return None
+    between = "" if metric.low is None or metric.high is None else f" ({metric.low:.2f} to {metric.high:.2f})"
+    return (
+        f"The model is not shown to be better than chance: held-out {figure} {metric.value:.2f}{between}, "
+        f"chance {metric.chance:.2f}."
+    )

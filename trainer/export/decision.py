@@ -1,0 +1,47 @@
+"""What an artefact's answers are decided with: thresholds, noise floor and calibration, from a run's result.json."""
+
+import numpy as np
+
+from preprocess.manifest import ChangeNoise, Decision, OutcomeSpec
+from preprocess.types import PROGRESSIONS
+from trainer.encoders.change_head import ChangeHead
+from trainer.fit.run_files import HeadSummary
+from trainer.fit.trained import Trained
+
+
+def decision_part(summary: HeadSummary, outcome: OutcomeSpec) -> Decision | None:
+    """The manifest's part `decision`; None for a head on embeddings, which predicts no points.
+
+    Args:
+        summary: the progression head without its weights.
+        outcome: whose points changes are told in.
+    """
+    change = summary.change
+    if change is None:
+        return None
+    noise = None
+    if change.noise_changes:
+        noise = ChangeNoise(
+            percentile_95=float(np.percentile(change.noise_changes, 95)),
+            num_pairs=len(change.noise_changes),
+            unit=f"points of {outcome.name}",
+        )
+    return Decision(
+        coverage=change.coverage,
+        least_probability=dict(zip(PROGRESSIONS, change.least_probability, strict=True)),
+        num_people=change.num_people,
+        num_pairs=summary.num_validation,
+        noise=noise,
+        error_sd=change.error_sd,
+        log_loss=change.log_loss,
+        base_rate_log_loss=change.base_rate_log_loss,
+        is_calibrated=change.log_loss < change.base_rate_log_loss,
+    )
+
+
+def decision_references(trained: Trained) -> dict[str, np.ndarray]:
+    """The arrays of `preprocess.manifest.DECISION_REFERENCE_ARRAYS`; none for a head on embeddings."""
+    if not isinstance(trained.head, ChangeHead):
+        return {}
+    weight_E = trained.head.direction.weight.detach().numpy()[0] * float(trained.head.gain)
+    return {"change_direction_E": weight_E.astype(np.float32)}
