@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from app.engine import Engine, Program
 from app.errors import ProblemError
 from app.golden import check_golden
-from app.references import References, parse_references, read_arrays
+from app.references import Floats, References, parse_references, read_arrays
 from app.schemas import ArtefactStatus
 from app.severity import SeverityReferences, parse_severity
 from preprocess.console import LOG
@@ -58,6 +58,23 @@ class LoadedModel:
                 f"{where}: an artefact of kind {self.manifest.kind}, and {verb} compares two scans with one of kind "
                 "progression; use interscan embed, which adds each scan's severity"
             )
+
+    def require_points(self, where: str) -> Floats:
+        """What an embedding is multiplied by for points of the score.
+
+        Args:
+            where: how the message names the artefact.
+
+        Raises:
+            ArtefactError: the artefact tells no change in points.
+        """
+        direction_E = self.references.change_direction_E
+        if direction_E is None:
+            raise ArtefactError(
+                f"{where}: tells no change in points of the score, so there is nothing to map; export a run whose "
+                'recipe has head.on = "score", as the recipe change'
+            )
+        return direction_E
 
 
 def load_program(data: bytes) -> Program:

@@ -120,7 +120,7 @@ class Control(Part):
         name: for example `gap_days`, `scanner`, `majority` or `shuffled_labels`.
         macro_f1: its own figure.
         lead: macro-F1 of the model minus that of the control; None for shuffled labels.
-        p_value: of the permutation test; None for all controls but shuffled labels.
+        p_value: result of the permutation test; None for all controls but shuffled labels.
     """
 
     name: str
