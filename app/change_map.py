@@ -4,8 +4,8 @@ Integrated gradients (Sundararajan, Taly and Yan 2017) along the straight line f
 
     share(v) = (later(v) - earlier(v)) * mean over the line of d told / d voxel(v)
 
-The shares of all voxels sum to the told change. On phantoms whose changed voxels are known this places change as well as
-replacing blocks of the later scan by the earlier one does, in a twentieth of the time (docs/change_map.md).
+The shares of all voxels sum to the told change. On phantoms whose changed voxels are known this places change as well
+as replacing blocks of the later scan by the earlier one does, in a twentieth of the time (docs/change_map.md).
 """
 
 import gzip
