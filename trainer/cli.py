@@ -167,12 +167,14 @@ def export(
     """
     from preprocess.storage import Location
     from trainer.export.artefact import export_run
+    from trainer.export.guarantees import guarantee_lines
     from trainer.fit.run import Run
 
     location = Location(artefact)
     manifest = export_run(Run.open(Location(run)), location, name=name, version=version, store_uri=store)
     parity = f"programs agree within {manifest.tolerance:g}"
     text = f"{location.uri}: {manifest.name} {manifest.version}, {len(manifest.files)} files, {parity}"
+    text = "\n".join([text, *guarantee_lines(manifest.measured)])
     emit({"artefact": location.uri, **manifest.model_dump(mode="json")}, text, as_json=json)
     return EXIT_DONE
 
