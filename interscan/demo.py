@@ -326,8 +326,7 @@ def _summary(result: dict[str, Any]) -> str:
         pair = result[f"{name}_pair"]
         shown = ", ".join(f"{kind} {value:.2f}" for kind, value in pair["probabilities"].items())
         why = f"; {', '.join(pair['reasons'])}" if pair["reasons"] else ""
-        lines.append(
-            f"{pair['subject']} (truly {name}, MMSE {pair['true_score_change']:+.0f}): {pair['decision']}  [{shown}{why}]"
-        )
+        truth = f"{pair['subject']} (truly {name}, MMSE {pair['true_score_change']:+.0f})"
+        lines.append(f"{truth}: {pair['decision']}  [{shown}{why}]")
     lines += ["", f"report: {result['report']}", f"{result['seconds']:.0f} s in all"]
     return "\n".join(lines)
