@@ -36,12 +36,8 @@ class Views:
         batch: what is stored of them, on any device.
         compute: where they become views.
         draws: by modality, what the views of the whole batch differ by; other modalities are scaled alone.
-<<<<<<< HEAD
         first: index of the first of these visits in the whole batch.
-=======
-        first: place of the first of these visits in the whole batch.
         seed: made of the run's seed, the epoch and the batch; decides whatever else the step draws.
->>>>>>> stats
     """
 
     batch: VisitBatch

@@ -180,10 +180,7 @@ def test_people_who_share_equal_scans_are_tested_together_and_none_of_them_train
     tested = Counter(subject for fold in folds for subject in fold.split.test)
     scored = set(cohort.scored().subject_ids)
     assert tested == dict.fromkeys(scored, 3)
-<<<<<<< HEAD
     assert planned(cohort, task=task) == planned(replace(cohort, together=()), task=task)
-=======
-    assert planned(cohort, target=target) == planned(replace(cohort, together=()), target=target)
 
 
 def test_no_content_of_a_store_is_on_two_sides_of_a_run_or_of_a_fold(tmp_path: Path) -> None:
@@ -205,7 +202,7 @@ def test_no_content_of_a_store_is_on_two_sides_of_a_run_or_of_a_fold(tmp_path: P
     folds = plan_folds(
         replace(cohort, scores_N=np.array([int(name[-2:]) % 2.0 for name in cohort.subject_ids])),
         outcome="odd",
-        target="classification",
+        task="classification",
         num_folds=3,
         num_repeats=3,
         validation=0.2,
@@ -214,4 +211,3 @@ def test_no_content_of_a_store_is_on_two_sides_of_a_run_or_of_a_fold(tmp_path: P
     for split in (*splits, *(fold.split for fold in folds)):
         for people in shared:
             assert sum(bool(people & split.of(name)) for name in SPLITS) == 1
->>>>>>> stats

@@ -22,12 +22,6 @@ from trainer.fit.stop import StopRequest
 from trainer.fit.train import train_run
 from trainer.recipe import TrainRecipe, load_recipe, named_recipes
 
-<<<<<<< HEAD
-MIXING: dict[str, Any] = {
-    "task": "regression",
-    "data": {"sampling": "scans", "views": 2},
-    "objective": [{"name": "supremix", "window": 3.0}],
-=======
 SMALL = (
     "device=cpu", "precision=float32", "seed=11", "data.batch_size=4", "data.in_flight=8", "split.validation=0.2",
     "split.test=0.2", "encoder.embedding_width=8", "encoder.projection_width=4",
@@ -41,7 +35,6 @@ CHANGES = {
     "conpro": (*PHASES, "phase.0.objective.0.normal=1", "phase.1.objective.0.normal=1", "phase.1.objective.1.normal=1"),
     "conpro-reference": (*PHASES, "data.batch_size=8", "phase.0.objective.0.normal=1", "phase.1.objective.0.normal=1"),
     "joint": ("optim.epochs=2",),
->>>>>>> stats
 }
 """What makes a shipped recipe one of two epochs on its tiny cohort; two epochs alone where nothing stands here."""
 QUICK = ("supremix", "learner-lus")
@@ -83,13 +76,6 @@ def write_clips(place: Path, *, num_subjects: int = 8, num_frames: int = 12, edg
     return Store.open(location)
 
 
-<<<<<<< HEAD
-def weights_of(store: Store, location: Path, *, drawn_before: int, **changes: Any) -> torch.Tensor:
-    torch.manual_seed(drawn_before)
-    train_run(tiny_recipe(**{**MIXING, **changes}), store, Location(location), progress=lambda done, total: None)
-    state, _ = Run.open(Location(location)).load_model()
-    return torch.cat([one.flatten().double() for one in state["encoder"].values()])
-=======
 @pytest.fixture(scope="module")
 def store_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Store]:
     """The tiny cohort that a shipped recipe can read, made when it is first asked for."""
@@ -118,7 +104,6 @@ def digest_of(place: Path) -> str:
     state, _ = Run.open(Location(place)).load_model()
     whole = b"".join(tensor.contiguous().numpy().tobytes() for tensor in state["encoder"].values())
     return hashlib.sha256(whole).hexdigest()
->>>>>>> stats
 
 
 def digests(name: str, store: Store, folder: Path) -> list[str]:
@@ -136,7 +121,7 @@ def digests(name: str, store: Store, folder: Path) -> list[str]:
 
     def cut_off(done: int, total: int) -> None:
         if done == total - 1:
-            stop.wanted = True
+            stop.requested = True
 
     torch.manual_seed(3)
     with pytest.raises(Interrupted):
