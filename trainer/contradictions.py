@@ -108,8 +108,8 @@ def _refuse_head(recipe: TrainRecipe, *, where: str) -> None:
     if beside and (not on_score or recipe.encoder.name not in VOLUME_ENCODERS):
         raise UsageError(
             f"{where}: {' and '.join(beside)} set, head.on is {recipe.head.on!r} and encoder.name is "
-            f"{recipe.encoder.name!r}; both belong to a head on scores of volumes: set head.on = 'score' and an encoder "
-            f"of volumes ({', '.join(VOLUME_ENCODERS)}), or leave them out"
+            f"{recipe.encoder.name!r}; both belong to a head on scores of volumes: set head.on = 'score' and an "
+            f"encoder of volumes ({', '.join(VOLUME_ENCODERS)}), or leave them out"
         )
     if on_score and not any(term.trains_score_head for term in recipe.phases[-1].objective):
         raise UsageError(

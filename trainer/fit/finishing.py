@@ -126,9 +126,7 @@ def _write(
     is_network = encoder is None or encoder is loop.model.encoder
     model = {
         "encoder": (encoder or loop.model.encoder).state_dict(),
-        "projector": None
-        if encoder is not None and encoder is not loop.model.encoder
-        else loop.model.projector.state_dict(),
+        "projector": loop.model.projector.state_dict() if is_network else None,
         "score_head": (score_head or loop.model.score_head).state_dict(),
         "anchor_E": loop.model.anchor_E,
         "progression_head": head.head.state_dict() if head else None,
