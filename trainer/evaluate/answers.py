@@ -19,7 +19,7 @@ def answer_metrics(answers: Answers, head: HeadSummary | None, *, seed: int, num
     """Every metric of the answers, by name.
 
     Args:
-        answers: of all turns.
+        answers: the answers of all turns.
         head: what the head was calibrated with; None where it is not known.
         seed: the bootstrap's seed.
         num_resamples: number of bootstrap resamples.

@@ -32,7 +32,7 @@ def ridge_controls(
     """The ridges' answers for the pairs of every turn, fitted each time on the people whom the run's networks saw.
 
     Args:
-        answers: of the run.
+        answers: what the run answered.
         store: what it was trained on.
         cohort: what its recipe reads of that store.
         recipe: outcome, modality and pairs.

@@ -113,7 +113,7 @@ def fit_linear_score(
         training: the training subjects' scans.
         features_NF: their coarse brightness.
         recipe: outcome and pairs.
-        statistics: of the training scores, which the score is standardised with.
+        statistics: mean and sd of the training scores, which standardise the score.
         linear: gets the weights; it answers the mean where nothing can be fitted.
     """
     visits = visit_pairs(training, recipe.outcome, which=recipe.head.pairs).labelled()
@@ -184,7 +184,7 @@ def fit_on_unseen(parts: Sequence[UnseenPairs], direction: ScoreDirection, *, se
 
     Args:
         parts: by network.
-        direction: of the head.
+        direction: what the head predicts a score with.
         seed: divides people for the thresholds of prediction sets.
 
     Returns:

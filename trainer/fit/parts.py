@@ -25,7 +25,7 @@ class Parts:
         store: where volumes are.
         compute: device and number format.
         group: the processes that train together.
-        statistics: of the training subjects' scores; None without two different ones.
+        statistics: mean, sd and range of the training subjects' scores; None without two different ones.
         model: new networks.
         supply: streams of volumes.
     """

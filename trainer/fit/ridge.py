@@ -47,7 +47,7 @@ def fit_ridge(
     """Fit the change of the score to the change of the features.
 
     Args:
-        features_NF: of the training scans.
+        features_NF: one row for each training scan.
         scores_N: their scores, NaN where unknown; they set the bias alone.
         earlier_P: index of each pair's earlier scan.
         later_P: index of its later scan.

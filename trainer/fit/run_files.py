@@ -57,8 +57,8 @@ class ChangeSummary(RunFile):
         least_probability: by answer, the probability from which on it is in the prediction set.
         coverage: part of the pairs whose prediction set is meant to hold the truth.
         noise_changes: ascending absolute told changes of scan-rescan pairs.
-        log_loss: of people whose pairs were answered by a calibration on others.
-        base_rate_log_loss: of always stating the frequencies of the same labels.
+        log_loss: that of people whose pairs were answered by a calibration on others.
+        base_rate_log_loss: that of always stating the frequencies of the same labels.
     """
 
     num_people: int
@@ -79,7 +79,7 @@ class HeadSummary(RunFile):
         l2: penalty that was chosen on the validation pairs.
         num_train: pairs it was fitted on.
         num_validation: pairs it was chosen or calibrated on.
-        change: of a head on predicted scores; None for one on embeddings.
+        change: calibration of a head on predicted scores; None for one on embeddings.
     """
 
     temperature: float

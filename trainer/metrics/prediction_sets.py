@@ -45,7 +45,7 @@ def fit_set_thresholds(
     """Thresholds from pairs whose probabilities were calibrated without them.
 
     Args:
-        probabilities_P3: of the calibration pairs.
+        probabilities_P3: what the calibration pairs were answered.
         labels_P: their true classes.
         coverage: part of the pairs whose set is meant to hold the truth, between 0 and 1.
         few_pairs: a class with fewer has the threshold of all pairs.
@@ -81,7 +81,7 @@ def cross_members(
     """Prediction sets (P, 3) of pairs that set thresholds too: each person's by thresholds of other people.
 
     Args:
-        probabilities_P3: of the pairs.
+        probabilities_P3: what the pairs were answered.
         labels_P: their true classes.
         people_P: whose pair it is; at least two people.
         coverage: part of the pairs whose set is meant to hold the truth.
