@@ -107,6 +107,7 @@ def predict(
     *,
     gap_days: float | None = None,
     accept_unproven: Annotated[bool, Parameter(negative="")] = False,
+    map_out: Annotated[str | None, Parameter(name="--map")] = None,
     json: JsonFlag = False,
 ) -> int:
     """Answer for one pair of scans without a server: improved, stable, declined, or undecided with the reasons.
@@ -117,9 +118,12 @@ def predict(
         later: NIfTI file of the scan acquired second.
         gap_days: Days between them; repeated in the answer, not used by the model.
         accept_unproven: Decide even with a model that is not shown to be right more often than by chance.
+        map_out: NIfTI file to write (.nii or .nii.gz): where the told change comes from, in points of the score per cm3
+            on the later scan's own voxels; their sum times the voxels' volume is the told change.
         json: Print the answer as the REST service gives it.
     """
     from app.answers import answer_progression
+    from app.change_map import require_map, write_map
     from app.inputs import prepare
     from app.registry import load_artefact
     from app.report import describe
@@ -127,14 +131,20 @@ def predict(
 
     if gap_days is not None and gap_days < 0:
         raise UsageError(f"--gap-days {gap_days:g} is negative; exchange the two scans")
+    if map_out is not None:
+        require_map(map_out)
     files = {name: _read_scan(uri, name) for name, uri in (("earlier", earlier), ("later", later))}
     model = load_artefact(artefact)
     model.require_progression(artefact, "predict")
+    if map_out is not None:
+        model.require_points(artefact)
     recipe = model.manifest.inputs.volume_recipe
     scans = {name: prepare(data, recipe, name=name) for name, data in files.items()}
     answer = answer_progression(
         model, scans["earlier"], scans["later"], gap_days=gap_days, accept_unproven=accept_unproven
     )
+    if map_out is not None:
+        write_map(model, scans["earlier"], scans["later"], files["later"], map_out)
     emit(answer.model_dump(mode="json"), describe(answer), as_json=json)
     return EXIT_DONE
 
@@ -162,14 +172,12 @@ def embed(
     from app.registry import load_artefact
     from preprocess.errors import ArtefactError, StoreError, UsageError
     from preprocess.index import to_bytes
-    from preprocess.storage import Location
+    from preprocess.storage import Location, split_file
     from preprocess.store import Store
 
     if batch_size < 1:
         raise UsageError(f"--batch-size {batch_size} is less than 1")
-    folder, _, name = out.rpartition("/")
-    if not name or (":" in folder and not folder.rstrip("/").partition("://")[2]):
-        raise UsageError(f"{out}: not a file; name one, for example embeddings.parquet")
+    folder, name = split_file(out, example="embeddings.parquet")
     opened = Store.open(store)
     model = load_artefact(artefact)
     opened.require_fingerprint(model.manifest.inputs.fingerprint)
@@ -182,7 +190,7 @@ def embed(
     if not len(rows):
         raise StoreError(f"{opened.location.uri}: no row of modality {modality}; use a store that holds it")
     table = _embed_rows(model, opened, rows, modality, batch_size)
-    Location(folder or ("/" if out.startswith("/") else ".")).write(name, to_bytes(table))
+    Location(folder).write(name, to_bytes(table))
     manifest = model.manifest
     result = {
         "out": out,

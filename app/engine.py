@@ -63,6 +63,32 @@ class Engine:
         with self._turn, torch.inference_mode():
             return _plain(self._program.compare(earlier, later))
 
+    def share_of_line(
+        self,
+        earlier_CDHW: npt.NDArray[np.generic],
+        later_CDHW: npt.NDArray[np.generic],
+        part: float,
+        direction_E: npt.NDArray[np.float64],
+    ) -> npt.NDArray[np.float64]:
+        """Difference of two volumes times the gradient of `direction . embedding` between them.
+
+        Args:
+            earlier_CDHW: in its stored dtype.
+            later_CDHW: the same shape.
+            part: where on the line, 0 at the earlier volume and 1 at the later one.
+            direction_E: weights of the embedding.
+
+        Returns:
+            float64, the shape of a volume.
+        """
+        earlier, later = _unit_range(earlier_CDHW[None]), _unit_range(later_CDHW[None])
+        between = (earlier + part * (later - earlier)).requires_grad_()
+        with self._turn, torch.enable_grad():
+            answer = self._program.embed(between).double() @ torch.from_numpy(direction_E)
+            (gradient,) = torch.autograd.grad(answer.sum(), between)
+        shares: npt.NDArray[np.float64] = ((later - earlier).double() * gradient.double())[0].numpy()
+        return shares
+
     def severity(self, scans_B: npt.NDArray[np.generic]) -> FloatArray:
         """Distance from normal of rows in their stored dtype.
 

@@ -26,11 +26,13 @@ class PreparedScan:
         voxels_CDHW: in the recipe's stored dtype.
         sha256: SHA-256 of the file as received, in hex.
         findings: remarks that do not leave the scan out.
+        affine: grid index to the scan's own RAS+ millimetres, row by row; empty where only the volume was given.
     """
 
     voxels_CDHW: npt.NDArray[np.generic]
     sha256: str
     findings: tuple[Finding, ...]
+    affine: tuple[float, ...] = ()
 
 
 def prepare(data: bytes, recipe: VolumeRecipe, *, name: str, max_voxels: int = MAX_VOXELS) -> PreparedScan:
@@ -50,7 +52,7 @@ def prepare(data: bytes, recipe: VolumeRecipe, *, name: str, max_voxels: int = M
         if finding.leaves_out:
             raise ScanError(finding)
     assert prepared.values is not None
-    return PreparedScan(prepared.values, hashlib.sha256(data).hexdigest(), prepared.findings)
+    return PreparedScan(prepared.values, hashlib.sha256(data).hexdigest(), prepared.findings, prepared.affine)
 
 
 def read_upload(upload: UploadFile, *, name: str, max_bytes: int) -> bytes:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from app.engine import Engine, Program
 from app.errors import ProblemError
 from app.golden import check_golden
-from app.references import References, parse_references, read_arrays
+from app.references import Floats, References, parse_references, read_arrays
 from app.schemas import ArtefactStatus
 from app.severity import SeverityReferences, parse_severity
 from preprocess.console import LOG
@@ -59,6 +59,23 @@ class LoadedModel:
                 "progression; use interscan embed, which adds each scan's severity"
             )
 
+    def require_points(self, where: str) -> Floats:
+        """What an embedding is multiplied by for points of the score.
+
+        Args:
+            where: how the message names the artefact.
+
+        Raises:
+            ArtefactError: the artefact tells no change in points.
+        """
+        direction_E = self.references.change_direction_E
+        if direction_E is None:
+            raise ArtefactError(
+                f"{where}: tells no change in points of the score, so there is nothing to map; export a run whose "
+                'recipe has head.on = "score", as the recipe change'
+            )
+        return direction_E
+
 
 def load_program(data: bytes) -> Program:
     """Load model.ts on the CPU.
@@ -85,7 +102,7 @@ def load_artefact(uri: str) -> LoadedModel:
         StorageError: the bucket refuses.
     """
     location = Location(uri)
-    manifest = _read_manifest(location)
+    manifest = read_manifest(location)
     files = {name: _read_checked(location, name, digest) for name, digest in sorted(manifest.files.items())}
     _check_contract(location, manifest)
     try:
@@ -238,7 +255,13 @@ def _label(uri: str) -> str:
     return "/".join(PurePosixPath(uri.rstrip("/").split("://")[-1]).parts[-2:]).lstrip("/")
 
 
-def _read_manifest(location: Location) -> Manifest:
+def read_manifest(location: Location) -> Manifest:
+    """The manifest of an artefact, without its programs.
+
+    Raises:
+        ArtefactError: there is none, or it is damaged or of another schema.
+        StorageError: the bucket refuses.
+    """
     try:
         text = location.read(MANIFEST_NAME)
     except (FileNotFoundError, NotADirectoryError) as error:

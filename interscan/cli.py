@@ -35,6 +35,7 @@ VERBS = {
     "evaluate": ("trainer.cli:evaluate", "Measure a run on its held-out subjects and write report.html."),
     "cross-validate": ("trainer.cli:cross_validate", "Train and measure a recipe on folds of subjects, summed up."),
     "export": ("trainer.cli:export", "Export a run as an artefact, with parity proven."),
+    "card": ("app.card_cli:card", "Write an artefact's model card as Markdown."),
     "embed": ("app.cli:embed", "Embed every volume of a store with an artefact."),
     "predict": ("app.cli:predict", "Answer for one pair of scans without a server."),
     "serve": ("app.cli:serve", "Serve artefacts over REST."),

@@ -78,14 +78,12 @@ def demo(
     with _step(6, "service"), _serving(artefact, allow_prefix=cohort) as address:
         _log_step(7, "two held-out pairs, over HTTP")
         answers = {name: _ask(address, cohort, pair) for name, pair in pairs.items()}
-    last = trained.last_epoch
-    metrics = evaluated["metrics"]
     result = {
         "volumes_per_s": trained.volumes_per_s,
-        "loss_over_chance": last["pair_change_over_chance"],
-        "macro_f1": metrics["macro_f1"]["value"],
-        "macro_f1_chance": metrics["macro_f1"]["chance"],
-        "macro_f1_interval": [metrics["macro_f1"]["low"], metrics["macro_f1"]["high"]],
+        "change_error_over_chance": trained.last_epoch["pair_change_over_chance"],
+        "macro_f1_chance": evaluated["metrics"]["macro_f1"]["chance"],
+        **evaluated["headline"],
+        "flagged": _flagged(artefact),
         "verdict": evaluated["verdict"],
         "declining_pair": answers["declining"],
         "stable_pair": answers["stable"],
@@ -188,12 +186,25 @@ def _train(store_uri: str, folder: Path, seed: int) -> tuple["Run", "RunResult"]
 
 
 def _evaluate(run: "Run") -> dict[str, Any]:
+    from trainer.evaluate.headline import headline
     from trainer.evaluate.run import REPORT_NAME, evaluate_run
     from trainer.report.verdict import judge
 
     evaluation = evaluate_run(run)
-    report = f"{run.location.uri}/{REPORT_NAME}"
-    return {"verdict": judge(evaluation).headline, "report": report, **evaluation.model_dump(mode="json")}
+    return {
+        "verdict": judge(evaluation).headline,
+        "headline": headline(evaluation),
+        "report": f"{run.location.uri}/{REPORT_NAME}",
+        **evaluation.model_dump(mode="json"),
+    }
+
+
+def _flagged(artefact: Path) -> dict[str, float]:
+    """Share of held-out scans that the artefact's checks flag, by what was done to them."""
+    from preprocess.manifest import MANIFEST_NAME, Manifest
+
+    manifest = Manifest.model_validate_json((artefact / MANIFEST_NAME).read_bytes())
+    return {} if manifest.decision is None else {kind: one.share for kind, one in manifest.decision.flagged.items()}
 
 
 def _export(run: "Run", folder: Path) -> Path:
@@ -272,6 +283,8 @@ def _ask(address: str, cohort: Path, pair: KnownPair) -> dict[str, Any]:
         "subject": pair.subject_id,
         "sessions": [pair.earlier, pair.later],
         "true_score_change": pair.score_change,
+        "decision": answer["decision"],
+        "reasons": answer["reasons"],
         "progression": answer["progression"],
         "probabilities": answer["probabilities"],
         "distance": answer["change"]["distance"],
@@ -293,21 +306,27 @@ def _log_step(number: int, title: str) -> None:
 
 
 def _summary(result: dict[str, Any]) -> str:
-    low, high = result["macro_f1_interval"]
-    interval = "" if low is None else f" (95 % interval {low:.2f} to {high:.2f})"
+    low, high = result["macro_f1_interval"] or (None, None)
+    interval = "" if low is None else f", 95 % interval {low:.2f} to {high:.2f}"
     lines = [
         "",
         f"{result['volumes_per_s']:.0f} volumes/s from {result['store']} while training",
-        f"error of change  {result['loss_over_chance']:.2f}   (1.00: no change is told; last epoch of training)",
-        f"macro-F1         {result['macro_f1']:.2f}   (chance {result['macro_f1_chance']:.2f}){interval}",
-        result["verdict"],
-        "",
+        f"macro-F1         {result['macro_f1']:.2f}   (chance {result['macro_f1_chance']:.2f}{interval})",
     ]
+    for name, title, beside in (
+        ("tissue_ridge_macro_f1", "no network", "ridge on maps of tissue"),
+        ("log_loss", "log loss", f"base rates {result['base_rate_log_loss']:.2f}"),
+        ("coverage", "coverage", "of prediction sets meant to hold the truth in 0.90"),
+        ("undecided_fraction", "undecided", "part of the pairs"),
+    ):
+        if result[name] is not None:
+            lines.append(f"{title:<17}{result[name]:.2f}   ({beside})")
+    lines += [result["verdict"], ""]
     for name in ("declining", "stable"):
         pair = result[f"{name}_pair"]
         shown = ", ".join(f"{kind} {value:.2f}" for kind, value in pair["probabilities"].items())
-        lines.append(
-            f"{pair['subject']} (truly {name}, MMSE {pair['true_score_change']:+.0f}): {pair['progression']}  [{shown}]"
-        )
+        why = f"; {', '.join(pair['reasons'])}" if pair["reasons"] else ""
+        truth = f"{pair['subject']} (truly {name}, MMSE {pair['true_score_change']:+.0f})"
+        lines.append(f"{truth}: {pair['decision']}  [{shown}{why}]")
     lines += ["", f"report: {result['report']}", f"{result['seconds']:.0f} s in all"]
     return "\n".join(lines)

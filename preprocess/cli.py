@@ -46,10 +46,10 @@ def preprocess(
             which modalities are clips, images or arrays, and [clip] and [image] how large they become.
         modality: BIDS suffix to keep, T1w when not given; may be repeated.
         cohort: name within which subjects are unique; the data set's own Name when not given.
-        missing: a score that means missing in a column, for example --missing mmse=-4; may be repeated. Codes such as
-            -4, -99 and 999 are recognised by the column's other values when nothing is given, and each is reported.
-        not_missing: a score that is one although it looks like a code, for example --not-missing zscore=-4.
-        settings: one recipe value, for example --set spacing_mm=3 or --set kinds.LUS=clip; may be repeated.
+        missing: a score that means missing in a column, for example mmse=-4; may be repeated. Codes such as -4, -99 and
+            999 are recognised by the column's other values when nothing is given, and each is reported.
+        not_missing: a score that is one although it looks like a code, for example zscore=-4; may be repeated.
+        settings: one recipe value, for example spacing_mm=3 or kinds.LUS=clip; may be repeated.
         workers: processes; one per core when not given, 0 for none.
         shard: do one share of the work, I/N counted from 0, for example 0/32 on the first of 32 machines; `auto` takes
             the number from Google Batch, Cloud Run jobs, a Slurm array or a Kubernetes indexed job.

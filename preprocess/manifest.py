@@ -126,6 +126,80 @@ class Calibration(Part):
     expected_calibration_error: float | None = None
 
 
+class Control(Part):
+    """One answer that never sees a scan, beside the model on the same held-out pairs.
+
+    Attributes:
+        name: for example `gap_days`, `scanner`, `majority` or `shuffled_labels`.
+        macro_f1: its own figure.
+        lead: macro-F1 of the model minus that of the control; None for shuffled labels.
+        p_value: result of the permutation test; None for all controls but shuffled labels.
+    """
+
+    name: str
+    macro_f1: Metric | None = None
+    lead: Metric | None = None
+    p_value: float | None = None
+
+
+class DataSource(Part):
+    """What the store of the training run held.
+
+    Attributes:
+        cohorts: names that data sets give themselves; without those that have none.
+        is_synthetic: True where every cohort's name begins with "Synthetic", as the generated cohorts' do; None where
+            nothing says so.
+        num_scans: scans in the store that were used or could have been.
+    """
+
+    cohorts: tuple[str, ...]
+    is_synthetic: Literal[True] | None
+    num_scans: int = Field(ge=0)
+
+
+class Guarantee(Part):
+    """One property of the answers, measured at export on people whom no network has seen.
+
+    Attributes:
+        name: for example `antisymmetry`; docs/guarantees.md says what each means.
+        is_exact: whether a breach stopped the export; the others are stated whatever they came to.
+        value: what was found.
+        unit: what `value` counts: `points` of the score, `share` of cases, or empty for a plain number.
+        at_least: smallest value that is wanted; None for no such limit.
+        at_most: largest value that is wanted; None for no such limit.
+        num: cases it was measured on.
+        typical: median size of the told changes behind a share, in points; None elsewhere.
+        how: one sentence on what was done.
+    """
+
+    name: str
+    is_exact: bool = False
+    value: float
+    unit: Literal["", "points", "share"] = ""
+    at_least: float | None = None
+    at_most: float | None = None
+    num: int = Field(ge=0)
+    typical: float | None = None
+    how: str
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the value lies within its limits; None where it has none."""
+        if self.at_least is None and self.at_most is None:
+            return None
+        above = self.at_least is None or self.value >= self.at_least
+        return above and (self.at_most is None or self.value <= self.at_most)
+
+    @property
+    def wanted(self) -> str:
+        """The limits in words, for example `0.85 to 1.15`; empty where there is none."""
+        if self.at_least is not None and self.at_most is not None:
+            return f"{self.at_least:g} to {self.at_most:g}"
+        if self.at_least is not None:
+            return f"at least {self.at_least:g}"
+        return "" if self.at_most is None else f"at most {self.at_most:g}"
+
+
 class Anchor(Part):
     """Which training scans severity is measured from: all normal ones, as `interscan evaluate` does.
 
@@ -269,6 +343,9 @@ class Manifest(Part):
         files: SHA-256 of every other file of the artefact, by name.
         tolerance: largest absolute difference accepted between eager, model.ts and pt2 outputs.
         guarantees: properties that hold by construction or were checked at export.
+        measured: properties with their figures; empty for severity, and in artefacts of earlier versions.
+        controls: answers without scans, on the same pairs; empty in artefacts of earlier versions.
+        data: what the store held; None in artefacts of earlier versions.
     """
 
     schema_version: Literal[1] = 1
@@ -287,6 +364,9 @@ class Manifest(Part):
     files: dict[str, str]
     tolerance: float
     guarantees: tuple[str, ...]
+    measured: tuple[Guarantee, ...] = ()
+    controls: tuple[Control, ...] = ()
+    data: DataSource | None = None
     intended_use: str
     limitations: tuple[str, ...]
     training: TrainingRun

@@ -19,7 +19,7 @@ from fsspec.implementations.local import LocalFileSystem
 from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore
 
-from preprocess.errors import StorageError
+from preprocess.errors import StorageError, UsageError
 from preprocess.system_errors import remedy_of
 
 Options = dict[str, Any]
@@ -152,6 +152,22 @@ class Location:
                 yield
             except ValueError as error:  # gcsfs: bucket names and requests that Google calls invalid
                 raise StorageError(f"{where}: {_one_line(error)}; check the URL") from error
+
+
+def split_file(uri: str, *, example: str) -> tuple[str, str]:
+    """Folder and name of a file to write; the folder is what a `Location` takes.
+
+    Args:
+        uri: path or URL of the file.
+        example: a name that the message gives.
+
+    Raises:
+        UsageError: the name of a folder, or of a bucket.
+    """
+    folder, _, name = uri.rpartition("/")
+    if not name or (":" in folder and not folder.rstrip("/").partition("://")[2]):
+        raise UsageError(f"{uri}: not a file; name one, for example {example}")
+    return folder or ("/" if uri.startswith("/") else "."), name
 
 
 @contextmanager

@@ -71,6 +71,7 @@ def evaluate(run: str, *, store: str | None = None, json: JsonFlag = False) -> i
         json: print the result as one JSON object on stdout.
     """
     from preprocess.storage import Location
+    from trainer.evaluate.headline import headline
     from trainer.evaluate.run import REPORT_NAME, evaluate_run
     from trainer.fit.run import Run
     from trainer.report.verdict import judge
@@ -81,7 +82,7 @@ def evaluate(run: str, *, store: str | None = None, json: JsonFlag = False) -> i
     report = f"{location.uri}/{REPORT_NAME}"
     text = "\n".join([verdict.headline, *verdict.details, f"report: {report}"])
     result = {"verdict": verdict.headline, "standing": verdict.standing, "report": report}
-    emit({**result, **evaluation.model_dump(mode="json")}, text, as_json=json)
+    emit({**result, **headline(evaluation), **evaluation.model_dump(mode="json")}, text, as_json=json)
     return EXIT_DONE
 
 
@@ -167,12 +168,14 @@ def export(
     """
     from preprocess.storage import Location
     from trainer.export.artefact import export_run
+    from trainer.export.guarantees import guarantee_lines
     from trainer.fit.run import Run
 
     location = Location(artefact)
     manifest = export_run(Run.open(Location(run)), location, name=name, version=version, store_uri=store)
     parity = f"programs agree within {manifest.tolerance:g}"
     text = f"{location.uri}: {manifest.name} {manifest.version}, {len(manifest.files)} files, {parity}"
+    text = "\n".join([text, *guarantee_lines(manifest.measured)])
     emit({"artefact": location.uri, **manifest.model_dump(mode="json")}, text, as_json=json)
     return EXIT_DONE
 

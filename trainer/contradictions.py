@@ -104,11 +104,12 @@ def _refuse_head(recipe: TrainRecipe, *, where: str) -> None:
             f"{where}: encoder.shrink is {recipe.encoder.shrink} and encoder.name is {recipe.encoder.name!r}, which "
             "does not shrink volumes; set encoder.name = 'fast', or encoder.shrink = 1"
         )
-    if recipe.encoder.linear_grid > 0 and (not on_score or recipe.encoder.name not in VOLUME_ENCODERS):
+    beside = [f"encoder.{name}" for name in ("linear_grid", "mirror") if getattr(recipe.encoder, name)]
+    if beside and (not on_score or recipe.encoder.name not in VOLUME_ENCODERS):
         raise UsageError(
-            f"{where}: encoder.linear_grid is {recipe.encoder.linear_grid}, head.on is {recipe.head.on!r} and "
-            f"encoder.name is {recipe.encoder.name!r}; a linear score stands beside that of a network of volumes: set "
-            f"head.on = 'score' and an encoder of volumes ({', '.join(VOLUME_ENCODERS)}), or encoder.linear_grid = 0"
+            f"{where}: {' and '.join(beside)} set, head.on is {recipe.head.on!r} and encoder.name is "
+            f"{recipe.encoder.name!r}; both belong to a head on scores of volumes: set head.on = 'score' and an "
+            f"encoder of volumes ({', '.join(VOLUME_ENCODERS)}), or leave them out"
         )
     if on_score and not any(term.trains_score_head for term in recipe.phases[-1].objective):
         raise UsageError(

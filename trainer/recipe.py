@@ -83,6 +83,8 @@ class EncoderRecipe(Recipe):
         residual: for `multimodal`: whether a row of a matrix is added to what it attended to; the published network has
             no such path.
         shrink: for `fast`: edge of the blocks of voxels that are averaged before the first layer; 1 for none.
+        mirror: for volumes: whether a finished network embeds each volume and its mirror image and takes the mean, so
+            that a head that was stored mirrored gets the same answer.
         linear_grid: for volumes: blocks along each axis whose brightness a ridge regression takes beside the network;
             its score is one more number of the embedding, and the score told is the mean of both; 0 for none.
         initial_weights: state dict to begin with, path or URL; random when empty.
@@ -96,6 +98,7 @@ class EncoderRecipe(Recipe):
     norm: Literal["batch", "group"] = "batch"
     residual: bool = False
     shrink: int = Field(default=1, ge=1, le=8)
+    mirror: bool = False
     linear_grid: int = Field(default=0, ge=0, le=32)
     initial_weights: str = ""
 

@@ -23,6 +23,7 @@ def test_help_lists_every_verb_of_the_design(capsys):
         "evaluate",
         "cross-validate",
         "export",
+        "card",
         "embed",
         "predict",
         "serve",

@@ -57,11 +57,17 @@ def test_the_demo_goes_all_the_way_and_prints_one_json_object(tmp_path):
     result = json.loads(done.stdout)
     assert done.stdout.count("\n") == 1
     assert result["volumes_per_s"] > 0
-    assert result["loss_over_chance"] < 1.5
-    assert 0 <= result["retrieval_chance"] < result["retrieval_at_1"] <= 1
+    assert 0 < result["change_error_over_chance"] < 1.5
+    assert 0 <= result["macro_f1"] <= 1
+    low, high = result["macro_f1_interval"]
+    assert low <= result["macro_f1"] <= high
+    assert result["log_loss"] > 0
+    assert result["same_scanner_macro_f1"] is not None
     for name in ("declining", "stable"):
         pair = result[f"{name}_pair"]
         assert pair["progression"] in pair["probabilities"]
+        assert pair["decision"] in {*pair["probabilities"], "undecided"}
+        assert max(pair["probabilities"].values()) < 1
         assert sum(pair["probabilities"].values()) == pytest.approx(1, abs=1e-5)
         assert pair["caution"]
     report = tmp_path / "demo" / "run" / "evaluation" / "report.html"

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import zarr
 
-from preprocess.errors import StorageError
-from preprocess.storage import Location, refusals
+from preprocess.errors import StorageError, UsageError
+from preprocess.storage import Location, refusals, split_file
 from tests.support.bucket import gcs_at
 
 KINDS = ["local", "memory", pytest.param("gs", marks=pytest.mark.bucket)]
@@ -273,3 +273,22 @@ def test_a_full_disk_has_its_own_remedy() -> None:
     full = pytest.raises(StorageError, match=r"^here: .*No space left.*; make room there, or choose another location$")
     with full, refusals("here"):
         raise OSError(errno.ENOSPC, "No space left on device", "/x")
+
+
+@pytest.mark.parametrize(
+    ("uri", "parts"),
+    [
+        ("map.nii.gz", (".", "map.nii.gz")),
+        ("/map.nii.gz", ("/", "map.nii.gz")),
+        ("folder/map.nii.gz", ("folder", "map.nii.gz")),
+        ("gs://bucket/folder/map.nii.gz", ("gs://bucket/folder", "map.nii.gz")),
+    ],
+)
+def test_a_file_is_split_into_a_folder_that_can_be_written_to_and_its_name(uri: str, parts: tuple[str, str]) -> None:
+    assert split_file(uri, example="map.nii.gz") == parts
+
+
+@pytest.mark.parametrize("uri", ["folder/", "gs://bucket"])
+def test_what_names_no_file_is_refused_with_an_example(uri: str) -> None:
+    with pytest.raises(UsageError, match=r"not a file; name one, for example map\.nii\.gz"):
+        split_file(uri, example="map.nii.gz")

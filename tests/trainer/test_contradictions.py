@@ -92,9 +92,10 @@ def test_the_multimodal_encoder_alone_is_refused() -> None:
     ("recipe", "settings", "message"),
     [
         ("clinimcl", ("head.on=score",), "head.on is 'score' and no objective of the last phase predicts scores"),
-        ("demo", ("ensemble.members=3", "head.on=embedding"), "ensemble.members is 3 and head.on is 'embedding'"),
+        ("mse", ("ensemble.members=3",), "ensemble.members is 3 and head.on is 'embedding'"),
         ("mse", ("encoder.shrink=2", "encoder.name=reference"), "encoder.shrink is 2 and encoder.name is 'reference'"),
-        ("mse", ("encoder.linear_grid=12",), "encoder.linear_grid is 12, head.on is 'embedding'"),
+        ("mse", ("encoder.linear_grid=12",), "encoder.linear_grid set, head.on is 'embedding'"),
+        ("mse", ("encoder.mirror=true",), "encoder.mirror set, head.on is 'embedding'"),
     ],
 )
 def test_a_head_on_scores_and_what_stands_on_it_go_together(

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
+from trainer.data.drawing import batch_seed
+
 
 @dataclass(frozen=True, slots=True)
 class Augment:
@@ -49,7 +51,7 @@ class Augment:
             batch: index of the batch in its epoch.
         """
         # Drawn on the CPU, so that a run sees the same views on every device.
-        generator = torch.Generator().manual_seed(_mix(seed, epoch, batch))
+        generator = torch.Generator().manual_seed(batch_seed(seed, epoch, batch))
         mirrored = (torch.rand(num_scans, generator=generator) < self.flip).tolist()
         reach = 2 * self.shift_voxels + 1
         shifts_N3 = torch.randint(reach, (num_scans, 3), generator=generator) - self.shift_voxels
@@ -125,11 +127,3 @@ def shift_scaled(voxels_CDHW: torch.Tensor, shift_voxels: list[int], scale: floa
         source.append(slice(max(-shift, 0), None if shift <= 0 else -shift))
     # Copied before it is scaled: `torch.mul` into `out` would multiply float16 voxels in float16, and is slower.
     out[tuple(to)].copy_(voxels_CDHW[tuple(source)]).mul_(scale)
-
-
-def _mix(seed: int, epoch: int, batch: int) -> int:
-    """One seed from three numbers, far apart for neighbours (multiplier: Knuth, MMIX)."""
-    mixed = 0
-    for part in (seed, epoch, batch):
-        mixed = (mixed * 6364136223846793005 + part + 1442695040888963407) % 2**62
-    return mixed

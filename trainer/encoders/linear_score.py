@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - torch's own habit
 
-from trainer.encoders.base import Embedder, Encoder
+from trainer.encoders.base import Embedder
 
 
 def coarse_brightness(volumes_BCDHW: torch.Tensor, grid: int) -> torch.Tensor:
@@ -47,6 +47,11 @@ class CoarseBrightness(Embedder):
     def width_joined(self) -> int:
         """C * grid^3."""
         return self.in_channels * self.grid**3
+
+
+def mirrored_features(features_NF: torch.Tensor, grid: int) -> torch.Tensor:
+    """Coarse brightness (N, C * grid^3) of the mirror images of the same volumes."""
+    return features_NF.reshape(len(features_NF), -1, grid, grid, grid).flip(2).flatten(1)
 
 
 class LinearScore(nn.Module):
@@ -87,7 +92,7 @@ class WithLinearScore(Embedder):
         linear: scores them.
     """
 
-    def __init__(self, network: Encoder, linear: LinearScore) -> None:
+    def __init__(self, network: Embedder, linear: LinearScore) -> None:
         super().__init__()
         self.network = network
         self.linear = linear

@@ -13,6 +13,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from trainer.data.drawing import uniform_rows
 from trainer.encoders.base import Encoder, NormName
 from trainer.encoders.narrow import Conv2d
 from trainer.encoders.resnet2d import resnet_features
@@ -85,7 +86,7 @@ class TemporalShiftResNet18(Encoder):
 
     Clips of any length from `num_frames` are taken. They are cut into `num_frames` chunks, as equal as whole frames
     allow. In evaluation the middle frame of each is seen. In training it is one random frame of each chunk, for every
-    clip anew, drawn with torch's global CPU generator: a resumed run, which restores that, draws the same.
+    clip anew; in a run it depends on seed, epoch, batch and the clip's number in the batch (trainer/data/drawing.py).
 
     Args:
         in_channels: channels C of a frame.
@@ -162,13 +163,13 @@ def draw_frames(num_clips: int, num_frames: int, num_chunks: int) -> torch.Tenso
     """One random frame of each chunk for every clip, each frame of a chunk with the same chance.
 
     Returns:
-        Whole numbers of shape (num_clips, num_chunks), drawn with torch's global CPU generator.
+        Whole numbers of shape (num_clips, num_chunks), drawn as `uniform_rows` says.
 
     Raises:
         ValueError: fewer frames than chunks.
     """
     starts_T, stops_T = torch.tensor(chunk_bounds(num_frames, num_chunks)).unbind(dim=1)
-    chances_BT = torch.rand(num_clips, num_chunks, dtype=torch.float64, device="cpu")
+    chances_BT = uniform_rows(num_clips, num_chunks)
     return starts_T + (chances_BT * (stops_T - starts_T)).long()
 
 

@@ -1,10 +1,12 @@
 """Metrics of the answers that a run gives for pairs, with intervals over people and the chance level beside each."""
 
 import numpy as np
+from scipy.stats import norm
 
+from preprocess.manifest import FEW_NOISE_PAIRS
 from preprocess.types import PROGRESSIONS
 from trainer.evaluate.turns import Answers
-from trainer.fit.run_files import HeadSummary
+from trainer.fit.run_files import ChangeSummary, HeadSummary
 from trainer.metrics import progression
 from trainer.metrics.evaluation import Metric
 from trainer.metrics.intervals import cluster_bootstrap
@@ -50,13 +52,18 @@ def answer_metrics(answers: Answers, head: HeadSummary | None, *, seed: int, num
     for index, name in enumerate(PROGRESSIONS):
         found[f"recall_{name}"] = Metric(value=scores.recall[index], num=int((labels_P == index).sum()))
     if head is not None and head.change is not None:
-        found |= _set_metrics(answers, SetThresholds(head.change.least_probability, (), head.change.coverage, 0), draws)
+        found |= _set_metrics(answers, head.change, draws)
         found |= _change_metrics(answers, draws)
     return found
 
 
-def _set_metrics(answers: Answers, thresholds: SetThresholds, draws: dict[str, int]) -> dict[str, Metric]:
-    """How often the prediction set holds the truth, and how often it leaves one answer."""
+def _set_metrics(answers: Answers, change: ChangeSummary, draws: dict[str, int]) -> dict[str, Metric]:
+    """How often the prediction set holds the truth, how often a pair is left undecided, and how good decisions are.
+
+    Undecided, as the service has it: several answers are in the set, or the one answer is a change that rescans show
+    too, or there are too few rescans to tell. Checks of the scans themselves come on top of that.
+    """
+    thresholds = SetThresholds(change.least_probability, (), change.coverage, 0)
     labels_P, people_P = answers.labels_P, answers.table().subject_id
     *earlier, last = answers.turns
     members = [thresholds.members(last.probabilities_P3)]
@@ -76,13 +83,36 @@ def _set_metrics(answers: Answers, thresholds: SetThresholds, draws: dict[str, i
     members_P3 = np.concatenate(members)
     covered_P = members_P3[np.arange(len(labels_P)), labels_P]
     several_P = members_P3.sum(axis=1) > 1
+    predicted_P = answers.probabilities_P3.argmax(axis=1)
+    floor = _noise_floor(change)
+    is_change_P = predicted_P != PROGRESSIONS.index("stable")
+    told_P = answers.improvements_P
+    in_noise_P = is_change_P if floor is None or told_P is None else is_change_P & (np.abs(told_P) <= floor)
+    undecided_P = several_P | in_noise_P
+    right_P = predicted_P == labels_P
     coverage = cluster_bootstrap(lambda rows: float(covered_P[rows].mean()), people_P, **draws)
-    undecided = cluster_bootstrap(lambda rows: float(several_P[rows].mean()), people_P, **draws)
-    return {
+    undecided = cluster_bootstrap(lambda rows: float(undecided_P[rows].mean()), people_P, **draws)
+    found = {
         "coverage": Metric.from_interval(coverage, num=len(labels_P)),
-        "several_answers_fraction": Metric.from_interval(undecided, num=len(labels_P)),
+        "undecided_fraction": Metric.from_interval(undecided, num=len(labels_P)),
+        "several_answers_fraction": Metric(value=float(several_P.mean()), num=len(labels_P)),
         "prediction_set_size": Metric(value=float(members_P3.sum(axis=1).mean()), num=len(labels_P)),
     }
+    if not undecided_P.all():
+        found["decided_accuracy"] = Metric(value=float(right_P[~undecided_P].mean()), num=int((~undecided_P).sum()))
+    if floor is not None:
+        found["noise_change_95"] = Metric(value=floor, num=len(change.noise_changes))
+        # The true change that, told with this error, lies beyond the floor nine times in ten.
+        smallest = floor + float(norm.ppf(0.9)) * change.error_sd
+        found["smallest_change"] = Metric(value=smallest, num=change.num_people)
+    return found
+
+
+def _noise_floor(change: ChangeSummary) -> float | None:
+    """95th percentile of what is told of rescans of unseen people, in points; None from too few of them."""
+    if len(change.noise_changes) < FEW_NOISE_PAIRS:
+        return None
+    return float(np.percentile(change.noise_changes, 95))
 
 
 def _change_metrics(answers: Answers, draws: dict[str, int]) -> dict[str, Metric]:

@@ -20,9 +20,9 @@ from preprocess.manifest import (
     ArtefactKind,
     Calibration,
     Decision,
+    Guarantee,
     Inputs,
     Manifest,
-    Metric,
     TrainingRun,
 )
 from preprocess.storage import Location
@@ -34,6 +34,8 @@ from trainer.evaluate.run import METRICS_NAME
 from trainer.evaluate.tasks import normal_score
 from trainer.export.checks import EmbeddedCohort, with_checks
 from trainer.export.decision import decision_part, decision_references
+from trainer.export.description import describe_controls, describe_data, describe_metric
+from trainer.export.guarantees import measure_guarantees
 from trainer.export.programs import BATCH_SIZES, TOLERANCE, export_programs
 from trainer.export.references import build_references
 from trainer.export.severity import (
@@ -77,6 +79,7 @@ class _Content:
     intended_use: str
     calibration: Calibration | None = None
     anchor: Anchor | None = None
+    measured: tuple[Guarantee, ...] = ()
     decision: Decision | None = None
     limits: tuple[str, ...] = ()
 
@@ -96,7 +99,7 @@ def export_run(
     Raises:
         RunError: the run is not finished or not evaluated, or has no progression head or no normal scan.
         ArtefactError: an artefact is there already, another process writes one there, the run's task cannot be
-            exported, or an exported program differs from the model.
+            exported, an exact guarantee breaks, or an exported program differs from the model.
         StoreError: the store is another one.
     """
     _refuse_other_tasks(run)
@@ -149,6 +152,8 @@ def _read_evaluation(run: Run) -> Evaluation:
 
 def _progression(trained: Trained, store: Store, evaluation: Evaluation) -> _Content:
     model, recipe = trained.pair_model(), trained.run.recipe
+    # First, since a model that breaks an exact guarantee is not worth the rest.
+    measured = measure_guarantees(trained, store, read_cohort(store, recipe.data.modality, recipe.outcome.name))
     training, training_NE, validation, validation_NE = _embedded_parts(trained, store)
     head = trained.result.progression_head
     assert head is not None
@@ -188,6 +193,7 @@ def _progression(trained: Trained, store: Store, evaluation: Evaluation) -> _Con
         ),
         decision=decision,
         limits=limits,
+        measured=measured,
     )
 
 
@@ -256,11 +262,7 @@ def _manifest(
 ) -> Manifest:
     run, result = trained.run, trained.result
     recipe = run.recipe
-    measured = {
-        key: Metric(value=metric.value, low=metric.low, high=metric.high, chance=metric.chance, num=metric.num)
-        for key, metric in evaluation.metrics.items()
-        if metric.value is not None
-    }
+    metrics = {key: describe_metric(metric) for key, metric in evaluation.metrics.items()}
     kind = store.manifest.recipe.kind_of(recipe.data.modality)
     shape = store.layout(recipe.data.modality).shape
     return Manifest(
@@ -281,7 +283,7 @@ def _manifest(
         calibration=content.calibration,
         anchor=content.anchor,
         decision=content.decision,
-        metrics=measured,
+        metrics={key: metric for key, metric in metrics.items() if metric is not None},
         files={file_name: hashlib.sha256(data).hexdigest() for file_name, data in files.items()},
         tolerance=TOLERANCE,
         guarantees=(
@@ -290,6 +292,9 @@ def _manifest(
             f"{', '.join(map(str, BATCH_SIZES))}, checked at export",
             "metrics are of subjects that neither training nor validation saw",
         ),
+        measured=content.measured,
+        controls=describe_controls(evaluation),
+        data=describe_data(store, recipe.data.modality),
         intended_use=content.intended_use,
         limitations=(*content.limits, *evaluation.notes, *evaluation.caveats),
         training=TrainingRun(

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainer.data.augment import Augment
+from trainer.data.drawing import batch_seed
 from trainer.data.labels import Labels
 from trainer.data.sampling import Batches, Sampler
 from trainer.data.visits import VisitBatch, VisitStream
@@ -83,7 +84,8 @@ class TrainingBatches:
         }
         first = self._group.share(len(indices_BK)).start * sample_views
         # Read once, seen several times: the views of a scan stand side by side, as the scans of a subject do.
-        return Views(read.repeated(self.num_views), self._compute, draws, first)
+        seed = batch_seed(self.sampler.seed, epoch, batch)
+        return Views(read.repeated(self.num_views), self._compute, draws, first, seed)
 
     def labels(self, indices_BK: Indices) -> Labels:
         """The labels of a whole batch, one for each view."""

@@ -21,6 +21,9 @@ FEW_PAIRS = 20
 """Pairs of a class from which on it has a threshold of its own."""
 FEW_PEOPLE = 10
 """With fewer, nothing can be calibrated: a quantile at 90 % would be the largest value seen."""
+LEAST_OFFSET = 0.8
+"""At no predicted change stable must be the likeliest answer, whatever the labels. Without base rates an offset of ln 2
+would do; with the share that `FEW_PEOPLE` people leave to them, and nobody stable, 0.75."""
 _NUM_FOLDS = 5
 
 
@@ -30,7 +33,7 @@ class Calibrated:
 
     Attributes:
         steepness: per point of the score.
-        offset: 0 or more.
+        offset: `LEAST_OFFSET` or more.
         share: weight of the base rates: one in (people + 2), Laplace's rule for an event that was never seen.
         rate: base rate of improved and declined together.
         gain: 1 over the slope of predicted against true change.
@@ -85,7 +88,7 @@ def calibrate(
 
     def candidate(unbounded_2: Floats) -> Calibrated:
         steepness, offset = np.exp(np.clip(unbounded_2, -12, 6))
-        return Calibrated(steepness / scale, offset, share, rate, 1.0, num_people, len(label_P))
+        return Calibrated(steepness / scale, LEAST_OFFSET + offset, share, rate, 1.0, num_people, len(label_P))
 
     def loss(unbounded_2: Floats) -> float:
         chosen_P = candidate(unbounded_2).probabilities(improvement_P)[np.arange(len(label_P)), label_P]

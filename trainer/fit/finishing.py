@@ -7,7 +7,8 @@ import torch
 
 from preprocess.console import LOG
 from trainer.encoders import Embedder, Encoder, ScoreHead
-from trainer.encoders.linear_score import CoarseBrightness, LinearScore, WithLinearScore
+from trainer.encoders.linear_score import CoarseBrightness, LinearScore, WithLinearScore, mirrored_features
+from trainer.encoders.mirrored import MirroredEncoder
 from trainer.encoders.visits import VisitEncoder
 from trainer.fit.change_head import (
     FittedChangeHead,
@@ -66,18 +67,18 @@ def _finish_on_score(parts: Parts, run: Run, loop: Loop) -> RunResult:
     assert statistics is not None
     # In float32, as the exported model will compute.
     exact = Compute(parts.compute.device, torch.float32)
-    encoder: Embedder = parts.model.encoder
+    network, grid = parts.model.encoder, recipe.encoder.linear_grid
+    encoder: Embedder = network
     score_head = parts.model.score_head
-    if recipe.encoder.linear_grid > 0 and isinstance(encoder, Encoder):
-        linear = fit_linear_score(
-            parts.plan.training,
-            parts.supply.embed(
-                CoarseBrightness(recipe.encoder.linear_grid, encoder.in_channels), parts.plan.training, exact
-            ),
-            recipe,
-            statistics,
-            LinearScore(recipe.encoder.linear_grid, encoder.in_channels),
-        )
+    if recipe.encoder.mirror and isinstance(network, Encoder):
+        encoder = MirroredEncoder(network)
+    if grid > 0 and isinstance(network, Encoder):
+        features_NF = parts.supply.embed(CoarseBrightness(grid, network.in_channels), parts.plan.training, exact)
+        if recipe.encoder.mirror:
+            # Symmetric features give symmetric weights.
+            features_NF = (features_NF + mirrored_features(torch.from_numpy(features_NF), grid).numpy()) / 2
+        empty = LinearScore(grid, network.in_channels)
+        linear = fit_linear_score(parts.plan.training, features_NF, recipe, statistics, empty)
         encoder = WithLinearScore(encoder, linear.to(exact.device))
         score_head = blended_head(score_head, linear)
     state = {name: value.cpu() for name, value in score_head.state_dict().items()}
@@ -121,9 +122,11 @@ def _write(
 ) -> RunResult:
     """Write model and result; with another encoder and score head than the loop's, where more was fitted to them."""
     history = loop.position.history
+    # The projector takes what the network alone embeds.
+    is_network = encoder is None or encoder is loop.model.encoder
     model = {
         "encoder": (encoder or loop.model.encoder).state_dict(),
-        "projector": None if isinstance(encoder, WithLinearScore) else loop.model.projector.state_dict(),
+        "projector": loop.model.projector.state_dict() if is_network else None,
         "score_head": (score_head or loop.model.score_head).state_dict(),
         "anchor_E": loop.model.anchor_E,
         "progression_head": head.head.state_dict() if head else None,

@@ -135,7 +135,6 @@ class Loop:
             "schedule": self._schedule.state_dict(),
             "scaler": self._scaler.state_dict(),
             "precision": self.precision,
-            "torch_rng": torch.get_rng_state(),
             "position": {"epoch": position.epoch, "batch": position.batch, "step": position.step},
             "sums": dict(position.sums),
             "history": [dict(entry) for entry in position.history],
@@ -161,7 +160,6 @@ class Loop:
                 before,
                 self.precision,
             )
-        torch.set_rng_state(state["torch_rng"])
         self.position = Position(**state["position"], sums=dict(state["sums"]), history=list(state["history"]))
         if lost_steps:
             self._add("lost_steps", lost_steps)

@@ -9,6 +9,7 @@ from preprocess.store import Store
 from trainer.data.labels import Labels
 from trainer.encoders import Embedder, Encoder, Projector, ScoreHead, build_encoder
 from trainer.encoders.linear_score import LinearScore, WithLinearScore
+from trainer.encoders.mirrored import MirroredEncoder
 from trainer.encoders.multimodal import ModalitySpec
 from trainer.encoders.registry import input_channels
 from trainer.encoders.visits import VisitEncoder, modality_spec
@@ -44,16 +45,19 @@ def _scan_encoder(recipe: EncoderRecipe, in_channels: int) -> Encoder:
 
 
 def finished_encoder_for(recipe: EncoderRecipe, data: DataRecipe, store: Store) -> Embedder:
-    """The same with the linear score beside it, where the recipe asks for one: what a finished run holds.
+    """The same, mirrored and with a linear score beside it where the recipe asks for that: what a finished run holds.
 
     Raises:
         StoreError: the store has no such modality.
         UsageError: the encoder takes no such rows.
     """
     encoder = encoder_for(recipe, data, store)
-    if recipe.linear_grid == 0 or not isinstance(encoder, Encoder):
+    if not isinstance(encoder, Encoder):
         return encoder
-    return WithLinearScore(encoder, LinearScore(recipe.linear_grid, encoder.in_channels))
+    seen: Embedder = MirroredEncoder(encoder) if recipe.mirror else encoder
+    return (
+        seen if recipe.linear_grid == 0 else WithLinearScore(seen, LinearScore(recipe.linear_grid, encoder.in_channels))
+    )
 
 
 def build_visit_encoder(recipe: EncoderRecipe, modalities: Mapping[str, ModalitySpec]) -> VisitEncoder:

@@ -16,6 +16,7 @@ from torch import nn
 
 from preprocess.errors import UsageError
 from trainer.data.augment import Draws
+from trainer.data.drawing import drawing_for_loss, drawing_for_visits
 from trainer.data.labels import Labels
 from trainer.data.visits import VisitBatch
 from trainer.fit.distributed import ALONE, Group
@@ -36,12 +37,14 @@ class Views:
         compute: where they become views.
         draws: by modality, what the views of the whole batch differ by; other modalities are scaled alone.
         first: index of the first of these visits in the whole batch.
+        seed: made of the run's seed, the epoch and the batch; decides whatever else the step draws.
     """
 
     batch: VisitBatch
     compute: Compute
     draws: Mapping[str, Draws] = field(default_factory=dict)
     first: int = 0
+    seed: int = 0
 
     def __len__(self) -> int:
         return len(self.batch)
@@ -121,13 +124,13 @@ class Step:
         Returns:
             The loss, and each objective's own value by name; the same in all processes.
         """
-        self._before = _Before.of(self._model, self._compute.device, self._before)
+        self._before = _Before.of(self._model, self._before)
         self._optimiser.zero_grad(set_to_none=True)
         if 0 < self._cache_chunk < len(views):
             loss, values = self._cached(views, labels)
         else:
             embedded, present_NM = self._embed(views, slice(0, len(views)))
-            loss, values = self._loss(embedded, labels, present_NM)
+            loss, values = self._loss(embedded, labels, present_NM, views.seed)
             torch.autograd.backward(self.scaler.scale(loss))
         encoder = list(self._model.encoder.parameters())
         own = {id(parameter) for parameter in encoder}
@@ -187,7 +190,7 @@ class Step:
         """Drop the gradients, and put back what computing them has changed."""
         assert self._before is not None
         self._optimiser.zero_grad(set_to_none=True)
-        self._before.put_back(self._model, self._compute.device)
+        self._before.put_back(self._model)
 
     def _cached(self, views: Views, labels: Labels) -> tuple[torch.Tensor, dict[str, Value]]:
         chunks = [
@@ -197,7 +200,7 @@ class Step:
         with torch.no_grad():
             parts, presents = zip(*[self._embed(views, chunk) for chunk in chunks], strict=True)
         embedded = torch.cat(parts).requires_grad_()
-        loss, values = self._loss(embedded, labels, torch.cat(presents))
+        loss, values = self._loss(embedded, labels, torch.cat(presents), views.seed)
         torch.autograd.backward(self.scaler.scale(loss))
         cached = embedded.grad
         assert cached is not None
@@ -208,12 +211,13 @@ class Step:
     def _embed(self, views: Views, part: slice) -> tuple[torch.Tensor, torch.Tensor]:
         """What the encoder makes of some neighbouring visits, and which of them has which modality."""
         inputs, present_PM = views.inputs(part)
+        first = views.first + part.start
         # Entered anew for each chunk: autocast keeps the weights it has cast, also those cast without a graph.
-        with self._compute.autocast():
+        with self._compute.autocast(), drawing_for_visits(views.seed, self._compute.device, first=first):
             return self._model.encoder.embed_visits(inputs, present_PM), present_PM
 
     def _loss(
-        self, embedded: torch.Tensor, labels: Labels, present_NM: torch.Tensor
+        self, embedded: torch.Tensor, labels: Labels, present_NM: torch.Tensor, seed: int
     ) -> tuple[torch.Tensor, dict[str, Value]]:
         num_subjects, scans_of_subject = labels.scores_BK.shape
         num_rows = [scans_of_subject * share for share in self._group.shares(num_subjects)]
@@ -221,41 +225,34 @@ class Step:
         with self._compute.autocast():
             # Several processes share batches of one modality only, which every visit of them all has.
             output = self._model.judge(gathered, labels, present_NM)
-        return total(self.objectives, output)
+        with drawing_for_loss(seed, self._compute.device):
+            return total(self.objectives, output)
 
 
 @dataclass(frozen=True, slots=True)
 class _Before:
-    """What a step changes while it computes gradients: running statistics, and the random numbers of dropout.
+    """What a step changes while it computes gradients.
 
     Attributes:
         buffers: copies of the model's buffers, such as running statistics.
-        cpu_rng: state of torch's generator.
-        cuda_rng: that of the device, where it is CUDA.
     """
 
     buffers: list[torch.Tensor]
-    cpu_rng: torch.Tensor
-    cuda_rng: torch.Tensor | None
 
     @classmethod
     @torch.no_grad()
-    def of(cls, model: nn.Module, device: torch.device, earlier: "_Before | None") -> "_Before":
+    def of(cls, model: nn.Module, earlier: "_Before | None") -> "_Before":
         """As it is now; an earlier one's memory is used again."""
         now = list(model.buffers())
         buffers = [one.clone() for one in now] if earlier is None else earlier.buffers
         # One call for all: some encoders have 150 buffers of a few hundred numbers.
         torch._foreach_copy_(buffers, now)
-        cuda_rng = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-        return cls(buffers, torch.get_rng_state(), cuda_rng)
+        return cls(buffers)
 
     @torch.no_grad()
-    def put_back(self, model: nn.Module, device: torch.device) -> None:
+    def put_back(self, model: nn.Module) -> None:
         """Make it so again."""
         torch._foreach_copy_(list(model.buffers()), self.buffers)
-        torch.set_rng_state(self.cpu_rng)
-        if self.cuda_rng is not None:
-            torch.cuda.set_rng_state(self.cuda_rng, device)
 
 
 def _are_finite(norm: torch.Tensor, gradients: Sequence[torch.Tensor]) -> bool:

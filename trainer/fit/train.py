@@ -183,11 +183,8 @@ def _train_leased(
         if state is not None:
             loop.restore(state, lost_steps=checkpoints.lost_steps)
             LOG.info("%s: going on after step %d of %d", run.location.uri, loop.position.step, loop.num_steps)
-        else:
-            if isinstance(parts.model.encoder, VisitEncoder):
-                _standardise(parts, parts.model.encoder)
-            # What dropout and some objectives draw; from here on it is part of every checkpoint.
-            torch.manual_seed(parts.plan.recipe.seed)
+        elif isinstance(parts.model.encoder, VisitEncoder):
+            _standardise(parts, parts.model.encoder)
         if parts.group.world_size > 1:
             LOG.info("%d processes share each batch", parts.group.world_size)
             parts.group.from_first(dump_state(loop.state()))

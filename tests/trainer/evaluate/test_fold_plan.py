@@ -2,14 +2,18 @@
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from preprocess.errors import UsageError
-from trainer.data.cohort import Cohort
+from tests.support.cohorts import MODALITY, default_scans, tiny_recipe, write_store
+from trainer.data.cohort import Cohort, read_cohort
+from trainer.data.splits import SPLITS
 from trainer.evaluate.fold_plan import MAX_BINS, PlannedFold, plan_folds, score_bins
+from trainer.fit.run_plan import RunPlan
 
 NAN = float("nan")
 
@@ -177,3 +181,33 @@ def test_people_who_share_equal_scans_are_tested_together_and_none_of_them_train
     scored = set(cohort.scored().subject_ids)
     assert tested == dict.fromkeys(scored, 3)
     assert planned(cohort, task=task) == planned(replace(cohort, together=()), task=task)
+
+
+def test_no_content_of_a_store_is_on_two_sides_of_a_run_or_of_a_fold(tmp_path: Path) -> None:
+    """The digests of the store are held against the splits, those of copies that no cohort reads included."""
+    store = write_store(tmp_path, default_scans(num_subjects=24, rescans=False, odd=False))
+    rows = {(record.subject_id, record.day): row for row, record in enumerate(store.records)}
+    for n in range(6):  # 00 and 08, 08 and 16 share a scan, so 00 and 16 belong together through 08
+        for day, one, other in ((0.0, n, n + 8), (365.0, n + 8, n + 16)):
+            original = store.records[rows[f"sub-{one:02d}", day]].content_sha256
+            row = rows[f"sub-{other:02d}", day]
+            store.records[row] = replace(store.records[row], content_sha256=original)
+    people_by_content: dict[str, set[str]] = {}
+    for record in store.records:
+        people_by_content.setdefault(record.content_sha256, set()).add(record.person)
+    shared = [people for people in people_by_content.values() if len(people) > 1]
+    assert len(shared) == 12
+    cohort = read_cohort(store, MODALITY, "mmse")
+    splits = [RunPlan.of(tiny_recipe(seed=seed), cohort).split for seed in range(20)]
+    folds = plan_folds(
+        replace(cohort, scores_N=np.array([int(name[-2:]) % 2.0 for name in cohort.subject_ids])),
+        outcome="odd",
+        task="classification",
+        num_folds=3,
+        num_repeats=3,
+        validation=0.2,
+        seed=0,
+    )
+    for split in (*splits, *(fold.split for fold in folds)):
+        for people in shared:
+            assert sum(bool(people & split.of(name)) for name in SPLITS) == 1

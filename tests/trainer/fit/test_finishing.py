@@ -53,3 +53,18 @@ def test_validation_subjects_calibrate_the_head_of_a_single_network(
     head_points = trained.head.direction.weight.detach()
     assert result.score_statistics is not None
     torch.testing.assert_close(head_points, weights * result.score_statistics.sd)
+
+
+def test_a_mirrored_volume_tells_the_same_change(store: Store, tmp_path: Path) -> None:
+    recipe, location = on_score(2), Location(tmp_path / "run")
+    mirror = recipe.model_copy(update={"encoder": recipe.encoder.model_copy(update={"mirror": True})})
+    train_run(mirror, store, location, progress=lambda done, total: None)
+    trained = load_trained(Run.open(location), store)
+    draws = torch.Generator().manual_seed(0)
+    earlier, later = (torch.rand(4, 1, 16, 16, 16, generator=draws) for _ in range(2))
+    with torch.inference_mode():
+        embedded = [trained.encoder(volumes) for volumes in (earlier, later, later.flip(2))]
+    told, flipped = (trained.improvements((one - embedded[0]).numpy()) for one in embedded[1:])
+    assert told is not None
+    assert flipped is not None
+    assert abs(told - flipped).max() < 1e-3 < abs(told).max()

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -59,6 +60,24 @@ def a_batch(compute: Compute, edge: int = 16, *, pairs: int = PAIRS, seed: int =
 
 def gradients_of(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: one.grad.clone() for name, one in model.named_parameters() if one.grad is not None}
+
+
+@pytest.mark.parametrize("chunk", [5, 8])
+def test_cached_gradients_of_random_frames_are_those_of_the_frames_that_the_whole_batch_drew(chunk: int) -> None:
+    """Embedded twice, once without a graph: both times each scan has to show the same frames."""
+    exact = choose_compute("cpu", "float32")
+    plain = a_model("slice-tsm-resnet18")
+    cached, other = copy.deepcopy(plain), copy.deepcopy(plain)
+    views, labels = a_batch(exact, edge=24)
+    views = replace(views, seed=5)
+    a_step(plain, exact, chunk=0).gradients(views, labels)
+    a_step(cached, exact, chunk=chunk).gradients(views, labels)
+    truth = gradients_of(plain)
+    for one, gradient in gradients_of(cached).items():
+        torch.testing.assert_close(gradient, truth[one], rtol=1e-3, atol=1e-5)
+    a_step(other, exact, chunk=0).gradients(replace(views, seed=6), labels)
+    found = gradients_of(other)
+    assert not torch.allclose(found["encoder.linear.weight"], truth["encoder.linear.weight"], rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["reference", "fast"])
