@@ -11,6 +11,7 @@ from app.decision import (
     change_reasons,
     decide,
     model_reasons,
+    noise_floor,
     pair_reasons,
     person_reasons,
     possible_answers,
@@ -86,14 +87,16 @@ def answer_progression(
     top: Progression = "stable" if is_same_scan else PROGRESSIONS[int(np.argmax(probabilities_3))]
     uncertainty = judge(probabilities_3)
     change = _change(model, embeddings_2E[0], embeddings_2E[1])
-    predicted = _predicted_change(model, embeddings_2E[0], embeddings_2E[1])
     looks = [checks.describe(model, scan) for scan in (earlier, later)]
     paired = [
         _paired(model, scan, vector, found)
         for scan, vector, found in zip((earlier, later), embeddings_2E, looks, strict=True)
     ]
     is_flagged = any(check.is_beyond for scan in paired for check in scan.checks)
-    same_person = None if is_flagged else checks.same_person(model, looks[0], looks[1])
+    of_pair = {} if is_flagged else checks.pair_checks(model, looks[0], looks[1])
+    same_person, same_scanner = of_pair.get("identity"), of_pair.get("scanner")
+    is_other_scanner = same_scanner is not None and same_scanner.is_beyond
+    predicted = _predicted_change(model, embeddings_2E[0], embeddings_2E[1], is_other_scanner=is_other_scanner)
     reasons = [
         *pair_reasons(earlier, later, is_same_scan=is_same_scan, gap_days=gap_days),
         *person_reasons(same_person),
@@ -107,7 +110,7 @@ def answer_progression(
         prediction_set = ("stable",) if is_same_scan else manifest.decision.prediction_set(probabilities_3)
     if not is_same_scan:
         possible, about_set = possible_answers(top, prediction_set, uncertainty)
-        reasons += [*about_set, *change_reasons(predicted, change, manifest)]
+        reasons += [*about_set, *change_reasons(predicted, change, manifest, same_scanner)]
     reasons = worst_first(reasons)
     codes = list(dict.fromkeys(reason.code for reason in reasons))
     improved, stable, declined = (float(value) for value in probabilities_3)
@@ -125,6 +128,7 @@ def answer_progression(
         gap_days=gap_days,
         is_same_scan=is_same_scan,
         same_person=same_person,
+        same_scanner=same_scanner,
         earlier=paired[0],
         later=paired[1],
         provenance=provenance(manifest),
@@ -201,14 +205,17 @@ def _change(model: LoadedModel, earlier_E: FloatArray, later_E: FloatArray) -> C
     )
 
 
-def _predicted_change(model: LoadedModel, earlier_E: FloatArray, later_E: FloatArray) -> PredictedChange | None:
+def _predicted_change(
+    model: LoadedModel, earlier_E: FloatArray, later_E: FloatArray, *, is_other_scanner: bool
+) -> PredictedChange | None:
     decision, direction_E = model.manifest.decision, model.references.change_direction_E
     if decision is None or direction_E is None:
         return None
     # The difference first: exchanging the scans then changes the sign and nothing else.
     points = float((later_E.astype(np.float64) - earlier_E) @ direction_E)
     margin = _SDS_OF_95 * decision.error_sd
-    noise = None if decision.noise is None else decision.noise.percentile_95
+    floor = noise_floor(decision, is_other_scanner=is_other_scanner)
+    noise = None if floor is None else floor.percentile_95
     return PredictedChange(
         points=points,
         low=points - margin,

@@ -30,21 +30,24 @@ def scan_checks(model: LoadedModel, looks: ImageStatistics | None) -> list[Image
     return _held(model, images.distances(looks))
 
 
-def same_person(
+def pair_checks(
     model: LoadedModel, earlier: ImageStatistics | None, later: ImageStatistics | None
-) -> ImageCheck | None:
-    """How much two heads differ beyond what two visits of one person do; None without statistics or limit.
+) -> dict[CheckName, ImageCheck]:
+    """The checks `identity` and `scanner` of a pair, as far as the artefact has them.
 
     Args:
-        model: whose limit counts.
+        model: whose limits count.
         earlier: from `describe`.
         later: from `describe`.
     """
     images = model.references.images
     if earlier is None or later is None or images is None:
-        return None
-    found = _held(model, {"identity": images.identity(earlier, later)})
-    return found[0] if found else None
+        return {}
+    values: dict[CheckName, float] = {
+        "identity": images.identity(earlier, later),
+        "scanner": images.scanner(earlier, later),
+    }
+    return {check.name: check for check in _held(model, values)}
 
 
 def _held(model: LoadedModel, values: dict[CheckName, float]) -> list[ImageCheck]:

@@ -7,7 +7,8 @@ from typing import get_args
 from app.inputs import PreparedScan
 from app.schemas import Change, Decision, ImageCheck, PairedScan, PredictedChange, ReasonCode, Uncertainty
 from preprocess.image_statistics import CheckName
-from preprocess.manifest import FEW_NOISE_PAIRS, Manifest, Metric
+from preprocess.manifest import FEW_NOISE_PAIRS, ChangeNoise, Manifest, Metric
+from preprocess.manifest import Decision as ManifestDecision
 from preprocess.types import Finding, Progression
 
 HEADLINE_METRIC = "macro_f1"
@@ -126,25 +127,51 @@ def scan_reasons(name: str, scan: PairedScan, findings: Iterable[Finding]) -> li
     return reasons
 
 
-def change_reasons(predicted: PredictedChange | None, change: Change, manifest: Manifest) -> list[Reason]:
-    """Whether the change exceeds noise: the predicted one, or without it the distance of the embeddings."""
+def noise_floor(decision: ManifestDecision, *, is_other_scanner: bool) -> ChangeNoise | None:
+    """How large a predicted change may be by chance: of visits on two scanners never less than of repeats on one."""
+    noise, other = decision.noise, decision.other_scanner
+    if not is_other_scanner:
+        return noise
+    if noise is None or other is None:
+        return other
+    return max(other, noise, key=lambda floor: floor.percentile_95)
+
+
+def change_reasons(
+    predicted: PredictedChange | None, change: Change, manifest: Manifest, same_scanner: ImageCheck | None
+) -> list[Reason]:
+    """Whether the change exceeds noise: the predicted one, or without it the distance of the embeddings.
+
+    Args:
+        predicted: None in artefacts that predict no points.
+        change: by the embeddings' distance.
+        manifest: what the floors stand in.
+        same_scanner: whether the scans look like those of one scanner; None where that is not checked.
+    """
+    is_other_scanner = same_scanner is not None and same_scanner.is_beyond
+    reasons = []
+    if is_other_scanner:
+        two = "The scans look like those of two scanners, which may show a change where there is none."
+        reasons.append(Reason("other_scanner", two))
     if manifest.decision is None or predicted is None:
         within, num_pairs = change.within_noise_floor, 0 if change.noise_floor is None else change.noise_floor.count
         sentence = "The change is within scan-rescan noise: a repeat on the same day could look like this."
     else:
-        noise = manifest.decision.noise
+        noise = noise_floor(manifest.decision, is_other_scanner=is_other_scanner)
         within, num_pairs = predicted.within_noise_floor, 0 if noise is None else noise.num_pairs
+        known = "visits on two scanners miss the true change by" if is_other_scanner else "repeats on one day show"
         sentence = (
-            f"The predicted change of {predicted.points:+.1f} {predicted.unit} is within scan-rescan noise: 95 % of "
-            f"repeats on the same day show less than {predicted.noise_floor_95 or 0.0:.1f}."
+            f"The predicted change of {predicted.points:+.1f} {predicted.unit} is within noise: 95 % of {known} less "
+            f"than {predicted.noise_floor_95 or 0.0:.1f}."
         )
+    kind = "two-scanner" if is_other_scanner else "scan-rescan"
     if within is None:
-        unknown = "There are no scan-rescan references: whether the change exceeds noise is unknown."
-        return [Reason("no_noise_floor", unknown)]
-    reasons = [Reason("within_noise", sentence)] if within else []
+        unknown = f"There are no {kind} references: whether the change exceeds noise is unknown."
+        return [*reasons, Reason("no_noise_floor", unknown)]
+    if within:
+        reasons.append(Reason("within_noise", sentence))
     if num_pairs < FEW_NOISE_PAIRS:
-        few = f"The noise floor rests on only {num_pairs} scan-rescan pairs."
-        reasons.append(Reason("few_noise_pairs", few))
+        reasons.append(Reason("few_noise_pairs", f"The noise floor rests on only {num_pairs} {kind} pairs."))
     return reasons
 
 

@@ -17,6 +17,7 @@ ReasonCode = Literal[
     "out_of_distribution",
     "quality",
     "same_day",
+    "other_scanner",
     "within_noise",
     "few_noise_pairs",
     "no_noise_floor",
@@ -238,7 +239,7 @@ class PredictedChange(Schema):
     unit: str = Field(examples=["points of mmse"])
     noise_floor_95: float | None = Field(
         description="95 % of the scan-rescan pairs of people whom no network had seen show a smaller change, up or "
-        "down; null when there are none."
+        "down; of visits on two scanners, 95 % miss the true change by less. Null when there are none."
     )
     within_noise_floor: bool | None = Field(
         description="Whether the change is at most `noise_floor_95`, up or down; null without a noise floor."
@@ -304,6 +305,10 @@ class ProgressionAnswer(Schema):
     same_person: ImageCheck | None = Field(
         description="How much the two heads differ beyond what two visits of one person do; null when the artefact has "
         "no such check, or a scan is flagged itself."
+    )
+    same_scanner: ImageCheck | None = Field(
+        description="How much brightness and detail differ beyond what two visits on one scanner do; beyond its limit "
+        "the noise floor is that of visits on two scanners. Null as `same_person`."
     )
     earlier: PairedScan
     later: PairedScan

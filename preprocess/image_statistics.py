@@ -7,6 +7,7 @@ Coarse brightness is held against a low-rank model of the training scans (their 
 within it, in standard deviations, and what it leaves unexplained. The other numbers stand in groups, each with a
 Mahalanobis distance of its own. Two scans are of one person where their coarse brightness differs no more than that of
 two visits does, each direction weighted by how much visits differ there; so atrophy, which visits show, counts little.
+They are of one scanner where brightness and detail differ no more than those of visits on one scanner do.
 """
 
 from collections.abc import Mapping
@@ -20,8 +21,8 @@ import numpy.typing as npt
 from preprocess.types import FloatArray
 
 Floats = npt.NDArray[np.float64]
-CheckName = Literal["layout", "residual", "extent", "brightness", "detail", "contrast", "identity"]
-"""Checks of one scan, and `identity` of two."""
+CheckName = Literal["layout", "residual", "extent", "brightness", "detail", "contrast", "identity", "scanner"]
+"""Checks of one scan, and `identity` and `scanner` of two."""
 
 COARSE_EDGE = 12
 """Blocks along each axis; 16 mm each in the default box."""
@@ -84,6 +85,8 @@ class ImageReferences:
         visit_precision_KK: inverse covariance of the difference of two visits of one person; zeros where unknown.
         looks_mean_S: mean of the other numbers.
         looks_precision_SS: inverse covariance, zero between groups.
+        scanner_precision_SS: inverse covariance of the difference of two visits of one person on one scanner, zero
+            beyond `brightness` and `detail`; all zeros where scanners are unknown.
     """
 
     image_mean_DHW: Floats
@@ -92,6 +95,7 @@ class ImageReferences:
     visit_precision_KK: Floats
     looks_mean_S: Floats
     looks_precision_SS: Floats
+    scanner_precision_SS: Floats
 
     @classmethod
     def of(cls, arrays: Mapping[str, npt.ArrayLike]) -> "ImageReferences":
@@ -108,6 +112,7 @@ class ImageReferences:
             "visit_precision_KK": (num_axes, num_axes),
             "looks_mean_S": (num_looks,),
             "looks_precision_SS": (num_looks, num_looks),
+            "scanner_precision_SS": (num_looks, num_looks),
         }
         for name, shape in expected.items():
             if getattr(found, name).shape != shape:
@@ -139,6 +144,11 @@ class ImageReferences:
         )
         squared = min(float(along_K @ self.visit_precision_KK @ along_K) for along_K in differences)
         return float(np.sqrt(max(squared, 0.0)))
+
+    def scanner(self, first: ImageStatistics, second: ImageStatistics) -> float:
+        """How far brightness and detail differ beyond what visits on one scanner do, 0 or more."""
+        difference_S = first.looks_S - second.looks_S
+        return float(np.sqrt(max(float(difference_S @ self.scanner_precision_SS @ difference_S), 0.0)))
 
 
 def looks_groups() -> dict[CheckName, slice]:

@@ -55,6 +55,8 @@ IMAGE_REFERENCE_ARRAYS = {
     "components; zeros where too few people came twice",
     "looks_mean_S": "float32, means of the other image statistics, ordered as preprocess.image_statistics has them",
     "looks_precision_SS": "float32, their inverse covariance, zero between groups",
+    "scanner_precision_SS": "float32, inverse covariance of their difference between two visits of one person on one "
+    "scanner; zeros where scanners are unknown",
 }
 """Beside `DECISION_REFERENCE_ARRAYS`, where the part `Decision` has checks of images."""
 FEW_NOISE_PAIRS = 20
@@ -213,10 +215,10 @@ class Anchor(Part):
 
 
 class ChangeNoise(Part):
-    """Predicted change of scan-rescan pairs of people whom no network had seen: what no change at all looks like.
+    """How large a predicted change may be by chance, in pairs of people whom no network had seen.
 
     Attributes:
-        percentile_95: 95 % of the pairs show a smaller change, up or down.
+        percentile_95: 95 % of the pairs show a smaller one, up or down.
         num_pairs: how many.
         unit: what a point is, for example `points of mmse`.
     """
@@ -230,7 +232,7 @@ class Check(Part):
     """The limit of one image statistic, set on scans or pairs that the reference of the statistic was not fitted to.
 
     Attributes:
-        name: which statistic; `identity` is one of a pair, the others are of a scan.
+        name: which statistic; `identity` and `scanner` are of a pair, the others of a scan.
         limit: a greater value is flagged.
         percentile: which percentile of the reference values the limit is.
         num: how many reference values there were.
@@ -262,7 +264,10 @@ class Decision(Part):
         least_probability: by class, the probability from which on it is in the prediction set.
         num_people: whom all of this was measured on.
         num_pairs: their pairs.
-        noise: predicted change of scan-rescan pairs; None where nobody was scanned twice on one day.
+        noise: predicted change of scan-rescan pairs, which is what no change at all looks like; None where nobody was
+            scanned twice on one day.
+        other_scanner: how far the predicted change of visits on two scanners misses the true one, in place of `noise`
+            where the scans look like those of two scanners; None where no visits were on two known scanners.
         error_sd: root mean square of predicted minus true change, in points of the score.
         log_loss: its mean over people whose pairs were answered by a calibration on others.
         base_rate_log_loss: the same of always stating the frequencies of the classes among the same pairs.
@@ -278,6 +283,7 @@ class Decision(Part):
     num_people: int = Field(ge=1)
     num_pairs: int = Field(ge=1)
     noise: ChangeNoise | None
+    other_scanner: ChangeNoise | None = None
     error_sd: float = Field(ge=0)
     log_loss: float
     base_rate_log_loss: float

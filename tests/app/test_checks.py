@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from app.answers import answer_embedding, answer_progression
-from app.checks import describe, same_person, scan_checks
+from app.checks import describe, pair_checks, scan_checks
 from app.inputs import PreparedScan
 from app.registry import LoadedModel, load_artefact
 from preprocess.image_statistics import ImageReferences, image_statistics, looks_groups
@@ -34,12 +34,13 @@ def references() -> dict[str, np.ndarray]:
         "visit_precision_KK": np.array([[9 / length**2]]),
         "looks_mean_S": found.looks_S,
         "looks_precision_SS": precision_SS,
+        "scanner_precision_SS": np.diag((np.arange(30) == looks_groups()["brightness"].start) * 1.0),
     }
 
 
-def loaded(folder: Path, *names: str, limit: float = 2.0) -> LoadedModel:
+def loaded(folder: Path, *names: str, limit: float = 2.0, **changes) -> LoadedModel:
     checks = [{"name": name, "limit": limit, "percentile": 99.5, "num": 50} for name in names]
-    part = decision_part() | {"checks": checks}
+    part = decision_part() | {"checks": checks} | changes
     return load_artefact(str(write_artefact(folder, decision=part, references=references() if names else {})))
 
 
@@ -86,6 +87,31 @@ def test_two_heads_that_differ_beyond_visits_are_not_of_one_person(tmp_path: Pat
     assert "not_same_person" not in wide.reasons
 
 
+def test_scans_of_two_scanners_are_held_against_the_floor_of_two_scanners(tmp_path: Path):
+    floor = {"percentile_95": 500.0, "num_pairs": 30, "unit": "points of mmse"}
+    brighter = PreparedScan(SCAN.voxels_CDHW + np.uint8(50), "d" * 64, ())
+    known = loaded(tmp_path / "known", "scanner", limit=0.1, other_scanner=floor)
+    unknown = loaded(tmp_path / "unknown", "scanner", limit=0.1)
+    alike = loaded(tmp_path / "alike", "scanner", limit=0.3, other_scanner=floor)
+
+    answer = answer_progression(known, SCAN, brighter)
+    assert answer.same_scanner is not None
+    assert answer.same_scanner.value == pytest.approx(50 / 255, rel=1e-4)
+    assert answer.predicted_change is not None
+    assert (answer.predicted_change.noise_floor_95, answer.predicted_change.within_noise_floor) == (500.0, True)
+    assert {"other_scanner", "within_noise"} <= set(answer.reasons)
+    assert any(
+        "95 % of visits on two scanners miss the true change by less than 500.0" in one for one in answer.caution
+    )
+    without = answer_progression(unknown, SCAN, brighter)
+    assert {"other_scanner", "no_noise_floor"} <= set(without.reasons)
+    assert any("no two-scanner references" in sentence for sentence in without.caution)
+    within = answer_progression(alike, SCAN, brighter)
+    assert within.predicted_change is not None
+    assert within.predicted_change.noise_floor_95 == 0.01
+    assert "other_scanner" not in within.reasons
+
+
 def test_bright_tissue_too_far_out_is_another_contrast(tmp_path: Path):
     model = loaded(tmp_path, "contrast", limit=0.001)
     axes = np.linspace(-1.0, 1.0, 16) ** 2
@@ -103,7 +129,7 @@ def test_an_artefact_without_checks_describes_nothing_and_answers(tmp_path: Path
 
     assert describe(model, SCAN) is None
     assert scan_checks(model, None) == []
-    assert same_person(model, None, None) is None
+    assert pair_checks(model, None, None) == {}
     answer = answer_progression(model, SCAN, OTHER)
     assert answer.earlier.checks == []
     assert answer.same_person is None

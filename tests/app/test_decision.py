@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from app.answers import answer_progression
-from app.decision import Reason, decide, worst_first
+from app.decision import Reason, decide, noise_floor, worst_first
 from app.inputs import PreparedScan, prepare
 from app.registry import LoadedModel, load_artefact
 from app.schemas import ReasonCode
+from preprocess.manifest import Decision
 from preprocess.types import Finding
 from tests.support.artefacts import RECIPE, decision_part, write_artefact
 from tests.support.heads import head_nifti
@@ -18,6 +19,8 @@ from tests.support.heads import head_nifti
 EARLIER = prepare(head_nifti(15, seed=1), RECIPE, name="earlier")
 LATER = prepare(head_nifti(24, seed=2), RECIPE, name="later")
 MODEL_CODES = ("model_not_above_chance", "model_without_metrics", "uncalibrated")
+TOLD_CODES = ("no_prediction_set", "other_scanner")
+"""What is said of a decision without keeping from it."""
 CHANGE_CODES = ("same_day", "within_noise", "few_noise_pairs", "no_noise_floor")
 
 
@@ -33,7 +36,7 @@ def answered(folder: Path, *, accept_unproven: bool = False, macro_f1=(0.61, 0.5
 @pytest.mark.parametrize("code", [code for code in get_args(ReasonCode) if code != "same_scan"])
 @pytest.mark.parametrize("answer", ["improved", "stable", "declined"])
 def test_each_reason_keeps_from_what_it_casts_doubt_on(answer, code):
-    if code == "no_prediction_set" or (code in CHANGE_CODES and answer == "stable"):
+    if code in TOLD_CODES or (code in CHANGE_CODES and answer == "stable"):
         assert decide([answer], [code]) == answer
     else:
         assert decide([answer], [code]) == "undecided"
@@ -82,7 +85,7 @@ def test_the_predicted_change_is_the_product_of_the_direction_with_the_differenc
 @pytest.mark.parametrize(
     ("part", "codes", "words"),
     [
-        ({"noise": (90.0, 40)}, ["within_noise"], "95 % of repeats on the same day show less than 90.0"),
+        ({"noise": (90.0, 40)}, ["within_noise"], "95 % of repeats on one day show less than 90.0"),
         ({"noise": (0.01, 19)}, ["few_noise_pairs"], "rests on only 19 scan-rescan pairs"),
         ({"noise": None}, ["no_noise_floor"], "no scan-rescan references"),
         ({"least": (0.4, 0.0, 0.4)}, ["several_answers_possible"], "None of stable and declined can be ruled out"),
@@ -167,3 +170,20 @@ def test_an_artefact_of_an_earlier_version_decides_from_distances_and_says_what_
     assert (within.decision, within.reasons) == ("undecided", ["within_noise", "no_prediction_set"])
     assert (without.decision, without.reasons) == ("undecided", ["no_noise_floor", "no_prediction_set"])
     assert beyond.prediction_set is beyond.predicted_change is None
+
+
+def test_on_two_scanners_the_larger_floor_counts_and_without_one_there_is_none():
+    def part(noise, other) -> Decision:
+        floor = None if other is None else {"percentile_95": other, "num_pairs": 40, "unit": "points of mmse"}
+        return Decision.model_validate(decision_part(noise=noise) | {"other_scanner": floor})
+
+    def size(decision: Decision, *, is_other_scanner: bool) -> float | None:
+        floor = noise_floor(decision, is_other_scanner=is_other_scanner)
+        return None if floor is None else floor.percentile_95
+
+    assert size(part((1.4, 26), 3.5), is_other_scanner=False) == 1.4
+    assert size(part((1.4, 26), 3.5), is_other_scanner=True) == 3.5
+    assert size(part((4.0, 26), 3.5), is_other_scanner=True) == 4.0
+    assert size(part((1.4, 26), None), is_other_scanner=True) is None
+    assert size(part(None, 3.5), is_other_scanner=True) == 3.5
+    assert size(part(None, 3.5), is_other_scanner=False) is None

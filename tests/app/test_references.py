@@ -137,6 +137,7 @@ def image_arrays() -> dict[str, np.ndarray]:
         "visit_precision_KK": np.eye(2, dtype=np.float32),
         "looks_mean_S": np.zeros(30, np.float32),
         "looks_precision_SS": np.eye(30, dtype=np.float32),
+        "scanner_precision_SS": np.eye(30, dtype=np.float32),
     }
 
 

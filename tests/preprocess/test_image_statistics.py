@@ -27,6 +27,7 @@ def references(num_axes: int = 3, seed: int = 0) -> ImageReferences:
         visit_precision_KK=spread_KK @ spread_KK.T + np.eye(num_axes),
         looks_mean_S=draws.normal(size=30),
         looks_precision_SS=precision_SS,
+        scanner_precision_SS=np.diag(np.arange(30.0)),
     )
 
 
@@ -111,6 +112,18 @@ def test_identity_is_symmetric_and_0_for_one_scan_and_its_mirror_image():
 
     assert known.identity(first, second) > 0
     assert known.identity(first, first) == known.identity(first, first.mirrored()) == 0
+
+
+def test_two_scanners_differ_by_the_weighted_difference_of_the_numbers():
+    known = references()
+    first, second = image_statistics(head(1)), image_statistics(head(2))
+
+    expected = np.sqrt(
+        sum(weight * (a - b) ** 2 for weight, (a, b) in enumerate(zip(first.looks_S, second.looks_S, strict=True)))
+    )
+
+    assert known.scanner(first, second) == known.scanner(second, first) == pytest.approx(expected)
+    assert known.scanner(first, first) == 0
 
 
 def test_arrays_that_do_not_fit_each_other_are_refused():

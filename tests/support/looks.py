@@ -14,8 +14,15 @@ from preprocess.writer import commit, open_rows, prepare_arrays, write_row
 EDGE = 32
 
 
-def head(person: int, *, visit: int = 0, edge: int = EDGE) -> np.ndarray:
-    """A volume (1, edge, edge, edge) in [0, 1]: skull, grey matter, white matter, ventricles that grow by visit."""
+def head(person: int, *, visit: int = 0, edge: int = EDGE, scanner: str = "A") -> np.ndarray:
+    """A volume (1, edge, edge, edge) in [0, 1]: skull, grey matter, white matter, ventricles that grow by visit.
+
+    Args:
+        person: who; equal numbers are equal heads.
+        visit: counted from 0.
+        edge: voxels along each axis.
+        scanner: `A`, or `B` with twice the noise.
+    """
     who, scan = np.random.default_rng([person, 1]), np.random.default_rng([person, visit, 2])
     axes = np.linspace(-1.0, 1.0, edge)
     x, y, z = axes[:, None, None], axes[:, None], axes
@@ -31,12 +38,16 @@ def head(person: int, *, visit: int = 0, edge: int = EDGE) -> np.ndarray:
     volume = 0.35 * inside[0] + 0.2 * inside[1] + 0.3 * inside[2]
     volume = volume * (1 - 0.75 / (1 + np.exp((ventricles - size) / 0.1)))
     gain = 1 + 0.02 * scan.normal()
-    noisy = np.clip(gain * volume + 0.015 * scan.normal(size=volume.shape), 0.0, 1.0)
+    noise = {"A": 0.015, "B": 0.03}[scanner]
+    noisy = np.clip(gain * volume + noise * scan.normal(size=volume.shape), 0.0, 1.0)
     return noisy[None].astype(np.float32)
 
 
 def write_heads(place: Path, *, num_people: int, num_visits: int = 3) -> Store:
-    """A store of such heads, `sub-00` first, one visit a year, whose score falls by a point a visit."""
+    """A store of such heads, `sub-00` first, one visit a year, whose score falls by a point a visit.
+
+    Every fourth scan is of scanner `B`.
+    """
     recipe = VolumeRecipe(grid=(EDGE,) * 3, spacing_mm=6.0)
     location, num_rows = Location(place), num_people * num_visits
     prepare_arrays(location, recipe, ["T1w"], num_rows)
@@ -44,7 +55,8 @@ def write_heads(place: Path, *, num_people: int, num_visits: int = 3) -> Store:
     records = []
     for row in range(num_rows):
         person, visit = divmod(row, num_visits)
-        voxels = to_stored(head(person, visit=visit), recipe.dtype)
+        scanner = "B" if (person + visit) % 4 == 3 else "A"
+        voxels = to_stored(head(person, visit=visit, scanner=scanner), recipe.dtype)
         write_row(array, location.uri, row, voxels)
         records.append(
             IndexRecord(
@@ -56,7 +68,7 @@ def write_heads(place: Path, *, num_people: int, num_visits: int = 3) -> Store:
                 day=365.0 * visit,
                 present=True,
                 site="",
-                scanner="A",
+                scanner=scanner,
                 spacing_mm=(6.0,) * 3,
                 affine=tuple(np.eye(4).ravel().tolist()),
                 source_uri=f"{row}.nii",

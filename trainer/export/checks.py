@@ -1,7 +1,8 @@
 """The checks of an artefact's answers: fitted to the training scans, then tried on scans of held-out people.
 
 The table that comes out (`Decision.flagged`) says how many of the held-out people's scans are flagged as they are, how
-many of the same scans spoilt on purpose, and how many pairs of one and of two people count as not of one person.
+many of the same scans spoilt on purpose, how many pairs of one and of two people count as not of one person, and how
+many on one and on two scanners as of two scanners.
 """
 
 from dataclasses import dataclass, fields
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 
 from preprocess.distances import OUTSIDE_PERCENTILE, mahalanobis_distances, percentile_rank
-from preprocess.image_statistics import ImageReferences, ImageStatistics, image_statistics
+from preprocess.image_statistics import CheckName, ImageReferences, image_statistics
 from preprocess.manifest import Check, Decision, Flagged
 from preprocess.store import Store
 from preprocess.transforms import unit_scale
@@ -26,7 +27,7 @@ MOST_STRESSED = 32
 """Held-out scans that are spoilt, spread over the cohort: each is spoilt a dozen ways."""
 WANTED = 0.95
 """Share of spoilt scans and of pairs of two people that should be flagged; a smaller one is named as a limitation."""
-NOT_TO_BE_FLAGGED = frozenset({"held_out", "mirrored", "own_visits"})
+NOT_TO_BE_FLAGGED = frozenset({"held_out", "mirrored", "own_visits", "same_scanner"})
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Examiner:
     def is_flagged(self, volume_CDHW: FloatArray) -> bool:
         """Whether any check of a scan is beyond its limit, or the embedding outside the training distribution."""
         distances = self.references.distances(image_statistics(volume_CDHW))
-        if any(distances[check.name] > check.limit for check in self.checks if check.name != "identity"):
+        if any(distances[check.name] > check.limit for check in self.checks if check.name in distances):
             return True
         distances_Q = self.distribution["ood_distances_Q"]
         if not distances_Q.size:
@@ -85,10 +86,9 @@ class Examiner:
         )
         return percentile_rank(distances_Q, distance) > OUTSIDE_PERCENTILE
 
-    def is_someone_else(self, first: ImageStatistics, second: ImageStatistics) -> bool:
-        """Whether two scans count as not of one person."""
-        limits = [check.limit for check in self.checks if check.name == "identity"]
-        return bool(limits) and self.references.identity(first, second) > limits[0]
+    def limit(self, name: CheckName) -> float | None:
+        """A check's limit; None where it is not checked."""
+        return next((check.limit for check in self.checks if check.name == name), None)
 
 
 def with_checks(
@@ -132,8 +132,7 @@ def with_checks(
     distribution = embedding_distribution(*both)
     examiner = Examiner(encoder, references, checks, distribution)
     flagged = _flagged_scans(examiner, store, modality, held_out)
-    if any(check.name == "identity" for check in checks):
-        flagged |= _flagged_pairs(examiner, describe_scans(store, modality, held_out))
+    flagged |= _flagged_pairs(examiner, describe_scans(store, modality, held_out))
     own = {field.name: getattr(references, field.name).astype(np.float32) for field in fields(references)}
     return Checked(decision.model_copy(update={"checks": checks, "flagged": flagged}), own | distribution)
 
@@ -166,16 +165,19 @@ def _flagged_scans(examiner: Examiner, store: Store, modality: str, held_out: Co
 
 
 def _flagged_pairs(examiner: Examiner, held_out: DescribedScans) -> dict[str, Flagged]:
+    looks, references = held_out.found, examiner.references
+    someone_else, other_scanner = examiner.limit("identity"), examiner.limit("scanner")
+    found: dict[str, list[bool]] = {}
     firsts = list({person: index for index, person in reversed(list(enumerate(held_out.people)))}.values())
     strangers = [(first, second) for number, first in enumerate(firsts) for second in firsts[number + 1 :]]
-    pairs = {"own_visits": held_out.pairs_P2.tolist(), "another_person": strangers}
-    return {
-        kind: _share(
-            [examiner.is_someone_else(held_out.found[first], held_out.found[second]) for first, second in some]
-        )
-        for kind, some in pairs.items()
-        if some
-    }
+    if someone_else is not None:
+        for kind, pairs in (("own_visits", held_out.pairs_P2.tolist()), ("another_person", strangers)):
+            found[kind] = [references.identity(looks[a], looks[b]) > someone_else for a, b in pairs]
+    if other_scanner is not None:
+        for kind, is_same in (("same_scanner", True), ("other_scanner", False)):
+            pairs = held_out.on_scanners(same=is_same).tolist()
+            found[kind] = [references.scanner(looks[a], looks[b]) > other_scanner for a, b in pairs]
+    return {kind: _share(flags) for kind, flags in found.items() if flags}
 
 
 def _share(flags: list[bool]) -> Flagged:

@@ -1,5 +1,7 @@
 """What an artefact's answers are decided with: thresholds, noise floor and calibration, from a run's result.json."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from preprocess.manifest import ChangeNoise, Decision, OutcomeSpec
@@ -19,23 +21,25 @@ def decision_part(summary: HeadSummary, outcome: OutcomeSpec) -> Decision | None
     change = summary.change
     if change is None:
         return None
-    noise = None
-    if change.noise_changes:
-        noise = ChangeNoise(
-            percentile_95=float(np.percentile(change.noise_changes, 95)),
-            num_pairs=len(change.noise_changes),
-            unit=f"points of {outcome.name}",
-        )
     return Decision(
         coverage=change.coverage,
         least_probability=dict(zip(PROGRESSIONS, change.least_probability, strict=True)),
         num_people=change.num_people,
         num_pairs=summary.num_validation,
-        noise=noise,
+        noise=_noise(change.noise_changes, outcome),
+        other_scanner=_noise(change.other_scanner_errors, outcome),
         error_sd=change.error_sd,
         log_loss=change.log_loss,
         base_rate_log_loss=change.base_rate_log_loss,
         is_calibrated=change.log_loss < change.base_rate_log_loss,
+    )
+
+
+def _noise(sizes_P: Sequence[float], outcome: OutcomeSpec) -> ChangeNoise | None:
+    if not len(sizes_P):
+        return None
+    return ChangeNoise(
+        percentile_95=float(np.percentile(sizes_P, 95)), num_pairs=len(sizes_P), unit=f"points of {outcome.name}"
     )
 
 

@@ -38,11 +38,20 @@ class DescribedScans:
         found: one for each scan.
         people: whose it is.
         pairs_P2: indices of two scans of one person, visits and repeats.
+        scanners: by scan; empty where unknown.
     """
 
     found: Sequence[ImageStatistics]
     people: Sequence[str]
     pairs_P2: Pairs
+    scanners: Sequence[str]
+
+    def on_scanners(self, *, same: bool) -> Pairs:
+        """The pairs on one scanner or on two; those with an unknown one are neither."""
+        names = np.array(self.scanners)
+        first_P, second_P = names[self.pairs_P2[:, 0]], names[self.pairs_P2[:, 1]]
+        chosen_P2: Pairs = self.pairs_P2[((first_P == second_P) == same) & (first_P != "") & (second_P != "")]
+        return chosen_P2
 
     def of(self, people: Sequence[str]) -> "DescribedScans":
         """The scans of some people."""
@@ -57,6 +66,7 @@ class DescribedScans:
             [self.found[index] for index in kept],
             [self.people[index] for index in kept],
             np.array(pairs, dtype=np.int64).reshape(-1, 2),
+            [self.scanners[index] for index in kept],
         )
 
 
@@ -70,7 +80,7 @@ def describe_scans(store: Store, modality: str, cohort: Cohort) -> DescribedScan
         for number, first in enumerate(indices)
         for second in indices[number + 1 :]
     ]
-    return DescribedScans(found, cohort.groups, np.array(pairs, dtype=np.int64).reshape(-1, 2))
+    return DescribedScans(found, cohort.groups, np.array(pairs, dtype=np.int64).reshape(-1, 2), cohort.scanners)
 
 
 def fit_checks(
@@ -92,11 +102,13 @@ def fit_checks(
     for fold in np.array_split(shuffled, _NUM_FOLDS):
         others = fit_references(training.of(np.setdiff1d(names, fold).tolist()))
         parts.append(_measure(others, training.of(fold.tolist())))
+    # Where nobody changed the scanner, nothing shows that a difference in looks is one of scanners.
+    scanner_is_known = len(training.on_scanners(same=False)) >= FEWEST_PAIRS
     checks = []
     for name in parts[0]:
         values = np.concatenate([part[name] for part in parts])
-        percentile = PAIR_PERCENTILE if name == "identity" else SCAN_PERCENTILE
-        if name == "identity" and len(values) < FEWEST_PAIRS:
+        percentile = PAIR_PERCENTILE if name in ("identity", "scanner") else SCAN_PERCENTILE
+        if len(values) < FEWEST_PAIRS or (name == "scanner" and not scanner_is_known):
             continue
         limit = float(np.percentile(values, percentile))
         checks.append(Check(name=name, limit=limit, percentile=percentile, num=len(values)))
@@ -119,6 +131,7 @@ def fit_references(scans: DescribedScans) -> ImageReferences:
         visit_precision_KK=_visit_precision(along_NK, scans.pairs_P2),
         looks_mean_S=looks_NS.mean(axis=0),
         looks_precision_SS=_looks_precision(looks_NS),
+        scanner_precision_SS=_scanner_precision(looks_NS, scans.on_scanners(same=True)),
     )
 
 
@@ -143,11 +156,28 @@ def _looks_precision(looks_NS: np.ndarray) -> np.ndarray:
     return precision_SS
 
 
+def _scanner_precision(looks_NS: np.ndarray, pairs_P2: Pairs) -> np.ndarray:
+    """Only brightness and detail count: anatomy and the box, which the other numbers show, are not the scanner's."""
+    precision_SS = np.zeros((looks_NS.shape[1],) * 2)
+    if len(pairs_P2) < FEWEST_PAIRS:
+        return precision_SS
+    groups = looks_groups()
+    chosen = np.r_[groups["brightness"], groups["detail"]]
+    difference_PC = looks_NS[pairs_P2[:, 0]][:, chosen] - looks_NS[pairs_P2[:, 1]][:, chosen]
+    sd_C = difference_PC.std(axis=0) + 1e-6
+    fitted = LedoitWolf(assume_centered=True).fit(difference_PC / sd_C).precision_
+    precision_SS[np.ix_(chosen, chosen)] = fitted / np.outer(sd_C, sd_C)
+    return precision_SS
+
+
 def _measure(references: ImageReferences, scans: DescribedScans) -> dict[CheckName, np.ndarray]:
     measured = [references.distances(found) for found in scans.found]
     names: list[CheckName] = [*looks_groups(), "layout", "residual"]
     values: dict[CheckName, np.ndarray] = {name: np.array([one[name] for one in measured]) for name in names}
     values["identity"] = np.array(
         [references.identity(scans.found[first], scans.found[second]) for first, second in scans.pairs_P2]
+    )
+    values["scanner"] = np.array(
+        [references.scanner(scans.found[first], scans.found[second]) for first, second in scans.on_scanners(same=True)]
     )
     return values

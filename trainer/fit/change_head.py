@@ -62,6 +62,7 @@ class UnseenPairs:
         labels_P: 0, 1, 2 in the order of `PROGRESSIONS`.
         people_P: whose pair; subjects that share scans count as one.
         repeats_Q: predicted change of scan-rescan pairs.
+        other_scanner_P: whether the two visits were on two scanners; not where one is unknown.
     """
 
     improvements_P: Floats
@@ -69,6 +70,7 @@ class UnseenPairs:
     labels_P: npt.NDArray[np.int64]
     people_P: tuple[str, ...]
     repeats_Q: Floats
+    other_scanner_P: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class FittedChangeHead:
     thresholds: SetThresholds
     repeats_Q: Floats
     errors_P: Floats
+    other_scanner_P: npt.NDArray[np.bool_]
     log_loss: float
     base_rate_log_loss: float
 
@@ -100,6 +103,7 @@ class FittedChangeHead:
                 noise_changes=tuple(np.sort(np.abs(self.repeats_Q) * found.gain).tolist()),
                 log_loss=self.log_loss,
                 base_rate_log_loss=self.base_rate_log_loss,
+                other_scanner_errors=tuple(np.sort(np.abs(self.errors_P[self.other_scanner_P])).tolist()),
             ),
         )
 
@@ -169,13 +173,15 @@ def unseen_pairs(cohort: Cohort, scores_N: Floats, recipe: TrainRecipe) -> Unsee
     sign = 1 if recipe.outcome.higher_is_better else -1
     visits = visit_pairs(cohort, recipe.outcome, which=recipe.head.pairs).labelled()
     repeats = rescan_pairs(cohort, recipe.outcome)
-    groups = cohort.groups
+    groups, scanners = cohort.groups, np.array(cohort.scanners)
+    first_P, second_P = scanners[visits.earlier_P], scanners[visits.later_P]
     return UnseenPairs(
         improvements_P=sign * (scores_N[visits.later_P] - scores_N[visits.earlier_P]),
         true_P=sign * visits.delta_P,
         labels_P=visits.labels_P,
         people_P=tuple(groups[index] for index in visits.earlier_P),
         repeats_Q=sign * (scores_N[repeats.later_P] - scores_N[repeats.earlier_P]),
+        other_scanner_P=(first_P != second_P) & (first_P != "") & (second_P != ""),
     )
 
 
@@ -190,9 +196,9 @@ def fit_on_unseen(parts: Sequence[UnseenPairs], direction: ScoreDirection, *, se
     Returns:
         None where fewer than `FEW_PEOPLE` people or two kinds of change are known.
     """
-    improvement_P, true_P, label_P, repeats_Q = (
+    improvement_P, true_P, label_P, repeats_Q, other_scanner_P = (
         np.concatenate([getattr(part, name) for part in parts])
-        for name in ("improvements_P", "true_P", "labels_P", "repeats_Q")
+        for name in ("improvements_P", "true_P", "labels_P", "repeats_Q", "other_scanner_P")
     )
     people_P = tuple(person for part in parts for person in part.people_P)
     if len(set(people_P)) < FEW_PEOPLE or len(np.unique(label_P)) < 2:
@@ -215,6 +221,7 @@ def fit_on_unseen(parts: Sequence[UnseenPairs], direction: ScoreDirection, *, se
         thresholds=fit_set_thresholds(honest_P3, label_P, coverage=COVERAGE, few_pairs=FEW_PAIRS),
         repeats_Q=repeats_Q,
         errors_P=calibrated.gain * improvement_P - true_P,
+        other_scanner_P=other_scanner_P,
         log_loss=float(-np.log(honest_P3[np.arange(len(label_P)), label_P]).mean()),
         base_rate_log_loss=label_entropy(label_P),
     )

@@ -59,6 +59,7 @@ class ChangeSummary(RunFile):
         noise_changes: ascending absolute told changes of scan-rescan pairs.
         log_loss: that of people whose pairs were answered by a calibration on others.
         base_rate_log_loss: that of always stating the frequencies of the same labels.
+        other_scanner_errors: ascending absolute differences of told and true change, of visits on two scanners.
     """
 
     num_people: int
@@ -69,6 +70,7 @@ class ChangeSummary(RunFile):
     noise_changes: tuple[float, ...]
     log_loss: float
     base_rate_log_loss: float
+    other_scanner_errors: tuple[float, ...] = ()
 
 
 class HeadSummary(RunFile):

@@ -58,10 +58,12 @@ def found(store: Store) -> Checked:
 def test_the_table_has_every_kind_with_how_many_were_tried(found: Checked) -> None:
     flagged = found.decision.flagged
 
-    assert flagged.keys() == {"held_out", *corruptions(6.0), "own_visits", "another_person"}
+    of_pairs = {"own_visits", "another_person", "same_scanner", "other_scanner"}
+    assert flagged.keys() == {"held_out", *corruptions(6.0), *of_pairs}
     assert flagged["held_out"].num == flagged["own_visits"].num == 30
     assert {flagged[kind].num for kind in corruptions(6.0)} == {30}
     assert flagged["another_person"].num == 45
+    assert flagged["same_scanner"].num + flagged["other_scanner"].num == 30
 
 
 def test_spoilt_heads_and_strangers_are_flagged_and_heads_as_they_are_seldom(found: Checked) -> None:
@@ -74,6 +76,7 @@ def test_spoilt_heads_and_strangers_are_flagged_and_heads_as_they_are_seldom(fou
     for kind in ("noise", "shuffled", "upside_down", "half_empty", "inverted", "salt_20_percent", "shifted_20_mm"):
         assert share[kind] == 1.0, kind
     assert share["another_person"] >= 0.8
+    assert share["other_scanner"] - share["same_scanner"] >= 0.8
 
 
 def test_the_arrays_are_those_that_are_documented_and_the_embeddings_know_mirror_images(

@@ -25,6 +25,7 @@ def summary(**changes: object) -> HeadSummary:
         "noise_changes": NOISE,
         "log_loss": 0.5,
         "base_rate_log_loss": 1.0,
+        "other_scanner_errors": tuple(np.linspace(0.0, 4.0, 81)),
     }
     change = ChangeSummary.model_validate(found | changes)
     return HeadSummary(temperature=1.0, l2=0.0, num_train=0, num_validation=70, change=change)
@@ -37,6 +38,16 @@ def test_the_noise_floor_is_the_95th_percentile_of_the_scan_rescan_pairs() -> No
     assert part.noise is not None
     assert part.noise.percentile_95 == pytest.approx(1.9)
     assert (part.noise.num_pairs, part.noise.unit) == (41, "points of adas")
+
+
+def test_the_floor_of_two_scanners_is_the_95th_percentile_of_the_errors_there() -> None:
+    part, without = decision_part(summary(), OUTCOME), decision_part(summary(other_scanner_errors=()), OUTCOME)
+
+    assert part is not None
+    assert part.other_scanner is not None
+    assert (part.other_scanner.percentile_95, part.other_scanner.num_pairs) == (pytest.approx(3.8), 81)
+    assert without is not None
+    assert without.other_scanner is None
 
 
 def test_thresholds_stand_by_class_and_a_log_loss_below_the_base_rates_is_calibrated() -> None:

@@ -1,5 +1,7 @@
 """Directions are score heads in points; the head is calibrated on pairs of unseen people, or there is none."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -58,6 +60,7 @@ def unseen(num_people: int, noise: float) -> UnseenPairs:
         labels_P=np.where(true_P > 2, 0, np.where(true_P < -2, 2, 1)),
         people_P=tuple(str(number) for number in range(num_people)),
         repeats_Q=0.3 * draws.normal(size=40),
+        other_scanner_P=np.arange(num_people) % 3 == 0,
     )
 
 
@@ -71,6 +74,8 @@ def test_the_head_answers_in_the_truths_own_measure_and_counts_the_noise() -> No
     assert change.gain == pytest.approx(2.0, rel=0.1)  # half of the change was predicted
     assert change.error_sd == pytest.approx(0.4, rel=0.3)
     assert np.quantile(change.noise_changes, 0.95) == pytest.approx(2 * 0.3 * 1.96, rel=0.35)
+    error_P = np.abs(change.gain * pairs.improvements_P - pairs.true_P)
+    np.testing.assert_allclose(change.other_scanner_errors, np.sort(error_P[::3]))
     assert change.log_loss < 0.2 < 0.9 < change.base_rate_log_loss
     difference = torch.from_numpy(EMBEDDINGS)
     points = found.head.improvement(difference).detach().numpy()
@@ -79,10 +84,7 @@ def test_the_head_answers_in_the_truths_own_measure_and_counts_the_noise() -> No
 
 def test_predictions_that_say_nothing_do_not_beat_the_base_rates() -> None:
     pairs = unseen(60, noise=0.2)
-    shuffled = UnseenPairs(
-        np.random.default_rng(2).permutation(pairs.improvements_P),
-        pairs.true_P, pairs.labels_P, pairs.people_P, pairs.repeats_Q,
-    )  # fmt: skip
+    shuffled = replace(pairs, improvements_P=np.random.default_rng(2).permutation(pairs.improvements_P))
     found = fit_on_unseen([shuffled], score_direction(random_head(0).state_dict(), STATISTICS, OUTCOME), seed=0)
     assert found is not None
     assert found.log_loss > found.base_rate_log_loss - 0.05
