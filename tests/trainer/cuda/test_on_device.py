@@ -18,6 +18,7 @@ from preprocess.transforms import unit_scale
 from tests.support.cohorts import MODALITY, default_scans, tiny_recipe, without_timing, write_store
 from tests.support.loops import build_loop
 from trainer.data.cohort import read_cohort
+from trainer.data.drawing import drawing_for_visits
 from trainer.data.stream import StreamOptions, VolumeStream
 from trainer.evaluate.run import evaluate_run
 from trainer.export.artefact import export_run
@@ -192,3 +193,16 @@ def test_the_supply_of_a_device_keeps_there_what_fits(store: Store, device: torc
                     expected = [[store.read(row, MODALITY) for row in sample] for sample in rows.tolist()]
                     np.testing.assert_array_equal(batch.cpu().numpy(), np.stack(expected))
             assert stream.counts.device_hits == 8 * epoch
+
+
+def test_a_step_draws_from_generators_of_its_own_on_the_device_too(device: torch.device) -> None:
+    drawn, after = [], []
+    for before in (1, 2):
+        torch.manual_seed(before)
+        with drawing_for_visits(7, device, first=3):
+            drawn.append(torch.rand(8, device=device))
+        after.append(torch.rand(8, device=device))
+        torch.manual_seed(before)
+        assert torch.equal(torch.rand(8, device=device), after[-1])
+    assert torch.equal(*drawn)
+    assert not torch.equal(*after)

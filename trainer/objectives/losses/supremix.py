@@ -59,8 +59,7 @@ def supremix(
         labels_B: label of each scan, shape (B,), finite; bin continuous targets first, as equal labels make positives.
         temperature: divisor of the similarities, above 0.
         window: gap of labels, in their unit, at and beyond which a view takes no part in a mix-pos, above 0.
-        generator: where lam is drawn from; None takes torch's own, which a step of a run lends. The draws depend on N
-            alone.
+        generator: where lam is drawn from; None takes torch's own, which a step lends. The draws depend on N alone.
         mix_weight_NN: lam for anchor i and view k, shape (N, N), in [0, 1]; None draws Beta(2, 8).
         mix_positives: whether mix-pos take part.
         mix_negatives: whether mix-neg take part.
