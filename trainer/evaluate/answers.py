@@ -1,5 +1,7 @@
 """Metrics of the answers that a run gives for pairs, with intervals over people and the chance level beside each."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.stats import norm
 
@@ -84,10 +86,12 @@ def _set_metrics(answers: Answers, change: ChangeSummary, draws: dict[str, int])
     covered_P = members_P3[np.arange(len(labels_P)), labels_P]
     several_P = members_P3.sum(axis=1) > 1
     predicted_P = answers.probabilities_P3.argmax(axis=1)
-    floor = _noise_floor(change)
+    floor = _noise_floor(change.noise_changes)
     is_change_P = predicted_P != PROGRESSIONS.index("stable")
     told_P = answers.improvements_P
-    in_noise_P = is_change_P if floor is None or told_P is None else is_change_P & (np.abs(told_P) <= floor)
+    in_noise_P = is_change_P
+    if floor is not None and told_P is not None:
+        in_noise_P = is_change_P & (np.abs(told_P) <= np.where(_on_two_scanners(answers), _other_floor(change), floor))
     undecided_P = several_P | in_noise_P
     right_P = predicted_P == labels_P
     coverage = cluster_bootstrap(lambda rows: float(covered_P[rows].mean()), people_P, **draws)
@@ -108,11 +112,20 @@ def _set_metrics(answers: Answers, change: ChangeSummary, draws: dict[str, int])
     return found
 
 
-def _noise_floor(change: ChangeSummary) -> float | None:
-    """95th percentile of what is told of rescans of unseen people, in points; None from too few of them."""
-    if len(change.noise_changes) < FEW_NOISE_PAIRS:
-        return None
-    return float(np.percentile(change.noise_changes, 95))
+def _noise_floor(sizes_P: Sequence[float]) -> float | None:
+    """95th percentile of changes that are told where there is none, in points; None from too few of them."""
+    return float(np.percentile(sizes_P, 95)) if len(sizes_P) >= FEW_NOISE_PAIRS else None
+
+
+def _other_floor(change: ChangeSummary) -> float:
+    """The floor of visits on two scanners: never below that of rescans, and the same where too few are known."""
+    return max(_noise_floor(sizes_P) or 0.0 for sizes_P in (change.noise_changes, change.other_scanner_errors))
+
+
+def _on_two_scanners(answers: Answers) -> np.ndarray:
+    table = answers.table()
+    is_known_P = (table.scanner_earlier != "") & (table.scanner_later != "")
+    return np.asarray(is_known_P & (table.scanner_earlier != table.scanner_later))
 
 
 def _change_metrics(answers: Answers, draws: dict[str, int]) -> dict[str, Metric]:

@@ -84,3 +84,26 @@ def test_a_head_on_embeddings_has_no_sets_and_tells_no_points() -> None:
     bare = answer_metrics(ANSWERS, HEAD.model_copy(update={"change": None}), seed=0, num_resamples=0)
     assert not {"coverage", "told_change_slope"} & bare.keys()
     assert "macro_f1" in bare
+
+
+def test_a_change_between_two_scanners_is_decided_only_beyond_the_floor_of_two_scanners() -> None:
+    assert HEAD.change is not None
+
+    def undecided(**changes: tuple[float, ...]) -> float:
+        change = HEAD.change.model_copy(update=changes)
+        metrics = answer_metrics(ANSWERS, HEAD.model_copy(update={"change": change}), seed=0, num_resamples=0)
+        value, several = metrics["undecided_fraction"].value, metrics["several_answers_fraction"].value
+        assert value is not None
+        assert several is not None
+        return value - several
+
+    some, huge = (0.001,) * 20, (99.0,) * 20
+    is_change_P = ANSWERS.probabilities_P3.argmax(axis=1) != 1
+    others_P = ANSWERS.table().scanner_earlier != ANSWERS.table().scanner_later
+
+    assert undecided(noise_changes=some) == undecided(noise_changes=some, other_scanner_errors=huge[:19]) == 0
+    # A change on two scanners is undecided whatever the set says; some of them are so by their set already.
+    added = undecided(noise_changes=some, other_scanner_errors=huge)
+    assert 0 < added <= (is_change_P & others_P).mean()
+    # The floor of rescans counts on two scanners too, where it is the larger one.
+    assert undecided(noise_changes=huge, other_scanner_errors=some) > added
