@@ -18,7 +18,7 @@ from preprocess.errors import Interrupted
 from preprocess.lease import RUN, LeasedLocation, held
 from preprocess.storage import Location
 from preprocess.store import Store
-from trainer.data.splits import Split, member_splits
+from trainer.data.splits import Split
 from trainer.encoders import Embedder
 from trainer.encoders.ensemble import EnsembleEncoder
 from trainer.fit.change_head import ScoreDirection, fit_on_unseen, mean_direction, score_direction, unseen_pairs
@@ -67,17 +67,6 @@ class Member:
     split: Split
 
 
-def member_recipe(recipe: TrainRecipe, number: int) -> TrainRecipe:
-    """The recipe of one member, counted from 0: a single network with a seed of its own.
-
-    Its validation subjects are as many as the training subjects it goes without.
-    """
-    state = np.random.SeedSequence([recipe.seed, number, 0xE5E]).generate_state(1)[0]
-    single = recipe.ensemble.model_copy(update={"members": 1})
-    # 31 bits, which every library takes.
-    return recipe.model_copy(update={"ensemble": single, "seed": int(state) >> 1})
-
-
 def member_location(location: Location, number: int) -> Location:
     """Folder of a member's run within the ensemble's."""
     return location.child(f"members/{number}")
@@ -102,7 +91,8 @@ def train_ensemble(
     """
     cohort = cohort_of(store, recipe.data, recipe.outcome.name)
     plan = RunPlan.of(recipe, cohort, split)
-    splits = member_splits(plan.split, recipe.ensemble.members, seed=recipe.seed, together=cohort.together)
+    members = plan.members(cohort)
+    splits = [member.split for member in members]
     run = Run.start(location, plan.recipe, store, plan.split)
     result = run.result()
     if result is not None:
@@ -123,7 +113,7 @@ def train_ensemble(
 
             results.append(
                 train_one(
-                    member_recipe(plan.recipe, number),
+                    members[number].recipe,
                     store,
                     member_location(leased, number),
                     progress=advance,

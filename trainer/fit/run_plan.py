@@ -8,9 +8,11 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from trainer.data.cohort import Cohort
 from trainer.data.sampling import Sampler
-from trainer.data.splits import Split, split_subjects
+from trainer.data.splits import Split, member_splits, split_subjects
 from trainer.fit.context import require_modalities, with_threshold
 from trainer.recipe import TrainRecipe
 
@@ -51,6 +53,23 @@ class RunPlan:
         require_modalities(training, recipe.data.modalities)
         return cls(with_threshold(recipe, training), split, training, validation)
 
+    def members(self, cohort: Cohort) -> tuple["RunPlan", ...]:
+        """The runs that are trained for this one: one for each member of an ensemble, else itself.
+
+        Args:
+            cohort: all scans of the store that the recipe reads.
+
+        Raises:
+            UsageError: fewer training subjects than members.
+        """
+        num_members = self.recipe.ensemble.members
+        if num_members == 1:
+            return (self,)
+        splits = member_splits(self.split, num_members, seed=self.recipe.seed, together=cohort.together)
+        return tuple(
+            RunPlan.of(member_recipe(self.recipe, number), cohort, split) for number, split in enumerate(splits)
+        )
+
     @cached_property
     def sampler(self) -> Sampler:
         """The batches of every epoch."""
@@ -65,6 +84,14 @@ class RunPlan:
             subjects_per_epoch=data.subjects_per_epoch,
             seed=self.recipe.seed,
         )
+
+
+def member_recipe(recipe: TrainRecipe, number: int) -> TrainRecipe:
+    """The recipe of one member, counted from 0: a single network with a seed of its own."""
+    state = np.random.SeedSequence([recipe.seed, number, 0xE5E]).generate_state(1)[0]
+    single = recipe.ensemble.model_copy(update={"members": 1})
+    # 31 bits, which every library takes.
+    return recipe.model_copy(update={"ensemble": single, "seed": int(state) >> 1})
 
 
 def draw_split(recipe: TrainRecipe, subject_ids: Iterable[str], *, together: Collection[frozenset[str]] = ()) -> Split:

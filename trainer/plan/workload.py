@@ -25,11 +25,11 @@ class Workload:
     """How many volumes a run reads, and for what.
 
     Attributes:
-        volumes_per_epoch: read for training, one number an epoch.
+        volumes_per_epoch: read for training, one number an epoch, member after member of an ensemble.
         num_steps: batches of all epochs.
         scans_per_subject: K, the scans of a subject in a batch.
         largest_batch: volumes of the largest batch.
-        validation_volumes: embedded after each epoch.
+        validation_volumes: embedded after each epoch, the mean over members.
         head_volumes: embedded once at the end, for the progression head.
         rows_N: rows of the store that training reads, ascending.
     """
@@ -84,16 +84,16 @@ def count_workload(recipe: TrainRecipe, cohort: Cohort) -> Workload:
     Raises:
         UsageError: too few subjects to split or to batch, or see `RunPlan.of`.
     """
-    plan = RunPlan.of(recipe, cohort)
-    epochs = [plan.sampler.batches(epoch) for epoch in range(recipe.epochs)]
+    members = RunPlan.of(recipe, cohort).members(cohort)
+    epochs = [member.sampler.batches(epoch) for member in members for epoch in range(recipe.epochs)]
     return Workload(
         volumes_per_epoch=tuple(sum(batch.size for batch in batches) for batches in epochs),
         num_steps=sum(len(batches) for batches in epochs),
         scans_per_subject=epochs[0][0].shape[1],
         largest_batch=max(batch.size for batches in epochs for batch in batches),
-        validation_volumes=len(plan.validation),
-        head_volumes=len(plan.training) + len(plan.validation),
-        rows_N=np.sort(plan.sampler.cohort.rows_N),
+        validation_volumes=round(sum(len(member.validation) for member in members) / len(members)),
+        head_volumes=sum(len(member.training) + len(member.validation) for member in members),
+        rows_N=np.unique(np.concatenate([member.sampler.cohort.rows_N for member in members])),
     )
 
 

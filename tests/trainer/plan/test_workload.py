@@ -95,3 +95,14 @@ def test_the_flop_are_those_counted_by_hand() -> None:
     )
     assert work.flop == pytest.approx(by_hand, rel=1e-3)
     assert not isinstance(torch.empty(1), torch._subclasses.FakeTensor)  # nothing stays fake
+
+
+def test_the_members_of_an_ensemble_are_counted_one_after_another(tmp_path: Path) -> None:
+    cohort = read_cohort(write_store(tmp_path / "store", default_scans(num_subjects=30, odd=False)), MODALITY, "mmse")
+    settings = {"objective": [{"name": "pair_change"}], "head": {"on": "score"}, "optim": {"epochs": 2}}
+    single = count_workload(tiny_recipe(**settings), cohort)
+    triple = count_workload(tiny_recipe(**settings, ensemble={"members": 3}), cohort)
+    assert triple.epochs == 3 * single.epochs
+    # Each member goes without a third of the training people.
+    assert triple.training_volumes == pytest.approx(2 * single.training_volumes, rel=0.1)
+    assert triple.rows_N.tolist() == single.rows_N.tolist()
