@@ -79,6 +79,8 @@ SHORT = values("encoder.embedding_width=16", "optim.epochs=2")
 TINY = (*values("split.validation=0.2", "split.test=0.2"), *SHORT)
 """Four people are held out: too few for intervals, which take most of the time of an evaluation."""
 WIDE = (*PARTS, *SHORT)
+MANY = (*values("split.validation=0.12", "split.test=0.12"), *SHORT)
+"""Fourteen people train: ten are needed for members that calibrate each other."""
 TWO_PHASES = (*PARTS, *values("encoder.embedding_width=16", "phase.0.epochs=1", "phase.1.epochs=1"))
 FOUR = (*PARTS, *values(f"data.modalities={json.dumps(MODALITIES)}", "optim.epochs=2"))
 FIRST, SECOND = (f"raw/brain/sub-001/ses-0{n}/anat/sub-001_ses-0{n}_T1w.nii.gz" for n in (1, 2))
@@ -86,7 +88,7 @@ FIRST, SECOND = (f"raw/brain/sub-001/ses-0{n}/anat/sub-001_ses-0{n}_T1w.nii.gz" 
 
 VERBS = (
     *("synth", "preprocess", "verify", "forget", "plan", "train", "evaluate"),
-    *("cross-validate", "export", "embed", "predict", "serve", "bench", "demo"),
+    *("cross-validate", "export", "card", "embed", "predict", "serve", "bench", "demo"),
 )
 HELP = (
     step("interscan", "--help", is_cold=True),
@@ -178,8 +180,9 @@ def method(
 
 BRAIN = ("clinimcl", "mse", "simclr", "supcon", "rank", "chrono")
 TRAIN = (
-    *method("demo", "brain", WIDE, exported=True),
-    step("demo trained already", "train demo --store stores/brain --run runs/demo", *WIDE, is_cold=True),
+    *method("demo", "brain", MANY, exported=True),
+    step("demo trained already", "train demo --store stores/brain --run runs/demo", *MANY, is_cold=True),
+    *method("change", "brain", MANY),
     *(one for recipe in BRAIN for one in method(recipe, "brain", TINY)),
     *method("clinimcl-reference", "brain", TINY, exported=True),
     *method("learner-mri", "brain", TINY),
@@ -226,6 +229,7 @@ ANSWERS = (
     step("cohort embedded in fours", "embed artefacts/demo stores/brain answers/fours.parquet --batch-size 4"),
     step("severity embedded", "embed artefacts/conpro stores/severity answers/conpro.parquet --json"),
     step("other preprocessing", "embed artefacts/demo stores/ageing answers/none.parquet"),
+    step("card", "card artefacts/demo --json", is_cold=True),
     step("pair", f"predict artefacts/demo {FIRST} {SECOND} --gap-days 365 --json", is_cold=True),
     step("pair in words", f"predict artefacts/demo {FIRST} {SECOND}"),
     step("same scan twice", f"predict artefacts/demo {FIRST} {FIRST} --json"),
