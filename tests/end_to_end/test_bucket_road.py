@@ -39,7 +39,7 @@ def test_the_whole_road_runs_on_a_bucket_and_survives_a_stop(bucket: str, tmp_pa
     again = call(capsys, "preprocess", scans, store, *SMALL_VOLUMES)
     assert again == stored
 
-    command = [sys.executable, "-m", "interscan", "train", "demo", "--store", store, "--run", training, *SMALL_TRAINING]
+    command = [sys.executable, "-m", "interscan", "train", "mse", "--store", store, "--run", training, *SMALL_TRAINING]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         pointer = f"{training}/checkpoints/latest.json"
         bucket_fs = fsspec.filesystem("gs")
@@ -54,7 +54,7 @@ def test_the_whole_road_runs_on_a_bucket_and_survives_a_stop(bucket: str, tmp_pa
     if process.returncode == 130:
         assert "checkpoint written; run the same command again to go on" in said
 
-    trained = call(capsys, "train", "demo", "--store", store, "--run", training, *SMALL_TRAINING)
+    trained = call(capsys, "train", "mse", "--store", store, "--run", training, *SMALL_TRAINING)
     assert trained["last_epoch"]["epoch"] == 3
     assert trained["progression_head"]["num_train"] > 0
     log = [json.loads(line) for line in bucket_fs.cat_file(f"{training}/log.jsonl").splitlines()]

@@ -12,6 +12,7 @@ from trainer.fit.run_files import ChangeSummary, HeadSummary
 from trainer.metrics import progression
 from trainer.metrics.evaluation import Metric
 from trainer.metrics.intervals import cluster_bootstrap
+from trainer.metrics.pair_distances import exceeded_once_in_twenty
 from trainer.metrics.prediction_sets import SetThresholds, cross_members
 from trainer.metrics.scanner_strata import scanner_strata
 from trainer.metrics.tasks import change_accuracy, spearman
@@ -113,8 +114,8 @@ def _set_metrics(answers: Answers, change: ChangeSummary, draws: dict[str, int])
 
 
 def _noise_floor(sizes_P: Sequence[float]) -> float | None:
-    """95th percentile of changes that are told where there is none, in points; None from too few of them."""
-    return float(np.percentile(sizes_P, 95)) if len(sizes_P) >= FEW_NOISE_PAIRS else None
+    """What one told change in twenty exceeds where there is none, in points; None from too few of them."""
+    return exceeded_once_in_twenty(sizes_P) if len(sizes_P) >= FEW_NOISE_PAIRS else None
 
 
 def _other_floor(change: ChangeSummary) -> float:

@@ -9,6 +9,7 @@ from preprocess.types import PROGRESSIONS
 from trainer.encoders.change_head import ChangeHead
 from trainer.fit.run_files import HeadSummary
 from trainer.fit.trained import Trained
+from trainer.metrics.pair_distances import exceeded_once_in_twenty
 
 
 def decision_part(summary: HeadSummary, outcome: OutcomeSpec) -> Decision | None:
@@ -39,7 +40,7 @@ def _noise(sizes_P: Sequence[float], outcome: OutcomeSpec) -> ChangeNoise | None
     if not len(sizes_P):
         return None
     return ChangeNoise(
-        percentile_95=float(np.percentile(sizes_P, 95)), num_pairs=len(sizes_P), unit=f"points of {outcome.name}"
+        percentile_95=exceeded_once_in_twenty(sizes_P), num_pairs=len(sizes_P), unit=f"points of {outcome.name}"
     )
 
 

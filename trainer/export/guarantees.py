@@ -27,6 +27,7 @@ from trainer.fit.embedding import embed_cohort
 from trainer.fit.precision import Compute
 from trainer.fit.run_files import ChangeSummary
 from trainer.fit.trained import PairModel, Trained
+from trainer.metrics.pair_distances import exceeded_once_in_twenty
 from trainer.metrics.tasks import spearman
 
 Floats = npt.NDArray[np.float64]
@@ -39,7 +40,6 @@ NUM_COMPARED = 300
 """Scans whose changes are compared with the true ones, at most."""
 FEW_REPEATS = 20
 """With fewer rescans the noise floor would be the largest change seen."""
-FLOOR_PERCENTILE = 95
 LEAST_WITHIN = 0.9
 """Share of rescans wanted within the floor, which itself leaves out a twentieth of those it was made from."""
 LEAST_PERTURBED = 0.8
@@ -122,10 +122,10 @@ def guarantee_lines(measured: Sequence[Guarantee]) -> list[str]:
 
 
 def noise_floor(change: ChangeSummary) -> float | None:
-    """95th percentile of the told changes of rescans, in points; None from fewer than `FEW_REPEATS`."""
+    """What one told change of rescans in twenty exceeds, in points; None from fewer than `FEW_REPEATS`."""
     if len(change.noise_changes) < FEW_REPEATS:
         return None
-    return float(np.percentile(change.noise_changes, FLOOR_PERCENTILE))
+    return exceeded_once_in_twenty(change.noise_changes)
 
 
 def slope_through_zero(told_P: npt.ArrayLike, true_P: npt.ArrayLike) -> float:

@@ -166,3 +166,23 @@ def _weighted_spearman(first_P: Integers, second_P: Integers, weight_P: Integers
         centred.append(rank_U[code_P] - (num + 1) / 2)
     spread = float(weight_P @ centred[0] ** 2) * float(weight_P @ centred[1] ** 2)
     return float(weight_P @ (centred[0] * centred[1]) / np.sqrt(spread)) if spread > 0 else None
+
+
+def exceeded_once_in_twenty(sizes_P: npt.ArrayLike) -> float:
+    """The value that a new one of the same kind exceeds in one case of twenty at most.
+
+    The ceil(0.95 (n + 1))-th smallest of n, as in split conformal prediction; the largest where that is beyond n. The
+    interpolated 95th percentile of few values lies lower, and is exceeded more often.
+
+    Args:
+        sizes_P: at least one, finite.
+
+    Raises:
+        ValueError: no value.
+    """
+    size_P = np.sort(np.asarray(sizes_P, dtype=np.float64))
+    if not len(size_P):
+        raise ValueError("there is no value; give at least one")
+    # Rounded first: 0.95 * 20 is 18.999999999999996.
+    rank = int(np.ceil(round(0.95 * (len(size_P) + 1), 9)))
+    return float(size_P[min(rank, len(size_P)) - 1])

@@ -12,6 +12,7 @@ from trainer.metrics.pair_distances import (
     ScoredPairs,
     change_correlation,
     distance_correlation,
+    exceeded_once_in_twenty,
     noise_floor,
     stranger_pairs,
 )
@@ -109,3 +110,14 @@ def test_lengths_and_cohorts_that_do_not_fit_are_refused_in_one_line() -> None:
         with pytest.raises(ValueError, match=said) as caught:
             call()
         assert "\n" not in str(caught.value)
+
+
+def test_a_new_value_exceeds_the_level_in_one_case_of_twenty_at_most() -> None:
+    assert exceeded_once_in_twenty(range(1, 20)) == 19  # ceil(0.95 * 20)
+    assert exceeded_once_in_twenty(range(1, 101)) == 96
+    assert exceeded_once_in_twenty([3.0]) == 3.0
+    draws = np.random.default_rng(0)
+    exceeded = [draws.normal() > exceeded_once_in_twenty(draws.normal(size=26)) for _ in range(20_000)]
+    assert np.mean(exceeded) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 20_000)
+    with pytest.raises(ValueError, match="no value"):
+        exceeded_once_in_twenty([])
