@@ -50,6 +50,7 @@ def test_a_held_out_part_without_a_stable_subject_is_refused_with_the_remedy(tru
         choose_pairs(truth, frozenset({"sub-2"}))
 
 
+@pytest.mark.timeout(900)
 def test_the_demo_goes_all_the_way_and_prints_one_json_object(tmp_path):
     command = [sys.executable, "-m", "interscan", "demo", str(tmp_path / "demo"), "--subjects", "20", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
