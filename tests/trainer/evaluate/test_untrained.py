@@ -104,7 +104,7 @@ def test_weights_from_a_file_are_not_those_of_the_control(tmp_path: Path, silent
 
 def test_a_probe_reads_it_where_the_target_is_a_score(tmp_path: Path, silent: Callable[[int, int], None]) -> None:
     store = write_store(tmp_path / "store", default_scans(num_subjects=15, odd=False))
-    changes = {"target": "regression", "objective": [{"name": "learner"}], "data": {"sampling": "scans"}}
+    changes = {"task": "regression", "objective": [{"name": "learner"}], "data": {"sampling": "scans"}}
     run, control = measured(store, tmp_path / "run", tiny_recipe(**UNMOVED, **changes), silent)
     assert control.control.scores["probe_mae"].value == pytest.approx(run.metrics["probe_mae"].value, rel=1e-4)
     assert control.control.lead is None
