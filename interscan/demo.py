@@ -46,7 +46,7 @@ def demo(
     seed: int = 0,
     json: JsonFlag = False,
 ) -> int:
-    """Run the whole road on synthetic data: under 4 minutes on two CPU cores.
+    """Run the whole road on synthetic data: some minutes on two CPU cores.
 
     Run it again with the same folder, and it goes on where it stopped.
 
