@@ -59,7 +59,22 @@ class Embedder(nn.Module, ABC):
         """Width of the embedding of a visit, which heads take."""
 
 
-class Encoder(Embedder):
+class ScanEmbedder(Embedder):
+    """Base of what embeds scans of one modality by calling it: a visit's embedding is that of its scan."""
+
+    # Every visit has the one modality, so present_NM says nothing.
+    def embed_visits(self, inputs: Mapping[str, torch.Tensor], present_NM: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+        """Embeddings (N, E) of the scans, which all visits have."""
+        (scans_N,) = inputs.values()
+        embeddings_NE: torch.Tensor = self(scans_N)
+        return embeddings_NE
+
+    def join(self, embedded: torch.Tensor, present_NM: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+        """The embedding of a visit is that of its scan."""
+        return embedded
+
+
+class Encoder(ScanEmbedder):
     """Base of the encoders of one modality: features, global average pool, and a linear layer that autocast leaves be.
 
     Attributes:
@@ -92,17 +107,6 @@ class Encoder(Embedder):
         self._refuse_wrong_input(volumes_BCDHW)
         embeddings_BE: torch.Tensor = self.linear(self._pooled(volumes_BCDHW))
         return embeddings_BE
-
-    # Every visit has the one modality, so present_NM says nothing.
-    def embed_visits(self, inputs: Mapping[str, torch.Tensor], present_NM: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
-        """Embeddings (N, E) of the scans, which all visits have."""
-        (scans_N,) = inputs.values()
-        embeddings_NE: torch.Tensor = self(scans_N)
-        return embeddings_NE
-
-    def join(self, embedded: torch.Tensor, present_NM: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
-        """The embedding of a visit is that of its scan."""
-        return embedded
 
     def width_joined(self) -> int:
         """E."""

@@ -1,14 +1,14 @@
 """Several encoders of one kind as one: the embedding of a scan is those of all members side by side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
-from trainer.encoders.base import Embedder
+from trainer.encoders.base import Embedder, ScanEmbedder
 
 
-class EnsembleEncoder(Embedder):
+class EnsembleEncoder(ScanEmbedder):
     """Members that were trained apart; a linear head on the joined embedding can take the mean of their answers.
 
         encoder = EnsembleEncoder([build_encoder("fast", in_channels=1, embedding_width=256) for _ in range(3)])
@@ -27,17 +27,6 @@ class EnsembleEncoder(Embedder):
     def forward(self, volumes_BCDHW: torch.Tensor) -> torch.Tensor:
         """Embeddings (B, E of all members) of what one member takes."""
         return torch.cat([member(volumes_BCDHW) for member in self.members], dim=1)
-
-    # Every visit has the one modality, so present_NM says nothing.
-    def embed_visits(self, inputs: Mapping[str, torch.Tensor], present_NM: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
-        """Embeddings of the scans, which all visits have."""
-        (scans_N,) = inputs.values()
-        embeddings_NE: torch.Tensor = self(scans_N)
-        return embeddings_NE
-
-    def join(self, embedded: torch.Tensor, present_NM: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
-        """The embedding of a visit is that of its scan."""
-        return embedded
 
     def width_joined(self) -> int:
         """Sum of the members' widths."""

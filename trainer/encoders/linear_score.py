@@ -4,13 +4,11 @@ What a network of many layers and a ridge regression on a coarse grid get wrong 
 nearer to the truth than either (docs/methods/change.md).
 """
 
-from collections.abc import Mapping
-
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - torch's own habit
 
-from trainer.encoders.base import Embedder
+from trainer.encoders.base import Embedder, ScanEmbedder
 
 
 def coarse_brightness(volumes_BCDHW: torch.Tensor, grid: int) -> torch.Tensor:
@@ -19,7 +17,7 @@ def coarse_brightness(volumes_BCDHW: torch.Tensor, grid: int) -> torch.Tensor:
     return pooled.flatten(1)
 
 
-class CoarseBrightness(Embedder):
+class CoarseBrightness(ScanEmbedder):
     """Coarse brightness as an embedding, without anything to learn; see `coarse_brightness`.
 
         features_NF = embed_cohort(CoarseBrightness(12, in_channels=1), store, ("T1w",), cohort, compute)
@@ -34,15 +32,9 @@ class CoarseBrightness(Embedder):
         self.grid = grid
         self.in_channels = in_channels
 
-    # Every visit has the one modality, so present_NM says nothing.
-    def embed_visits(self, inputs: Mapping[str, torch.Tensor], present_NM: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
-        """Coarse brightness of the scans, which all visits have."""
-        (scans_N,) = inputs.values()
-        return coarse_brightness(scans_N, self.grid)
-
-    def join(self, embedded: torch.Tensor, present_NM: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
-        """The embedding of a visit is that of its scan."""
-        return embedded
+    def forward(self, volumes_BCDHW: torch.Tensor) -> torch.Tensor:
+        """Coarse brightness (B, C * grid^3)."""
+        return coarse_brightness(volumes_BCDHW, self.grid)
 
     def width_joined(self) -> int:
         """C * grid^3."""
@@ -81,7 +73,7 @@ class LinearScore(nn.Module):
         return coarse_brightness(volumes_BCDHW.to(self.weight_F.dtype), self.grid) @ self.weight_F + self.bias
 
 
-class WithLinearScore(Embedder):
+class WithLinearScore(ScanEmbedder):
     """An encoder of volumes with a linear score as one more number of its embedding.
 
         encoder = WithLinearScore(build_encoder("fast", in_channels=1, embedding_width=256), linear)
@@ -100,17 +92,6 @@ class WithLinearScore(Embedder):
     def forward(self, volumes_BCDHW: torch.Tensor) -> torch.Tensor:
         """Embeddings (B, E + 1)."""
         return torch.cat([self.network(volumes_BCDHW), self.linear(volumes_BCDHW).unsqueeze(1)], dim=1)
-
-    # Every visit has the one modality, so present_NM says nothing.
-    def embed_visits(self, inputs: Mapping[str, torch.Tensor], present_NM: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
-        """Embeddings of the scans, which all visits have."""
-        (scans_N,) = inputs.values()
-        embeddings_NE: torch.Tensor = self(scans_N)
-        return embeddings_NE
-
-    def join(self, embedded: torch.Tensor, present_NM: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
-        """The embedding of a visit is that of its scan."""
-        return embedded
 
     def width_joined(self) -> int:
         """E + 1."""

@@ -3,17 +3,15 @@
 A head that was stored mirrored looks like any other, so nothing can warn of it; its answer must be the same instead.
 """
 
-from collections.abc import Mapping
-
 import torch
 
-from trainer.encoders.base import Embedder, Encoder
+from trainer.encoders.base import Encoder, ScanEmbedder
 
 RIGHT_AXIS = 2
 """Axis of (B, C, D, H, W) that runs from left to right: volumes are stored RAS+."""
 
 
-class MirroredEncoder(Embedder):
+class MirroredEncoder(ScanEmbedder):
     """The mean of two embeddings; exchanging a volume and its mirror image exchanges the summands.
 
         encoder = MirroredEncoder(build_encoder("fast", in_channels=1, embedding_width=256))
@@ -31,17 +29,6 @@ class MirroredEncoder(Embedder):
         """Embeddings (B, E)."""
         mean_BE: torch.Tensor = (self.network(volumes_BCDHW) + self.network(volumes_BCDHW.flip(RIGHT_AXIS))) / 2
         return mean_BE
-
-    # Every visit has the one modality, so present_NM says nothing.
-    def embed_visits(self, inputs: Mapping[str, torch.Tensor], present_NM: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
-        """Embeddings of the scans, which all visits have."""
-        (scans_N,) = inputs.values()
-        embeddings_NE: torch.Tensor = self(scans_N)
-        return embeddings_NE
-
-    def join(self, embedded: torch.Tensor, present_NM: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
-        """The embedding of a visit is that of its scan."""
-        return embedded
 
     def width_joined(self) -> int:
         """E."""
