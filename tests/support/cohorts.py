@@ -162,6 +162,17 @@ def tiny_recipe(**changes: Any) -> TrainRecipe:
     return TrainRecipe.model_validate(settings)
 
 
+def ensemble_recipe(**changes: Any) -> TrainRecipe:
+    """The tiny recipe with three members, each a network and a linear score, that predict the change of the score."""
+    settings: dict[str, Any] = {
+        "objective": [{"name": "learner", "variant": "mse"}, {"name": "pair_change", "weight": 3.0}],
+        "encoder": {"name": "fast", "embedding_width": 8, "projection_width": 4, "linear_grid": 2},
+        "head": {"on": "score"},
+        "ensemble": {"members": 3},
+    }
+    return tiny_recipe(**(settings | changes))
+
+
 def recipe_toml(recipe: TrainRecipe) -> str:
     """A recipe as the TOML that a user would write."""
     return "\n".join(_toml_lines("", recipe.model_dump(mode="json", exclude_none=True))) + "\n"

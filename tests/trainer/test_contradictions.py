@@ -5,25 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from preprocess.errors import UsageError
+from tests.support.recipes import HEAD, OBJECTIVE, refusal, write
 from trainer.recipe import load_recipe
-
-HEAD = 'name = "mine"\n'
-OBJECTIVE = '[[objective]]\nname = "info_nce"\n'
-
-
-def write(folder: Path, text: str) -> str:
-    path = folder / "mine.toml"
-    path.write_text(text)
-    return str(path)
-
-
-def refusal(source: str, *settings: str) -> str:
-    with pytest.raises(UsageError) as raised:
-        load_recipe(source, settings)
-    message = str(raised.value)
-    assert "\n" not in message
-    return message
 
 
 def test_info_nce_cannot_be_had_of_single_scans() -> None:

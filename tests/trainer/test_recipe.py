@@ -7,29 +7,12 @@ from pathlib import Path
 import pydantic
 import pytest
 
-from preprocess.errors import UsageError
 from tests.support.cohorts import recipe_toml, tiny_recipe
+from tests.support.recipes import HEAD, OBJECTIVE, refusal, write
 from trainer.objectives.clinimcl import InfoNce
 from trainer.objectives.conpro import MarginContrast, Preference
 from trainer.objectives.learner import Learner
 from trainer.recipe import TrainRecipe, higher_is_better, load_recipe, named_recipes
-
-HEAD = 'name = "mine"\n'
-OBJECTIVE = '[[objective]]\nname = "info_nce"\n'
-
-
-def write(folder: Path, text: str) -> str:
-    path = folder / "mine.toml"
-    path.write_text(text)
-    return str(path)
-
-
-def refusal(source: str, *settings: str) -> str:
-    with pytest.raises(UsageError) as raised:
-        load_recipe(source, settings)
-    message = str(raised.value)
-    assert "\n" not in message
-    return message
 
 
 @pytest.mark.parametrize("name", sorted(named_recipes()))

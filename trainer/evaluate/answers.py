@@ -1,18 +1,13 @@
 """Metrics of the answers that a run gives for pairs, with intervals over people and the chance level beside each."""
 
-from collections.abc import Sequence
-
 import numpy as np
-from scipy.stats import norm
 
-from preprocess.manifest import FEW_NOISE_PAIRS
 from preprocess.types import PROGRESSIONS
 from trainer.evaluate.turns import Answers
 from trainer.fit.run_files import ChangeSummary, HeadSummary
 from trainer.metrics import progression
 from trainer.metrics.evaluation import Metric
 from trainer.metrics.intervals import cluster_bootstrap
-from trainer.metrics.pair_distances import exceeded_once_in_twenty
 from trainer.metrics.prediction_sets import SetThresholds, cross_members
 from trainer.metrics.scanner_strata import scanner_strata
 from trainer.metrics.tasks import change_accuracy, spearman
@@ -87,12 +82,12 @@ def _set_metrics(answers: Answers, change: ChangeSummary, draws: dict[str, int])
     covered_P = members_P3[np.arange(len(labels_P)), labels_P]
     several_P = members_P3.sum(axis=1) > 1
     predicted_P = answers.probabilities_P3.argmax(axis=1)
-    floor = _noise_floor(change.noise_changes)
+    floor, other_floor = change.noise_floor, change.two_scanner_floor
     is_change_P = predicted_P != PROGRESSIONS.index("stable")
     told_P = answers.improvements_P
     in_noise_P = is_change_P
-    if floor is not None and told_P is not None:
-        in_noise_P = is_change_P & (np.abs(told_P) <= np.where(_on_two_scanners(answers), _other_floor(change), floor))
+    if floor is not None and other_floor is not None and told_P is not None:
+        in_noise_P = is_change_P & (np.abs(told_P) <= np.where(_on_two_scanners(answers), other_floor, floor))
     undecided_P = several_P | in_noise_P
     right_P = predicted_P == labels_P
     coverage = cluster_bootstrap(lambda rows: float(covered_P[rows].mean()), people_P, **draws)
@@ -107,20 +102,8 @@ def _set_metrics(answers: Answers, change: ChangeSummary, draws: dict[str, int])
         found["decided_accuracy"] = Metric(value=float(right_P[~undecided_P].mean()), num=int((~undecided_P).sum()))
     if floor is not None:
         found["noise_change_95"] = Metric(value=floor, num=len(change.noise_changes))
-        # The true change that, told with this error, lies beyond the floor nine times in ten.
-        smallest = floor + float(norm.ppf(0.9)) * change.error_sd
-        found["smallest_change"] = Metric(value=smallest, num=change.num_people)
+        found["smallest_change"] = Metric(value=change.smallest_change, num=change.num_people)
     return found
-
-
-def _noise_floor(sizes_P: Sequence[float]) -> float | None:
-    """What one told change in twenty exceeds where there is none, in points; None from too few of them."""
-    return exceeded_once_in_twenty(sizes_P) if len(sizes_P) >= FEW_NOISE_PAIRS else None
-
-
-def _other_floor(change: ChangeSummary) -> float:
-    """The floor of visits on two scanners: never below that of rescans, and the same where too few are known."""
-    return max(_noise_floor(sizes_P) or 0.0 for sizes_P in (change.noise_changes, change.other_scanner_errors))
 
 
 def _on_two_scanners(answers: Answers) -> np.ndarray:

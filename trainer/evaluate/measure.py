@@ -117,14 +117,11 @@ def measure_trained(
     found |= _published_metrics(held_out, trained, store, cohort, draws)
     probabilities_P3, answers = None, None
     if run.recipe.task == "progression" and trained.head is not None and len(held_out.labelled):
-        probabilities_P3 = _probabilities(held_out, trained)
-        own = Turn(
-            run.split.of("train"),
-            held_out.cohort,
-            held_out.labelled,
-            probabilities_P3,
-            _improvements(held_out, trained),
-        )
+        labelled = held_out.labelled
+        differences_PE = held_out.embeddings_NE[labelled.later_P] - held_out.embeddings_NE[labelled.earlier_P]
+        probabilities_P3 = trained.probabilities(differences_PE)
+        told_P = trained.improvements(differences_PE)
+        own = Turn(run.split.of("train"), held_out.cohort, labelled, probabilities_P3, told_P)
         earlier = member_turns(trained, store, cohort, exact_compute(run.recipe)) if in_turns else ()
         answers = Answers((*earlier, own), higher_is_better=run.recipe.outcome.higher_is_better)
         found |= answer_metrics(answers, trained.result.progression_head, **draws._asdict())
@@ -199,16 +196,6 @@ def _embed_held_out(trained: Trained, store: Store, cohort: Cohort) -> HeldOut:
     embeddings_NE = embed_with(trained, store, held)
     pairs = visit_pairs(held, run.recipe.outcome, which="consecutive")
     return HeldOut(held, embeddings_NE, pairs, pairs.labelled(), rescan_pairs(held, run.recipe.outcome))
-
-
-def _probabilities(held_out: HeldOut, trained: Trained) -> np.ndarray:
-    labelled = held_out.labelled
-    return trained.probabilities(held_out.embeddings_NE[labelled.later_P] - held_out.embeddings_NE[labelled.earlier_P])
-
-
-def _improvements(held_out: HeldOut, trained: Trained) -> np.ndarray | None:
-    labelled = held_out.labelled
-    return trained.improvements(held_out.embeddings_NE[labelled.later_P] - held_out.embeddings_NE[labelled.earlier_P])
 
 
 def _similarity_metrics(held_out: HeldOut, draws: _Draws) -> dict[str, Metric]:

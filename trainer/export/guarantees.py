@@ -27,7 +27,6 @@ from trainer.fit.embedding import embed_cohort
 from trainer.fit.precision import Compute
 from trainer.fit.run_files import ChangeSummary
 from trainer.fit.trained import PairModel, Trained
-from trainer.metrics.pair_distances import exceeded_once_in_twenty
 from trainer.metrics.tasks import spearman
 
 Floats = npt.NDArray[np.float64]
@@ -38,8 +37,6 @@ NUM_PERTURBED = 6
 0.2 to 0.4 s a volume, is nearly all that the measurement costs."""
 NUM_COMPARED = 300
 """Scans whose changes are compared with the true ones, at most."""
-FEW_REPEATS = 20
-"""With fewer rescans the noise floor would be the largest change seen."""
 LEAST_WITHIN = 0.9
 """Share of rescans wanted within the floor, which itself leaves out a twentieth of those it was made from."""
 LEAST_PERTURBED = 0.8
@@ -49,8 +46,6 @@ SLOPE = (0.85, 1.15)
 LEAST_SPEARMAN = 0.9
 MOST_ADDED = 1e-4
 """Points; sums of float32 in another order differ by less."""
-_DETECTED_Z = 1.2816
-"""90 % of a normal distribution lie below it."""
 
 
 @dataclass(frozen=True)
@@ -99,12 +94,12 @@ def measure_guarantees(trained: Trained, store: Store, cohort: Cohort) -> tuple[
     if not isinstance(trained.head, ChangeHead) or change is None:
         return tuple(found)
     found += _against_truth(trained, held)
-    floor = noise_floor(change)
-    if floor is None:
+    floor, smallest = change.noise_floor, change.smallest_change
+    if floor is None or smallest is None:
         return tuple(found)
     found += _of_rescans(trained, held, floor)
     found += _of_perturbed(trained, store, held, floor)
-    found.append(_smallest_change(change, floor))
+    found.append(_smallest_change(change, floor, smallest))
     return tuple(found)
 
 
@@ -119,13 +114,6 @@ def guarantee_lines(measured: Sequence[Guarantee]) -> list[str]:
         for one in measured
         if one.holds is None
     ]
-
-
-def noise_floor(change: ChangeSummary) -> float | None:
-    """What one told change of rescans in twenty exceeds, in points; None from fewer than `FEW_REPEATS`."""
-    if len(change.noise_changes) < FEW_REPEATS:
-        return None
-    return exceeded_once_in_twenty(change.noise_changes)
 
 
 def slope_through_zero(told_P: npt.ArrayLike, true_P: npt.ArrayLike) -> float:
@@ -322,9 +310,9 @@ def _within(name: str, told_P: Floats, floor: float, how: str, *, at_least: floa
     )  # fmt: skip
 
 
-def _smallest_change(change: ChangeSummary, floor: float) -> Guarantee:
+def _smallest_change(change: ChangeSummary, floor: float, smallest: float) -> Guarantee:
     return Guarantee(
-        name="smallest_change", value=floor + _DETECTED_Z * change.error_sd, unit="points", num=change.num_people,
+        name="smallest_change", value=smallest, unit="points", num=change.num_people,
         how=f"true change that is told beyond the noise floor of {floor:.2f} points in 90 % of pairs, where told "
         f"changes err by {change.error_sd:.2f} points (root mean square), the score's own noise included",
     )  # fmt: skip

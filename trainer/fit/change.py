@@ -14,7 +14,6 @@ from scipy.special import expit
 from preprocess.types import PROGRESSIONS
 
 Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 COVERAGE = 0.9
 """Part of the pairs whose prediction set is meant to hold the true answer."""
 FEW_PAIRS = 20

@@ -4,12 +4,15 @@ Unknown keys are passed over: a run that a newer version wrote can be read as fa
 """
 
 import json
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from preprocess.errors import RunError
+from preprocess.manifest import FEW_NOISE_PAIRS
 from trainer.data.splits import Split
+from trainer.metrics.pair_distances import exceeded_once_in_twenty
 from trainer.objectives.base import ScoreStatistics
 
 
@@ -47,6 +50,10 @@ class RunRecord(RunFile):
     git_revision: str = "unknown"
 
 
+_NINE_TENTHS = 1.2816
+"""Standard deviations below which nine tenths of a normal distribution lie."""
+
+
 class ChangeSummary(RunFile):
     """What a head on predicted scores was calibrated with, on people whom no network behind the answers had seen.
 
@@ -71,6 +78,22 @@ class ChangeSummary(RunFile):
     log_loss: float
     base_rate_log_loss: float
     other_scanner_errors: tuple[float, ...] = ()
+
+    @property
+    def noise_floor(self) -> float | None:
+        """What one told change of rescans in twenty exceeds, in points; None from fewer than `FEW_NOISE_PAIRS`."""
+        return _floor(self.noise_changes)
+
+    @property
+    def two_scanner_floor(self) -> float | None:
+        """The floor of visits on two scanners: never below that of rescans, and the same where too few are known."""
+        known = [floor for floor in (self.noise_floor, _floor(self.other_scanner_errors)) if floor is not None]
+        return max(known) if self.noise_floor is not None else None
+
+    @property
+    def smallest_change(self) -> float | None:
+        """True change that, told with this error, lies beyond the floor nine times in ten; None without a floor."""
+        return None if self.noise_floor is None else self.noise_floor + _NINE_TENTHS * self.error_sd
 
 
 class HeadSummary(RunFile):
@@ -143,6 +166,10 @@ class RunResult(Outcome):
     """
 
     model_sha256: str
+
+
+def _floor(sizes_P: Sequence[float]) -> float | None:
+    return exceeded_once_in_twenty(sizes_P) if len(sizes_P) >= FEW_NOISE_PAIRS else None
 
 
 _Schema = TypeVar("_Schema", bound=BaseModel)

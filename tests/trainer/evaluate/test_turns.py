@@ -8,7 +8,7 @@ import torch
 
 from preprocess.storage import Location
 from preprocess.store import Store
-from tests.support.cohorts import MODALITY, default_scans, tiny_recipe, write_store
+from tests.support.cohorts import MODALITY, default_scans, ensemble_recipe, write_store
 from trainer.data.cohort import read_cohort
 from trainer.evaluate.measure import measure_run
 from trainer.evaluate.ridge_control import ridge_controls
@@ -23,13 +23,7 @@ EXACT = Compute(torch.device("cpu"), torch.float32)
 
 
 def recipe(members: int) -> TrainRecipe:
-    return tiny_recipe(
-        objective=[{"name": "learner", "variant": "mse"}, {"name": "pair_change", "weight": 3.0}],
-        encoder={"name": "fast", "linear_grid": 2},
-        head={"on": "score"},
-        ensemble={"members": members},
-        split={"validation": 0.15, "test": 0.15},
-    )
+    return ensemble_recipe(ensemble={"members": members}, split={"validation": 0.15, "test": 0.15})
 
 
 @pytest.fixture(scope="module")

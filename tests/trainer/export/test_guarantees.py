@@ -9,7 +9,7 @@ import torch
 from scipy.stats import spearmanr
 
 from preprocess.errors import ArtefactError
-from preprocess.manifest import Guarantee
+from preprocess.manifest import FEW_NOISE_PAIRS, Guarantee
 from preprocess.storage import Location
 from preprocess.types import PROGRESSIONS
 from tests.support.cohorts import MODALITY, default_scans, tiny_recipe, write_store
@@ -18,10 +18,8 @@ from trainer.data.cohort import Cohort, read_cohort
 from trainer.data.pairs import visit_pairs
 from trainer.encoders.change_head import ChangeHead
 from trainer.export.guarantees import (
-    FEW_REPEATS,
     guarantee_lines,
     measure_guarantees,
-    noise_floor,
     slope_through_zero,
 )
 from trainer.export.perturbations import PERTURBATIONS
@@ -59,7 +57,7 @@ def with_floor(changed: Finished, floor: float) -> Trained:
     head = trained.result.progression_head
     assert head is not None
     assert head.change is not None
-    change = head.change.model_copy(update={"noise_changes": (floor,) * FEW_REPEATS})
+    change = head.change.model_copy(update={"noise_changes": (floor,) * FEW_NOISE_PAIRS})
     result = trained.result.model_copy(update={"progression_head": head.model_copy(update={"change": change})})
     return replace(trained, result=result)
 
@@ -124,12 +122,12 @@ def test_without_a_noise_floor_what_needs_one_is_left_out(changed: Finished, coh
     assert trained.result.progression_head is not None
     change = trained.result.progression_head.change
     assert change is not None
-    few = change.model_copy(update={"noise_changes": (1.0,) * (FEW_REPEATS - 1)})
+    few = change.model_copy(update={"noise_changes": (1.0,) * (FEW_NOISE_PAIRS - 1)})
     head = trained.result.progression_head.model_copy(update={"change": few})
     trained = replace(trained, result=trained.result.model_copy(update={"progression_head": head}))
     found = {one.name for one in measure_guarantees(trained, changed.store, cohort)}
     assert found == {*EXACT, "slope", "spearman"}
-    assert noise_floor(few) is None
+    assert few.noise_floor is None
 
 
 def test_a_head_on_embeddings_is_held_to_identity_and_antisymmetry(finished: Finished) -> None:

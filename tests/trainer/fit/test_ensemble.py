@@ -1,7 +1,6 @@
 """Members go without one part of the training people each, resume one by one, and answer together as their mean."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ import torch
 from preprocess.errors import Interrupted, RunError, UsageError
 from preprocess.storage import Location
 from preprocess.store import Store
-from tests.support.cohorts import MODALITY, TinyScan, default_scans, tiny_recipe, without_timing, write_store
+from tests.support.cohorts import MODALITY, TinyScan, default_scans, ensemble_recipe, without_timing, write_store
 from trainer.data.cohort import read_cohort
 from trainer.data.pairs import visit_pairs
 from trainer.data.splits import member_splits
@@ -22,23 +21,12 @@ from trainer.fit.stop import StopRequest
 from trainer.fit.tracking import read_history
 from trainer.fit.train import train_run
 from trainer.fit.trained import Trained, load_trained
-from trainer.recipe import TrainRecipe
 
 EXACT = Compute(torch.device("cpu"), torch.float32)
 
 
 def quietly(done: int, total: int) -> None:
     """Progress that nobody watches."""
-
-
-def ensemble_recipe(**changes: Any) -> TrainRecipe:
-    settings: dict[str, Any] = {
-        "objective": [{"name": "learner", "variant": "mse"}, {"name": "pair_change", "weight": 3.0}],
-        "encoder": {"name": "fast", "embedding_width": 8, "projection_width": 4, "linear_grid": 2},
-        "head": {"on": "score"},
-        "ensemble": {"members": 3},
-    }
-    return tiny_recipe(**(settings | changes))
 
 
 @pytest.fixture(scope="module")
