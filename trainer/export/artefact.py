@@ -153,8 +153,9 @@ def _read_evaluation(run: Run) -> Evaluation:
 def _progression(trained: Trained, store: Store, evaluation: Evaluation) -> _Content:
     model, recipe = trained.pair_model(), trained.run.recipe
     # First, since a model that breaks an exact guarantee is not worth the rest.
-    measured = measure_guarantees(trained, store, read_cohort(store, recipe.data.modality, recipe.outcome.name))
-    training, training_NE, validation, validation_NE = _embedded_parts(trained, store)
+    cohort = read_cohort(store, recipe.data.modality, recipe.outcome.name)
+    measured = measure_guarantees(trained, store, cohort)
+    training, training_NE, validation, validation_NE = _embedded_parts(trained, store, cohort)
     head = trained.result.progression_head
     assert head is not None
     references = build_references(recipe, training, training_NE, validation, validation_NE)
@@ -163,9 +164,6 @@ def _progression(trained: Trained, store: Store, evaluation: Evaluation) -> _Con
     if decision is not None:
         references |= decision_references(trained)
     if decision is not None and store.manifest.recipe.kind_of(recipe.data.modality) == "volume":
-        held_out = read_cohort(store, recipe.data.modality, recipe.outcome.name).of_subjects(
-            trained.run.split.of("test")
-        )
         checked = with_checks(
             decision,
             trained.encoder,
@@ -173,7 +171,7 @@ def _progression(trained: Trained, store: Store, evaluation: Evaluation) -> _Con
             recipe.data.modality,
             training=EmbeddedCohort(training, training_NE),
             validation=EmbeddedCohort(validation, validation_NE),
-            held_out=held_out,
+            held_out=cohort.of_subjects(trained.run.split.of("test")),
             seed=recipe.seed,
         )
         decision, limits = checked.decision, checked.limits
@@ -200,7 +198,8 @@ def _progression(trained: Trained, store: Store, evaluation: Evaluation) -> _Con
 def _severity(trained: Trained, store: Store) -> _Content:
     recipe, where = trained.run.recipe, trained.run.location.uri
     modality, normal = recipe.data.modality, normal_score(trained.run.recipe)
-    training, training_NE, validation, validation_NE = _embedded_parts(trained, store)
+    cohort = read_cohort(store, modality, recipe.outcome.name)
+    training, training_NE, validation, validation_NE = _embedded_parts(trained, store, cohort)
     indices_K = normal_indices(training.scores_N, normal)
     model = severity_model(trained.encoder, training_NE[indices_K], where=where)
     anchor = describe_anchor(training, indices_K, normal)
@@ -218,10 +217,9 @@ def _severity(trained: Trained, store: Store) -> _Content:
     )
 
 
-def _embedded_parts(trained: Trained, store: Store) -> tuple[Cohort, np.ndarray, Cohort, np.ndarray]:
+def _embedded_parts(trained: Trained, store: Store, cohort: Cohort) -> tuple[Cohort, np.ndarray, Cohort, np.ndarray]:
     """Training scans, their embeddings, validation scans, their embeddings."""
     run, modality = trained.run, trained.run.recipe.data.modality
-    cohort = read_cohort(store, modality, run.recipe.outcome.name)
     exact = Compute(torch.device("cpu"), torch.float32)
     training, validation = (cohort.of_subjects(run.split.of(part)) for part in ("train", "validation"))
     training_NE, validation_NE = (
