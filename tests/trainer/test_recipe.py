@@ -170,3 +170,7 @@ def test_reading_recipes_and_refusing_a_wrong_setting_loads_no_torch() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stderr.strip() == ""
     assert done.stdout == "rank: objective.0.temperature: input should be greater than 0 (got -1)\n"
+
+
+def test_the_demo_trains_the_recipe_for_progression() -> None:
+    assert load_recipe("demo") == load_recipe("change", ("name=demo",))

@@ -1,11 +1,13 @@
 """How much of each coarse block of a head is CSF and how much white matter: what the tissue ridge looks at."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
 
 from preprocess.console import LOG
+from preprocess.machine import num_cores
 from preprocess.store import Store
 from preprocess.tissue import STORED_MEANS, contrast_findings, fit_tissue, to_tissue_brightness
 from preprocess.transforms import unit_scale
@@ -32,7 +34,8 @@ def tissue_maps(store: Store, modality: str, rows_N: Sequence[int], grid: int) -
     shape = store.layout(modality).shape
     if store.manifest.recipe.kind_of(modality) != "volume" or shape[0] != 1 or any(edge % grid for edge in shape[1:]):
         return None
-    found = [_maps(store, modality, int(row), grid) for row in rows_N]
+    with ThreadPoolExecutor(num_cores()) as pool:
+        found = list(pool.map(lambda row: _maps(store, modality, int(row), grid), rows_N))
     fitted = [maps for maps in found if maps is not None]
     if len(fitted) < (1 - _MOST_UNFITTED) * len(found) or not fitted:
         LOG.warning(
