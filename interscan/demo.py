@@ -83,7 +83,6 @@ def demo(
         "change_error_over_chance": trained.last_epoch["pair_change_over_chance"],
         "macro_f1_chance": evaluated["metrics"]["macro_f1"]["chance"],
         **evaluated["headline"],
-        "flagged": _flagged(artefact),
         "verdict": evaluated["verdict"],
         "declining_pair": answers["declining"],
         "stable_pair": answers["stable"],
@@ -197,14 +196,6 @@ def _evaluate(run: "Run") -> dict[str, Any]:
         "report": f"{run.location.uri}/{REPORT_NAME}",
         **evaluation.model_dump(mode="json"),
     }
-
-
-def _flagged(artefact: Path) -> dict[str, float]:
-    """Share of held-out scans that the artefact's checks flag, by what was done to them."""
-    from preprocess.manifest import MANIFEST_NAME, Manifest
-
-    manifest = Manifest.model_validate_json((artefact / MANIFEST_NAME).read_bytes())
-    return {} if manifest.decision is None else {kind: one.share for kind, one in manifest.decision.flagged.items()}
 
 
 def _export(run: "Run", folder: Path) -> Path:

@@ -41,6 +41,8 @@ CONTROL_WORDS = {
     "majority": "always answering the majority class",
     "shuffled_labels": "shuffled labels",
     "untrained": "the untrained network",
+    "brightness_ridge": "a ridge regression on coarse brightness",
+    "tissue_ridge": "a ridge regression on maps of tissue",
 }
 NEEDED_CONTROLS = ("gap_days", "scanner")
 """A gap in days, or the scanners alone, can tell change where visits follow the clinic and not the person."""
