@@ -54,9 +54,7 @@ METRICS: dict[str, MetricText] = {
     "brier": MetricText("Brier score", "lower", "squared error of the probabilities, 0 to 2", (0, 2)),
     "calibration_error": MetricText("Calibration error", "lower", "stated probability against fraction right", (0, 1)),
     "coverage": MetricText("Coverage", "either", "share of pairs whose prediction set holds the truth", (0, 1)),
-    "prediction_set_size": MetricText(
-        "Size of the prediction set", "lower", "answers not ruled out, 1 to 3"
-    ),
+    "prediction_set_size": MetricText("Size of the prediction set", "lower", "answers not ruled out, 1 to 3"),
     "undecided_fraction": MetricText(
         "Undecided", "lower", "share of pairs with several answers, or a change within noise", (0, 1)
     ),
