@@ -32,7 +32,7 @@ def answer_metrics(answers: Answers, head: HeadSummary | None, *, seed: int, num
     f1 = cluster_bootstrap(lambda rows: progression.macro_f1(labels_P[rows], predicted_P[rows]), people_P, **draws)
     loss = cluster_bootstrap(lambda rows: float(losses_P[rows].mean()), people_P, **draws)
     gap = cluster_bootstrap(
-        lambda rows: progression.progression_scores(labels_P[rows], probabilities_P3[rows]).calibration_error,
+        lambda rows: progression.reliability_bins(labels_P[rows], probabilities_P3[rows]).expected_calibration_error,
         people_P,
         **draws,
     )

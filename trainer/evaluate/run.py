@@ -10,6 +10,7 @@ from preprocess.store import Store
 from trainer.data.cohort import Cohort
 from trainer.data.pairs import visit_pairs
 from trainer.data.splits import SPLITS
+from trainer.evaluate.change_map import map_largest_change
 from trainer.evaluate.checks import fit_answer_checks, flagged_shares, has_checks
 from trainer.evaluate.controls import (
     compare_with_controls,
@@ -34,6 +35,7 @@ from trainer.metrics.evaluation import ControlResult, Evaluation, HistorySummary
 from trainer.metrics.pair_distances import change_correlation, noise_floor
 from trainer.recipe import TrainRecipe
 from trainer.report import plots
+from trainer.report.map_plot import map_plot
 from trainer.report.page import render_report
 from trainer.report.trajectory_plots import epoch_trajectories
 
@@ -76,6 +78,7 @@ def _evaluate(run: Run, store_uri: str | None) -> Evaluation:
         drawn |= _progression_plots(held_out, probabilities_P3)
     if measured.answers is not None:
         controls = _controls(measured.answers, store, cohort, recipe)
+        drawn |= _map_plots(trained, measured.answers, store)
     untrained = measure_untrained(measured, store, cohort)
     evaluation = Evaluation(
         run_uri=run.location.uri,
@@ -177,6 +180,14 @@ def _progression_plots(held_out: HeldOut, probabilities_P3: np.ndarray) -> dict[
         "confusion": plots.confusion_plot(progression.confusion_counts(labels_P, probabilities_P3.argmax(axis=1))),
         "reliability": plots.reliability_plot(progression.reliability_bins(labels_P, probabilities_P3)),
     }
+
+
+def _map_plots(trained: Trained, answers: Answers, store: Store) -> dict[str, bytes]:
+    found = map_largest_change(trained, answers, store)
+    if found is None:
+        return {}
+    score = trained.run.recipe.outcome.name
+    return {"map": map_plot(found.later_DHW, found.density_DHW, told=found.told, true=found.true, score=score)}
 
 
 def _count(cohort: Cohort, run: Run) -> SplitCount:

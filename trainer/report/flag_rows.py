@@ -29,7 +29,7 @@ def flag_row(kind: str, found: Flagged) -> dict[str, object]:
     """One row: name, share, what was wanted, and how many were tried.
 
     Args:
-        kind: of scan or pair.
+        kind: what was done to a scan, or what kind of pair it is.
         found: how many are flagged.
     """
     wanted = f"at most {MOST:.0%}" if kind in NOT_TO_BE_FLAGGED else f"at least {WANTED:.0%}"

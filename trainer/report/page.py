@@ -149,6 +149,13 @@ PLOTS: dict[str, PlotText] = {
         "more; dots under the dashed line moved no more than the same person scanned twice on a day.",
         "Cosine distance of each pair against the size of its score change",
     ),
+    "map": PlotText(
+        "Where was the change?",
+        "The held-out pair with the largest told change: each voxel's part in it, over the later scan, whose right is "
+        "on the right. Blue speaks for improvement, orange for decline. It maps what the model told, right or wrong.",
+        "Three slices of a scan with a coloured map of the told change",
+        wide=True,
+    ),
     "distances": PlotText(
         "How far is a visit, how far a stranger?",
         "Visits of one person should lie left of strangers, and repeats of one day left of visits. "
