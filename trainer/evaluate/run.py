@@ -108,7 +108,9 @@ def _controls(answers: Answers, store: Store, cohort: Cohort, recipe: TrainRecip
     table, predicted_P = answers.table(), answers.probabilities_P3.argmax(axis=1)
     fitted = joined_controls(turns, table.label)
     fitted += ridge_controls(answers, store, cohort, recipe, exact_compute(recipe))
-    compared = compare_with_controls(fitted, table, predicted_P, seed=recipe.seed)
+    compared = compare_with_controls(
+        fitted, table, predicted_P, seed=recipe.seed, probabilities_P3=answers.probabilities_P3
+    )
     shuffled = permute_labels(table.label, predicted_P, table.subject_id, seed=recipe.seed)
     return control_results(fitted, compared, shuffled, labels=table.label)
 

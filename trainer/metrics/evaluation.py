@@ -68,7 +68,8 @@ class ControlResult(_Frozen):
         lead: macro-F1 of the model minus that of the control, paired over subjects; None for shuffled labels, and
             where there is no progression.
         p_value: p-value of the permutation test; None for all controls but shuffled labels.
-        leads: the same for other metrics, by name; those of identity for the untrained network.
+        leads: the same for other metrics, by name, above 0 where the model is better: those of identity for the
+            untrained network, and `log_loss` for controls with probabilities.
     """
 
     name: str

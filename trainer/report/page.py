@@ -261,13 +261,15 @@ def _control_row(control: ControlResult) -> dict[str, object]:
     words = CONTROL_WORDS.get(control.name, control.name)
     note = score.note if score is not None and control.p_value is not None else ""
     row: dict[str, object] = {"name": words, "note": note, "score": score, "lead": lead, "said": said}
-    return {**row, "bar": score and _bar(score, (0, 1))}
+    return {**row, "loss_lead": control.leads.get("log_loss"), "bar": score and _bar(score, (0, 1))}
 
 
 def _identity_rows(control: ControlResult, evaluation: Evaluation) -> list[dict[str, object]]:
     """A row for each metric beside macro-F1 by which the model is held against this control."""
     rows: list[dict[str, object]] = []
     for name, lead in control.leads.items():
+        if name == "log_loss":  # stands among the controls
+            continue
         said = "cannot be told" if lead.low is None else "beaten" if lead.low > 0 else "not beaten"
         words = f"{METRICS[name].title if name in METRICS else name}, {CONTROL_WORDS.get(control.name, control.name)}"
         model, score = evaluation.metrics.get(name), control.scores.get(name)
