@@ -24,13 +24,13 @@ from preprocess.index import subject_of
 from preprocess.storage import Location
 from trainer.evaluate.measure import measure_run
 from trainer.evaluate.turns import Answers
-from trainer.export.guarantees import slope_through_zero
 from trainer.fit.context import cohort_of
 from trainer.fit.run import Run
 from trainer.metrics.evaluation import Metric
 from trainer.metrics.intervals import cluster_bootstrap
 from trainer.metrics.progression import label_entropy, macro_f1
 from trainer.metrics.tasks import spearman
+from trainer.metrics.told_change import slope_through_zero
 
 Floats = npt.NDArray[np.float64]
 

@@ -80,12 +80,19 @@ class OutcomeSpec(Part):
         higher_is_better: whether a rise is an improvement.
         threshold: smallest change, in the score's own units, that is not `stable`.
         source: what the threshold comes from.
+        test_sd: standard deviation of the test's own error in a single score, in the score's units; 0 where unknown.
     """
 
     name: str
     higher_is_better: bool
     threshold: float = Field(gt=0)
     source: str = ""
+    test_sd: float = Field(default=0.0, ge=0)
+
+    @property
+    def change_noise(self) -> float:
+        """Variance that the test's own error adds to a change between two scores."""
+        return 2 * self.test_sd**2
 
 
 class Inputs(Part):

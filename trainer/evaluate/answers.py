@@ -11,6 +11,7 @@ from trainer.metrics.intervals import cluster_bootstrap
 from trainer.metrics.prediction_sets import SetThresholds, cross_members
 from trainer.metrics.scanner_strata import scanner_strata
 from trainer.metrics.tasks import change_accuracy, spearman
+from trainer.metrics.told_change import slope_through_zero
 
 
 def answer_metrics(answers: Answers, head: HeadSummary | None, *, seed: int, num_resamples: int) -> dict[str, Metric]:
@@ -120,9 +121,10 @@ def _change_metrics(answers: Answers, draws: dict[str, int]) -> dict[str, Metric
     sign = 1.0 if answers.higher_is_better else -1.0
     true_P = sign * answers.delta_P
 
-    def slope(rows: np.ndarray) -> float:
-        spread = float((true_P[rows] ** 2).sum())
-        return float((told_P[rows] * true_P[rows]).sum()) / spread if spread > 0 else float("nan")
+    def slope(rows: np.ndarray) -> float | None:
+        if not true_P[rows].any():
+            return None
+        return slope_through_zero(told_P[rows], true_P[rows], change_noise=answers.change_noise)
 
     rho = cluster_bootstrap(lambda rows: spearman(told_P[rows], true_P[rows]), people_P, **draws)
     steep = cluster_bootstrap(slope, people_P, **draws)

@@ -123,7 +123,8 @@ def measure_trained(
         told_P = trained.improvements(differences_PE)
         own = Turn(run.split.of("train"), held_out.cohort, labelled, probabilities_P3, told_P)
         earlier = member_turns(trained, store, cohort, exact_compute(run.recipe)) if in_turns else ()
-        answers = Answers((*earlier, own), higher_is_better=run.recipe.outcome.higher_is_better)
+        outcome = run.recipe.outcome
+        answers = Answers((*earlier, own), outcome.higher_is_better, outcome.change_noise)
         found |= answer_metrics(answers, trained.result.progression_head, **draws._asdict())
     return Measured(trained, held_out, probabilities_P3, answers, found)
 

@@ -56,10 +56,12 @@ class Answers:
     Attributes:
         turns: at least one, with pairs.
         higher_is_better: whether a rise of the score is an improvement.
+        change_noise: variance of the test's own error in a change of the score; 0 where unknown.
     """
 
     turns: tuple[Turn, ...]
     higher_is_better: bool = True
+    change_noise: float = 0.0
 
     @property
     def labels_P(self) -> npt.NDArray[np.int64]:

@@ -28,6 +28,7 @@ from trainer.fit.precision import Compute
 from trainer.fit.run_files import ChangeSummary
 from trainer.fit.trained import PairModel, Trained
 from trainer.metrics.tasks import spearman
+from trainer.metrics.told_change import slope_through_zero
 
 Floats = npt.NDArray[np.float64]
 NUM_EXACT = 8
@@ -116,19 +117,6 @@ def guarantee_lines(measured: Sequence[Guarantee]) -> list[str]:
     ]
 
 
-def slope_through_zero(told_P: npt.ArrayLike, true_P: npt.ArrayLike) -> float:
-    """Slope of told against true changes of a line through 0, by least squares.
-
-    Raises:
-        ValueError: no true change.
-    """
-    told, true = np.asarray(told_P, dtype=np.float64), np.asarray(true_P, dtype=np.float64)
-    square = float(true @ true)
-    if square == 0:
-        raise ValueError("no pair truly changed, so there is no slope")
-    return float(told @ true) / square
-
-
 def _held_out(trained: Trained, store: Store, cohort: Cohort) -> _HeldOut | None:
     run = trained.run
     for part in ("test", "validation"):
@@ -213,10 +201,11 @@ def _against_truth(trained: Trained, held: _HeldOut) -> list[Guarantee]:
     if len(pairs) < 3 or not true_P.any() or not np.ptp(true_P):
         return []
     told_P = _told(trained, held.differences(pairs))
+    slope = slope_through_zero(told_P, true_P, change_noise=outcome.change_noise)
     who = f"visits of people of the {held.part} part"
     found = [
         Guarantee(
-            name="slope", value=slope_through_zero(told_P, true_P), at_least=SLOPE[0], at_most=SLOPE[1],
+            name="slope", value=slope, at_least=SLOPE[0], at_most=SLOPE[1],
             num=len(pairs), how=f"slope of told against true change, {who}",
         )
     ]  # fmt: skip

@@ -12,6 +12,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from preprocess.types import PROGRESSIONS
+from trainer.metrics.told_change import true_spread
 
 Floats = npt.NDArray[np.float64]
 COVERAGE = 0.9
@@ -58,15 +59,21 @@ class Calibrated:
 
 
 def calibrate(
-    improvements_P: npt.ArrayLike, labels_P: npt.ArrayLike, true_P: npt.ArrayLike, people_P: Sequence[str]
+    improvements_P: npt.ArrayLike,
+    labels_P: npt.ArrayLike,
+    true_P: npt.ArrayLike,
+    people_P: Sequence[str],
+    *,
+    change_noise: float = 0.0,
 ) -> Calibrated:
     """Fit steepness and offset by maximum likelihood, each person with weight 1.
 
     Args:
         improvements_P: predicted by networks that have not seen the person.
         labels_P: 0, 1, 2 in the order of `PROGRESSIONS`.
-        true_P: true improvements, in points of the score.
+        true_P: true improvements as the test shows them, in points of the score.
         people_P: whose pair it is.
+        change_noise: variance of the test's own error in them; see `true_spread`.
 
     Raises:
         ValueError: no pair.
@@ -97,9 +104,8 @@ def calibrate(
     starts = [np.array([steep, 0.5]) for steep in (-2.0, 0.5, 2.0)]
     best = min((minimize(loss, start, method="Nelder-Mead") for start in starts), key=lambda found: float(found.fun))
     fitted = candidate(best.x)
-    return Calibrated(
-        fitted.steepness, fitted.offset, share, rate, _gain(improvement_P, true, weight_P), num_people, len(label_P)
-    )
+    gain = _gain(improvement_P, true, weight_P, change_noise)
+    return Calibrated(fitted.steepness, fitted.offset, share, rate, gain, num_people, len(label_P))
 
 
 def cross_calibrated(
@@ -133,9 +139,9 @@ def cross_calibrated(
     return found_P3
 
 
-def _gain(improvement_P: Floats, true_P: Floats, weight_P: Floats) -> float:
+def _gain(improvement_P: Floats, true_P: Floats, weight_P: Floats, change_noise: float) -> float:
     """1 over the slope of predicted against true change through 0; 1 where predictions do not follow the truth."""
     known_P = np.isfinite(true_P)
     slope = float(weight_P[known_P] @ (improvement_P * true_P)[known_P])
-    spread = float(weight_P[known_P] @ true_P[known_P] ** 2)
+    spread = true_spread(float(weight_P[known_P] @ true_P[known_P] ** 2), change_noise)
     return spread / slope if slope > 0.1 * spread > 0 else 1.0

@@ -185,13 +185,16 @@ def unseen_pairs(cohort: Cohort, scores_N: Floats, recipe: TrainRecipe) -> Unsee
     )
 
 
-def fit_on_unseen(parts: Sequence[UnseenPairs], direction: ScoreDirection, *, seed: int) -> FittedChangeHead | None:
+def fit_on_unseen(
+    parts: Sequence[UnseenPairs], direction: ScoreDirection, *, seed: int, change_noise: float = 0.0
+) -> FittedChangeHead | None:
     """Calibrate on pairs of subjects whom the network that answered had not seen.
 
     Args:
         parts: by network.
         direction: what the head predicts a score with.
         seed: divides people for the thresholds of prediction sets.
+        change_noise: variance of the test's own error in a change of the score.
 
     Returns:
         None where fewer than `FEW_PEOPLE` people or two kinds of change are known.
@@ -208,7 +211,7 @@ def fit_on_unseen(parts: Sequence[UnseenPairs], direction: ScoreDirection, *, se
             len(set(people_P)), len(np.unique(label_P)), FEW_PEOPLE,
         )  # fmt: skip
         return None
-    calibrated = calibrate(improvement_P, label_P, true_P, people_P)
+    calibrated = calibrate(improvement_P, label_P, true_P, people_P, change_noise=change_noise)
     honest_P3 = cross_calibrated(improvement_P, label_P, true_P, people_P, seed=seed)
     head = ChangeHead(len(direction.weight_E))
     with torch.no_grad():

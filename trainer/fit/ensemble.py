@@ -162,7 +162,7 @@ def _join(
         member.encoder.to("cpu")
         parts.append(unseen_pairs(unseen, member.direction.scores(embeddings_NE), plan.recipe))
     direction = mean_direction([member.direction for member in members])
-    head = fit_on_unseen(parts, direction, seed=plan.recipe.seed)
+    head = fit_on_unseen(parts, direction, seed=plan.recipe.seed, change_noise=plan.recipe.outcome.change_noise)
     statistics = score_statistics(plan.training)
     assert statistics is not None
     encoder = EnsembleEncoder([member.encoder for member in members])

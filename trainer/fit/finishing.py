@@ -85,7 +85,12 @@ def _finish_on_score(parts: Parts, run: Run, loop: Loop) -> RunResult:
     direction = score_direction(state, statistics, recipe.outcome)
     unseen = parts.plan.validation
     scores_N = direction.scores(parts.supply.embed(encoder, unseen, exact))
-    head = fit_on_unseen([unseen_pairs(unseen, scores_N, recipe)], direction, seed=recipe.seed)
+    head = fit_on_unseen(
+        [unseen_pairs(unseen, scores_N, recipe)],
+        direction,
+        seed=recipe.seed,
+        change_noise=recipe.outcome.change_noise,
+    )
     return _write(parts, run, loop, head, None, encoder=encoder, score_head=score_head)
 
 

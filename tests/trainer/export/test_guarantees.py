@@ -17,11 +17,7 @@ from tests.trainer.conftest import Finished
 from trainer.data.cohort import Cohort, read_cohort
 from trainer.data.pairs import visit_pairs
 from trainer.encoders.change_head import ChangeHead
-from trainer.export.guarantees import (
-    guarantee_lines,
-    measure_guarantees,
-    slope_through_zero,
-)
+from trainer.export.guarantees import guarantee_lines, measure_guarantees
 from trainer.export.perturbations import PERTURBATIONS
 from trainer.fit.change import calibrate
 from trainer.fit.embedding import embed_cohort
@@ -179,12 +175,6 @@ def test_scans_without_a_difference_are_answered_stable_even_where_nobody_was_st
     people = [f"person {number // 2}" for number in range(24)]
     fitted = calibrate(improvement_P, labels_P, 3 * improvement_P, people)
     assert fitted.probabilities([0.0])[0].argmax() == PROGRESSIONS.index("stable")
-
-
-def test_a_slope_is_not_made_up_where_nothing_changed() -> None:
-    assert slope_through_zero([1.0, 2.0, -3.0], [2.0, 4.0, -6.0]) == 0.5
-    with pytest.raises(ValueError, match="no pair truly changed"):
-        slope_through_zero([1.0], [0.0])
 
 
 def test_the_lines_name_what_does_not_hold_and_what_has_no_limit() -> None:

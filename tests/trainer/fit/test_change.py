@@ -68,3 +68,20 @@ def test_probabilities_of_a_person_come_from_other_people() -> None:
 def test_no_pair_is_refused() -> None:
     with pytest.raises(ValueError, match="no pair"):
         calibrate([], [], [], [])
+
+
+def test_the_gain_of_a_noisy_test_is_that_of_the_true_changes() -> None:
+    draws = np.random.default_rng(3)
+    true_P = draws.normal(0, 4, 20_000)
+    observed_P = true_P + draws.normal(0, np.sqrt(2) * 2.8, len(true_P))
+    told_P = 0.5 * true_P + draws.normal(0, 1, len(true_P))
+    labels_P = np.where(observed_P >= 2, 0, np.where(observed_P <= -2, 2, 1))
+    people = [str(number) for number in range(len(true_P))]
+
+    plain = calibrate(told_P, labels_P, observed_P, people)
+    known = calibrate(told_P, labels_P, observed_P, people, change_noise=2 * 2.8**2)
+
+    assert known.gain == pytest.approx(2.0, rel=0.05)
+    assert plain.gain == pytest.approx(2.0 * (16 + 15.68) / 16, rel=0.05)
+    # Probabilities are of what the test will show, and do not change.
+    assert (known.steepness, known.offset) == (plain.steepness, plain.offset)
