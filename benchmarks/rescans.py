@@ -1,4 +1,4 @@
-"""How often an artefact answers `improved` or `declined` where nothing changed, and how often it decides where much did.
+"""How often an artefact answers `improved` or `declined` where nothing changed, and what it answers where much did.
 
 python -m benchmarks.rescans ARTEFACT [--people 60] [--spacing-mm 2] [--out FILE]
 
@@ -96,10 +96,8 @@ def scan(
 def table(decisions: dict[str, Counter[str]]) -> str:
     """One line a kind of second scan."""
     kinds = ("improved", "stable", "declined", "undecided")
-    lines = [
-        f"| second scan | {' | '.join(kinds)} | wanted | changed (95 % interval) |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    head = f"| second scan | {' | '.join(kinds)} | wanted | changed (95 % interval) |"
+    lines = [head, "|---|---|---|---|---|---|---|"]
     for name, found in decisions.items():
         num, changed = found.total(), found["improved"] + found["declined"]
         ends = binomtest(changed, num).proportion_ci(method="wilson")
