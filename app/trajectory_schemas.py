@@ -95,7 +95,7 @@ class AgePercentile(Schema):
     """Where the change a year stands among those of the training people of about this age."""
 
     percentile: float = Field(
-        ge=0, le=100, description="Percentage of these people whose true score shows a faster decline, or less improvement."
+        ge=0, le=100, description="Percentage of these people whose true score declined faster, or improved less."
     )
     low: float = Field(ge=0, le=100, description="The same of the lower end of the slope's interval.")
     high: float = Field(ge=0, le=100, description="The same of its upper end.")

@@ -11,6 +11,7 @@ from app.registry import LoadedModel, load_artefact
 from app.trajectory_answer import answer_trajectory
 from preprocess.errors import ArtefactError
 from preprocess.types import Finding
+from tests.app.test_checks import OTHER, SCAN, references
 from tests.support.artefacts import RECIPE, WIDTH, decision_part, write_artefact, write_severity_artefact
 from tests.support.heads import head_nifti
 
@@ -207,6 +208,38 @@ def test_a_percentile_needs_thirty_people_within_five_years(tmp_path, num):
     assert found.high == pytest.approx(100 * (near < answer.annual_change.high).mean())
     assert 0 < found.percentile < 100
     assert (found.num_people, found.window_years, answer.no_percentile) == (30, 5, None)
+
+
+def checked(folder: Path, name: str, limit: float = 2.0, **changes) -> LoadedModel:
+    check = {"name": name, "limit": limit, "percentile": 99.5, "num": 50}
+    return loaded(folder, decision=decision_part() | {"checks": [check]} | changes, references=references())
+
+
+def test_a_stranger_among_the_visits_undecides_and_is_named(tmp_path):
+    answer = answer_trajectory(checked(tmp_path, "identity"), [SCAN, OTHER], [0, 365])
+
+    assert answer.decision == "undecided"
+    assert "not_same_person" in answer.reasons
+    assert any(
+        text.startswith("The heads of the 1st and the 2nd scan may not be of one person") for text in answer.caution
+    )
+
+
+def test_scans_of_two_scanners_have_the_floor_of_two_scanners(tmp_path):
+    brighter = PreparedScan(SCAN.voxels_CDHW + np.uint8(50), "d" * 64, ())
+    floor = {"percentile_95": 500.0, "num_pairs": 40, "unit": "points of mmse"}
+    visits = [SCAN, brighter], [0, 2 * 365.25]
+
+    other = answer_trajectory(checked(tmp_path / "a", "scanner", 0.1, other_scanner=floor), *visits)
+    alike = answer_trajectory(checked(tmp_path / "b", "scanner", 0.3, other_scanner=floor), *visits)
+
+    assert other.annual_change is not None
+    assert alike.annual_change is not None
+    assert other.annual_change.noise_floor_95 == pytest.approx(250.0)
+    assert alike.annual_change.noise_floor_95 == pytest.approx(0.005)
+    assert {"other_scanner", "within_noise"} <= set(other.reasons)
+    assert "other_scanner" not in alike.reasons
+    assert any(text.startswith("Neighbouring scans look like those of two scanners") for text in other.caution)
 
 
 def test_why_there_is_no_percentile_is_said(model):
