@@ -68,7 +68,7 @@ async def open_body(
     if kind == "application/json":
         yield Body(_parse_json(by_uri, await _read_text(request)))
     elif kind == "multipart/form-data":
-        form = await _read_form(request, len(parts) * max_repeats, max_bytes, _MAX_TEXT_FIELDS + max_repeats)
+        form = await _read_form(request, len(parts) * max_repeats, max_bytes, _MAX_TEXT_FIELDS + max_repeats - 1)
         try:
             yield _sort_form(form, parts, fields, repeated)
         finally:

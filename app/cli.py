@@ -105,7 +105,7 @@ def predict(
     earlier: str,
     later: str,
     *more: str,
-    days: str | None = None,
+    days: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     age: float | None = None,
     gap_days: float | None = None,
     accept_unproven: Annotated[bool, Parameter(negative="")] = False,

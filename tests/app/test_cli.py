@@ -18,6 +18,7 @@ import pytest
 
 from app.cli import embed, predict, serve
 from app.registry import load_artefact
+from interscan.cli import run
 from preprocess.errors import ArtefactError, ScanError, StoreError, UsageError
 from preprocess.index import IndexRecord
 from preprocess.recipe import VolumeRecipe
@@ -114,6 +115,12 @@ def test_predict_with_days_tells_a_trajectory_as_json_and_as_text(pair, tmp_path
     assert [step["predicted_change"]["points"] < 0 for step in answer["steps"]] == [True, True]
     assert text.startswith("declined over 730 days, 3 scans\n  reasons        none\n  possible       declined\n")
     assert f"  a year         {answer['annual_change']['points_per_year']:+.1f} points of mmse a year" in text
+
+
+def test_a_first_day_before_day_0_is_no_option(pair, tmp_path, capsys):
+    line = str(write_artefact(tmp_path / "line", decision=decision_part(), judges=True))
+    assert run(["predict", line, *pair, "--days", "-30,335", "--json"]) == 0
+    assert [visit["day"] for visit in json.loads(capsys.readouterr().out)["visits"]] == [-30, 335]
 
 
 @pytest.mark.parametrize(
