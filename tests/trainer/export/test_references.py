@@ -10,11 +10,7 @@ import pytest
 from sklearn.covariance import LedoitWolf
 
 from preprocess.manifest import AGE_REFERENCE_ARRAYS, REFERENCE_ARRAYS, REFERENCES_NAME, OutcomeSpec
-from preprocess.recipe import VolumeRecipe
-from preprocess.storage import Location
-from preprocess.store import Store
-from preprocess.writer import commit, prepare_arrays
-from tests.support.cohorts import MODALITY, TinyScan, default_scans, record, volume_of, write_store
+from tests.support.cohorts import MODALITY, TinyScan, default_scans, write_store
 from tests.trainer.conftest import Finished
 from trainer.data.cohort import Cohort, read_cohort
 from trainer.export.references import age_references, build_references
@@ -90,18 +86,6 @@ def test_no_name_of_a_subject_or_session_leaves_in_the_references(artefact: Path
 MMSE = OutcomeSpec(name="mmse", higher_is_better=True, threshold=2.0)
 
 
-def aged_store(folder: Path, scans: list[TinyScan], ages: list[float | None], column: str = "age") -> Store:
-    """A store with an age at each scan; its objects are not needed."""
-    recipe = VolumeRecipe(grid=(16,) * 3, spacing_mm=12.0)
-    prepare_arrays(Location(folder), recipe, [MODALITY], len(scans))
-    records = []
-    for row, (scan, age) in enumerate(zip(scans, ages, strict=True)):
-        found = record(row, scan, volume_of(scan, "uint8"))
-        records.append(replace(found, outcomes=found.outcomes | ({} if age is None else {column: age})))
-    commit(Location(folder), recipe, records)
-    return Store.open(Location(folder))
-
-
 def test_changes_a_year_are_polyfits_of_each_persons_scores_at_the_age_of_the_first(tmp_path: Path) -> None:
     days = [0.0, 300.0, 800.0]
     scores = {"sub-a": [28.0, 27.0, 22.0], "sub-b": [20.0, 24.0, 23.0], "sub-c": [30.0, 30.0, 30.0]}
@@ -120,11 +104,13 @@ def test_changes_a_year_are_polyfits_of_each_persons_scores_at_the_age_of_the_fi
         TinyScan("sub-a", "ses-9", None, 3.0),  # without a day
         TinyScan("sub-b", "ses-9", 5000.0, None),  # without a score
     ]
-    ages = [
-        None if scan.subject_id == "sub-ageless" else first_ages.get(scan.subject_id, 70.0) + (scan.day or 0) / 365.25
+    aged = [
+        scan
+        if scan.subject_id == "sub-ageless"
+        else replace(scan, age=first_ages.get(scan.subject_id, 70.0) + (scan.day or 0) / 365.25)
         for scan in scans
     ]
-    store = aged_store(tmp_path / "store", scans, ages, column="Age")
+    store = write_store(tmp_path / "store", aged)
     training = read_cohort(store, MODALITY, "mmse")
 
     found = age_references(store, training, MMSE)
