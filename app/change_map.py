@@ -1,11 +1,6 @@
 """Where two scans differ for the model: the told change shared out over the voxels, in the later scan's own space.
 
-Integrated gradients (Sundararajan, Taly and Yan 2017) along the straight line from the earlier to the later volume:
-
-    share(v) = (later(v) - earlier(v)) * mean over the line of d told / d voxel(v)
-
-The shares of all voxels sum to the told change. On phantoms whose changed voxels are known this places change as well
-as replacing blocks of the later scan by the earlier one does, in a twentieth of the time (docs/change_map.md).
+How it is shared out is in `preprocess.voxel_shares`.
 """
 
 import gzip
@@ -13,9 +8,8 @@ import gzip
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import affine_transform, gaussian_filter
+from scipy.ndimage import affine_transform
 
-from app.engine import Engine
 from app.inputs import PreparedScan
 from app.registry import LoadedModel
 from preprocess.console import LOG
@@ -23,36 +17,33 @@ from preprocess.errors import UsageError
 from preprocess.readers import read_nifti
 from preprocess.storage import Location, split_file
 from preprocess.types import Affine, FloatArray, Image
+from preprocess.voxel_shares import density_per_cm3, voxel_shares
 
 Floats = npt.NDArray[np.float64]
-NUM_STEPS = 8
-"""Points of the line, in the middle of equal parts; on phantoms the shares then sum to the told change within 0.02."""
-SMOOTH_MM = 4.0
-"""Standard deviation: heads are not turned alike in both scans, so that single voxels show edges that moved."""
 
 
-def voxel_shares(
-    engine: Engine, earlier_CDHW: npt.NDArray[np.generic], later_CDHW: npt.NDArray[np.generic], direction_E: Floats
+def told_shares(
+    model: LoadedModel, earlier_CDHW: npt.NDArray[np.generic], later_CDHW: npt.NDArray[np.generic]
 ) -> Floats:
-    """Share of each voxel in the told change, in points of the score, shape (D, H, W).
+    """Share of each voxel in the change that a model tells, in points of the score, shape (D, H, W).
 
     Args:
-        engine: runs the artefact's program.
+        model: tells a change in points.
         earlier_CDHW: prepared volume, in its stored dtype.
         later_CDHW: the same of the later scan.
-        direction_E: points per unit of the embedding, `change_direction_E` of the artefact's references.
+
+    Raises:
+        ArtefactError: the model tells no change in points.
     """
-    total_CDHW = np.zeros(later_CDHW.shape)
-    for number in range(NUM_STEPS):
-        total_CDHW += engine.share_of_line(earlier_CDHW, later_CDHW, (number + 0.5) / NUM_STEPS, direction_E)
-    return np.asarray(total_CDHW.sum(axis=0) / NUM_STEPS)
+    direction_E = model.require_points(f"{model.manifest.name} {model.manifest.version}")
+    return voxel_shares(lambda part: model.engine.share_of_line(earlier_CDHW, later_CDHW, part, direction_E))
 
 
 def in_scan_space(shares_DHW: Floats, grid_to_mm: Affine, scan: Image) -> FloatArray:
     """The shares as points per cm3 on a scan's own voxels; its sum times the voxels' volume is the told change.
 
     Args:
-        shares_DHW: from `voxel_shares`.
+        shares_DHW: from `told_shares`.
         grid_to_mm: affine of the prepared volume, grid index to the scan's millimetres.
         scan: as read; gives shape and affine.
 
@@ -60,7 +51,7 @@ def in_scan_space(shares_DHW: Floats, grid_to_mm: Affine, scan: Image) -> FloatA
         float32, the scan's shape; 0 outside the grid.
     """
     edges_mm = np.linalg.norm(grid_to_mm[:3, :3], axis=0)
-    density_DHW = gaussian_filter(shares_DHW, SMOOTH_MM / edges_mm, mode="constant") / (float(np.prod(edges_mm)) / 1000)
+    density_DHW = density_per_cm3(shares_DHW, edges_mm)
     to_grid = np.linalg.inv(grid_to_mm) @ scan.affine
     found = affine_transform(
         density_DHW, to_grid[:3, :3], to_grid[:3, 3], output_shape=scan.voxels_XYZ.shape, order=1, mode="constant"
@@ -112,10 +103,9 @@ def write_map(model: LoadedModel, earlier: PreparedScan, later: PreparedScan, la
         StorageError: it cannot be written.
     """
     require_map(out)
-    direction_E = model.require_points(f"{model.manifest.name} {model.manifest.version}")
     recipe = model.manifest.inputs.volume_recipe
     scan = read_nifti(later_file, name="later", believed=recipe.orientation)
-    shares_DHW = voxel_shares(model.engine, earlier.voxels_CDHW, later.voxels_CDHW, direction_E)
+    shares_DHW = told_shares(model, earlier.voxels_CDHW, later.voxels_CDHW)
     density_XYZ = in_scan_space(shares_DHW, np.array(later.affine).reshape(4, 4), scan)
     folder, name = split_file(out, example="map.nii.gz")
     Location(folder).write(name, to_nifti(density_XYZ, scan.affine, is_packed=name.endswith(".gz")))

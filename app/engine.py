@@ -9,6 +9,7 @@ import torch
 
 from preprocess.transforms import unit_scale
 from preprocess.types import FloatArray
+from preprocess.voxel_shares import share_of_line
 
 
 class Program(Protocol):
@@ -106,12 +107,8 @@ class Engine:
             float64, the shape of a volume.
         """
         earlier, later = _unit_range(earlier_CDHW[None]), _unit_range(later_CDHW[None])
-        between = (earlier + part * (later - earlier)).requires_grad_()
-        with self._turn, torch.enable_grad():
-            answer = self._program.embed(between).double() @ torch.from_numpy(direction_E)
-            (gradient,) = torch.autograd.grad(answer.sum(), between)
-        shares: npt.NDArray[np.float64] = ((later - earlier).double() * gradient.double())[0].numpy()
-        return shares
+        with self._turn:
+            return share_of_line(self._program.embed, earlier, later, part, direction_E)
 
     def severity(self, scans_B: npt.NDArray[np.generic]) -> FloatArray:
         """Distance from normal of rows in their stored dtype.

@@ -31,7 +31,7 @@ from trainer.metrics.intervals import cluster_bootstrap
 from trainer.metrics.progression import macro_f1
 from trainer.recipe import TrainRecipe, load_recipe
 
-_ALONE = ("ensemble.members=1", "encoder.linear_grid=0")
+_ALONE = ("ensemble.members=1", "encoder.linear_grid=0", "encoder.mirror=false")
 _NO_DIFFERENCE = "objective=[{name='learner', variant='regressed'}, {name='info_nce', weight=0.1, temperature=0.1}]"
 
 
@@ -53,8 +53,9 @@ ARMS = (
     Arm("the same without shrinking", (*_ALONE, _NO_DIFFERENCE, "head.on=embedding", "encoder.shrink=1")),
     Arm("score and its difference", _ALONE),
     Arm("the same without shrinking", (*_ALONE, "encoder.shrink=1")),
-    Arm("with the linear score", ("ensemble.members=1",)),
-    Arm("with three members: the recipe", ()),
+    Arm("with the linear score", ("ensemble.members=1", "encoder.mirror=false")),
+    Arm("with three members", ("encoder.mirror=false",)),
+    Arm("with mirror images: the recipe", ()),
 )
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from app.change_map import in_scan_space, voxel_shares
+from app.change_map import in_scan_space, told_shares
 from app.engine import Engine
 from app.registry import load_artefact
 from interscan.synthetic.brain.layers_brain import brain_layers
@@ -156,7 +156,7 @@ def measure(artefact: str, num_pairs: int, *, with_occlusion: bool) -> dict[str,
         pairs = [phantom_pair(number, is_moved=is_moved) for number in range(num_pairs)]
         prepared = [_prepared(pair, recipe) for pair in pairs]
         begun = time.perf_counter()
-        shares = [voxel_shares(model.engine, *volumes, direction_E) for volumes, _ in prepared]
+        shares = [told_shares(model, *volumes) for volumes, _ in prepared]
         seconds = (time.perf_counter() - begun) / num_pairs
         for number, (pair, ((earlier, later), affine)) in enumerate(zip(pairs, prepared, strict=True)):
             maps = {

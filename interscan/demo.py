@@ -83,7 +83,6 @@ def demo(
         "change_error_over_chance": trained.last_epoch["pair_change_over_chance"],
         "macro_f1_chance": evaluated["metrics"]["macro_f1"]["chance"],
         **evaluated["headline"],
-        "flagged": _flagged(artefact),
         "verdict": evaluated["verdict"],
         "declining_pair": answers["declining"],
         "stable_pair": answers["stable"],
@@ -98,12 +97,22 @@ def demo(
 
 @dataclass(frozen=True, slots=True)
 class KnownPair:
-    """Two visits of one subject, and what the generator knows of them."""
+    """Two visits of one subject, and what the generator knows of them.
+
+    Attributes:
+        subject_id: whose.
+        earlier: session of the first visit.
+        later: session of the last visit.
+        gap_days: days between them.
+        true_change: change of the score without the noise of the test.
+        score_change: change of the observed score.
+    """
 
     subject_id: str
     earlier: str
     later: str
     gap_days: float
+    true_change: float
     score_change: float
 
     def image(self, session_id: str) -> str:
@@ -140,6 +149,7 @@ def choose_pairs(truth: Path, subject_ids: frozenset[str]) -> dict[str, KnownPai
             earlier=first["session_id"],
             later=last["session_id"],
             gap_days=float(last["day"]) - float(first["day"]),
+            true_change=float(last["mmse_true"]) - float(first["mmse_true"]),
             score_change=float(last["mmse"]) - float(first["mmse"]),
         )
     return chosen
@@ -197,14 +207,6 @@ def _evaluate(run: "Run") -> dict[str, Any]:
         "report": f"{run.location.uri}/{REPORT_NAME}",
         **evaluation.model_dump(mode="json"),
     }
-
-
-def _flagged(artefact: Path) -> dict[str, float]:
-    """Share of held-out scans that the artefact's checks flag, by what was done to them."""
-    from preprocess.manifest import MANIFEST_NAME, Manifest
-
-    manifest = Manifest.model_validate_json((artefact / MANIFEST_NAME).read_bytes())
-    return {} if manifest.decision is None else {kind: one.share for kind, one in manifest.decision.flagged.items()}
 
 
 def _export(run: "Run", folder: Path) -> Path:
@@ -282,7 +284,8 @@ def _ask(address: str, cohort: Path, pair: KnownPair) -> dict[str, Any]:
     return {
         "subject": pair.subject_id,
         "sessions": [pair.earlier, pair.later],
-        "true_score_change": pair.score_change,
+        "true_score_change": pair.true_change,
+        "observed_score_change": pair.score_change,
         "decision": answer["decision"],
         "reasons": answer["reasons"],
         "progression": answer["progression"],
@@ -326,7 +329,8 @@ def _summary(result: dict[str, Any]) -> str:
         pair = result[f"{name}_pair"]
         shown = ", ".join(f"{kind} {value:.2f}" for kind, value in pair["probabilities"].items())
         why = f"; {', '.join(pair['reasons'])}" if pair["reasons"] else ""
-        truth = f"{pair['subject']} (truly {name}, MMSE {pair['true_score_change']:+.0f})"
+        points = f"{pair['true_score_change']:+.1f} points, observed {pair['observed_score_change']:+.0f}"
+        truth = f"{pair['subject']} (truly {name}: {points})"
         lines.append(f"{truth}: {pair['decision']}  [{shown}{why}]")
     lines += ["", f"report: {result['report']}", f"{result['seconds']:.0f} s in all"]
     return "\n".join(lines)

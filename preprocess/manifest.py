@@ -280,8 +280,8 @@ class Decision(Part):
         is_calibrated: whether `log_loss` lies below `base_rate_log_loss`; else the probabilities say less than the
             frequencies alone, and the model counts as uncalibrated.
         checks: limits of image statistics; none for modalities other than volumes and for cohorts that are too small.
-        flagged: by kind, measured at export on the held-out people: their scans as they are, corrupted scans, pairs of
-            their own visits, and pairs of two people.
+        flagged: by kind, measured at evaluation on the held-out people: their scans as they are, corrupted scans,
+            pairs of their own visits, and pairs of two people.
     """
 
     coverage: float = Field(gt=0, lt=1)

@@ -59,13 +59,28 @@ def refuse_contradictions(recipe: TrainRecipe, *, where: str) -> None:
             "which draws other frames each time it sees a scan; set optim.cache_chunk = 0"
         )
     _refuse_head(recipe, where=where)
-    best = recipe.checkpoint.best
+    _refuse_best(recipe, where=where)
+
+
+def _refuse_best(recipe: TrainRecipe, *, where: str) -> None:
+    """Refuse a figure that no epoch has, and the best epoch by none."""
+    best, held_out = recipe.checkpoint.best, ("retrieval_at_1", "change_error")
+    if recipe.checkpoint.finish == "best" and not best:
+        raise UsageError(
+            f"{where}: checkpoint.finish is 'best' and checkpoint.best is empty; name the figure that decides, such as "
+            "'retrieval_at_1', or set checkpoint.finish = 'last'"
+        )
+    if best == "change_error" and recipe.head.on != "score":
+        raise UsageError(
+            f"{where}: checkpoint.best is 'change_error' and head.on is {recipe.head.on!r}, which tells no change in "
+            "points; set head.on = 'score', or name loss or retrieval_at_1"
+        )
     for phase in recipe.phases:
         names = [term.name for term in phase.objective]
-        if best not in ("", "loss", "retrieval_at_1") and best.removesuffix("_over_chance") not in names:
+        if best not in ("", "loss", *held_out) and best.removesuffix("_over_chance") not in names:
             raise UsageError(
                 f"{where}: checkpoint.best is {best!r} and the objectives are {', '.join(names)}; name a "
-                "figure of one of them, loss or retrieval_at_1"
+                "figure of one of them, loss, retrieval_at_1 or change_error"
             )
 
 

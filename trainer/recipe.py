@@ -181,12 +181,15 @@ class CheckpointRecipe(Recipe):
         every_epochs: epochs between checkpoints.
         keep: how many of the latest stay.
         best: metric of the history whose best checkpoint stays too, named by checkpoints/best.json: `loss`,
-            `retrieval_at_1`, an objective's name, or that with `_over_chance`; empty for none.
+            `retrieval_at_1` and `change_error` of the validation subjects, an objective's name, or that with
+            `_over_chance`; empty for none.
+        finish: whose weights the run ends with, those of the last epoch or of the best one.
     """
 
     every_epochs: int = Field(default=1, ge=1)
     keep: int = Field(default=2, ge=1)
     best: str = ""
+    finish: Literal["last", "best"] = "last"
 
 
 class PhaseRecipe(Recipe):

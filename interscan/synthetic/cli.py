@@ -29,6 +29,7 @@ def brain(
     seed: int = 0,
     spacing_mm: float = 1.0,
     ageing: Switch = False,
+    score_noise: float = 0.6,
     workers: int | None = None,
     json: JsonFlag = False,
 ) -> int:
@@ -41,6 +42,7 @@ def brain(
         seed: the same seed gives the same bytes.
         spacing_mm: voxel edge of the finer scanner, in mm.
         ageing: let age thin the cortex and widen sulci and ventricles, besides atrophy.
+        score_noise: standard deviation of the test behind the score, in points; 2.8 as of the MMSE in patients.
         workers: processes; one per core when not given.
         json: print the result as one JSON object on stdout.
     """
@@ -54,6 +56,7 @@ def brain(
         seed=seed,
         spacing_mm=spacing_mm,
         ageing=ageing,
+        score_noise=score_noise,
         workers=workers,
     )
     return _write("brain", write, seed=seed, json=json)

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from app.change_map import in_scan_space, require_map, to_nifti, voxel_shares, write_map
+from app.change_map import in_scan_space, require_map, to_nifti, told_shares, write_map
 from app.cli import predict
 from app.inputs import prepare
 from app.registry import LoadedModel, load_artefact
@@ -44,7 +44,7 @@ def test_the_shares_are_those_of_a_model_that_can_be_worked_out_by_hand(model: L
     """The tiny model embeds the mean of each octant, so a voxel's share is its difference times a weight over 8^3."""
     earlier, later = volumes(1), volumes(2)
     weights_E = model.require_points("model")
-    shares_DHW = voxel_shares(model.engine, earlier, later, weights_E)
+    shares_DHW = told_shares(model, earlier, later)
     weight_DHW = weights_E.reshape(2, 2, 2).repeat(8, 0).repeat(8, 1).repeat(8, 2) / 8**3
     by_hand = (later[0].astype(np.float64) - earlier[0]) / 255 * weight_DHW
     np.testing.assert_allclose(shares_DHW, by_hand, atol=1e-6)
@@ -55,7 +55,7 @@ def test_voxels_that_did_not_change_have_no_share(model: LoadedModel) -> None:
     earlier = volumes(3)
     later = earlier.copy()
     later[0, 4:6, 4:6, 4:6] //= 2
-    shares_DHW = voxel_shares(model.engine, earlier, later, model.require_points("model"))
+    shares_DHW = told_shares(model, earlier, later)
     changed = np.zeros(RECIPE.grid, dtype=bool)
     changed[4:6, 4:6, 4:6] = True
     assert not shares_DHW[~changed].any()
@@ -63,9 +63,8 @@ def test_voxels_that_did_not_change_have_no_share(model: LoadedModel) -> None:
 
 
 def test_exchanging_the_scans_changes_the_sign_alone(model: LoadedModel) -> None:
-    direction_E = model.require_points("model")
-    forward = voxel_shares(model.engine, volumes(1), volumes(2), direction_E)
-    np.testing.assert_allclose(forward, -voxel_shares(model.engine, volumes(2), volumes(1), direction_E), atol=1e-9)
+    forward = told_shares(model, volumes(1), volumes(2))
+    np.testing.assert_allclose(forward, -told_shares(model, volumes(2), volumes(1)), atol=1e-9)
 
 
 @pytest.mark.parametrize("flip", [False, True])

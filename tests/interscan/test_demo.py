@@ -36,9 +36,10 @@ def test_the_pairs_are_first_and_last_visit_by_day_without_rescans(truth):
     pairs = choose_pairs(truth, frozenset({"sub-1", "sub-2", "sub-3"}))
     declining = pairs["declining"]
     assert (declining.subject_id, declining.earlier, declining.later) == ("sub-2", "ses-01", "ses-03")
-    assert (declining.gap_days, declining.score_change) == (500.0, -8.0)
+    assert (declining.gap_days, declining.true_change, declining.score_change) == (500.0, -8.0, -8.0)
     assert declining.image("ses-03") == "sub-2/ses-03/anat/sub-2_ses-03_T1w.nii.gz"
-    assert (pairs["stable"].subject_id, pairs["stable"].score_change) == ("sub-1", -1.0)
+    stable = pairs["stable"]
+    assert (stable.subject_id, stable.true_change, stable.score_change) == ("sub-1", 0.0, -1.0)
 
 
 def test_only_held_out_subjects_are_chosen(truth):

@@ -29,11 +29,17 @@ def test_cached_gradients_over_batch_statistics_are_refused_with_the_remedy(tmp_
     assert load_recipe(path, ("encoder.norm='group'",)).optim.cache_chunk == 16
 
 
+def test_the_best_epoch_by_no_figure_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, HEAD + OBJECTIVE + "[checkpoint]\nfinish = 'best'\n")
+    assert refusal(path).startswith(f"{path}: checkpoint.finish is 'best' and checkpoint.best is empty; name")
+
+
 @pytest.mark.parametrize(
     ("best", "message"),
     [
         ("learner", "checkpoint.best is 'learner' and the objectives are info_nce; name a figure of one of them"),
         ("learner_over_chance", "checkpoint.best is 'learner_over_chance' and the objectives are info_nce"),
+        ("change_error", "checkpoint.best is 'change_error' and head.on is 'embedding', which tells no change in"),
         ("accuracy", "checkpoint.best is 'accuracy' and the objectives are info_nce; name a figure of one of them"),
     ],
 )

@@ -24,15 +24,15 @@ def answer_metrics(answers: Answers, head: HeadSummary | None, *, seed: int, num
     """
     labels_P, probabilities_P3 = answers.labels_P, answers.probabilities_P3
     table, predicted_P = answers.table(), probabilities_P3.argmax(axis=1)
-    people_P, rows_P = table.subject_id, np.arange(len(labels_P))
+    people_P = table.subject_id
     draws = {"seed": seed, "num_resamples": num_resamples}
     scores = progression.progression_scores(labels_P, probabilities_P3)
     num, num_classes = scores.num, len(np.unique(labels_P))
-    losses_P = -np.log(np.maximum(probabilities_P3[rows_P, labels_P], np.finfo(np.float64).tiny))
+    losses_P = progression.losses(labels_P, probabilities_P3)
     f1 = cluster_bootstrap(lambda rows: progression.macro_f1(labels_P[rows], predicted_P[rows]), people_P, **draws)
     loss = cluster_bootstrap(lambda rows: float(losses_P[rows].mean()), people_P, **draws)
     gap = cluster_bootstrap(
-        lambda rows: progression.progression_scores(labels_P[rows], probabilities_P3[rows]).calibration_error,
+        lambda rows: progression.reliability_bins(labels_P[rows], probabilities_P3[rows]).expected_calibration_error,
         people_P,
         **draws,
     )

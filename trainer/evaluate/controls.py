@@ -14,7 +14,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from trainer.metrics.evaluation import ControlResult, Metric
 from trainer.metrics.intervals import Interval, cluster_bootstrap
-from trainer.metrics.progression import NUM_CLASSES, balanced_accuracy, confusion_counts, macro_f1
+from trainer.metrics.progression import NUM_CLASSES, balanced_accuracy, confusion_counts, losses, macro_f1
 
 Features = npt.NDArray[np.float64]
 
@@ -80,11 +80,13 @@ class Comparison:
         name: the control's name.
         score: macro-F1 of the control.
         lead: macro-F1 of the model minus that of the control, paired; above 0 the model is better.
+        loss_lead: log loss of the control minus that of the model, likewise; None for a control without probabilities.
     """
 
     name: str
     score: Interval
     lead: Interval
+    loss_lead: Interval | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +176,13 @@ def joined_controls(turns: Sequence[Sequence[Control]], labels: npt.ArrayLike) -
 
 
 def compare_with_controls(
-    controls: Sequence[Control], test: PairTable, predicted: npt.ArrayLike, *, seed: int, num_resamples: int = 2000
+    controls: Sequence[Control],
+    test: PairTable,
+    predicted: npt.ArrayLike,
+    *,
+    seed: int,
+    num_resamples: int = 2000,
+    probabilities_P3: npt.NDArray[np.float64] | None = None,
 ) -> list[Comparison]:
     """Bootstrap each control's macro-F1, and the model's paired lead over it, over held-out subjects.
 
@@ -184,6 +192,7 @@ def compare_with_controls(
         predicted: (P,) the model's classes for the same pairs.
         seed: the bootstrap's seed; the same seed draws the same subjects.
         num_resamples: number of bootstrap resamples.
+        probabilities_P3: the model's, for the lead in log loss over controls that have probabilities too.
 
     Raises:
         ValueError: predictions that do not fit the pairs.
@@ -200,7 +209,13 @@ def compare_with_controls(
 
         first = cluster_bootstrap(score, test.subject_id, seed=seed, num_resamples=num_resamples)
         second = cluster_bootstrap(lead, test.subject_id, seed=seed, num_resamples=num_resamples)
-        return Comparison(control.name, first, second)
+        if probabilities_P3 is None or control.probabilities_P3 is None:
+            return Comparison(control.name, first, second)
+        saved_P = losses(label_P, control.probabilities_P3) - losses(label_P, probabilities_P3)
+        third = cluster_bootstrap(
+            lambda rows: float(saved_P[rows].mean()), test.subject_id, seed=seed, num_resamples=num_resamples
+        )
+        return Comparison(control.name, first, second, third)
 
     return [compare(control) for control in controls]
 
@@ -286,6 +301,9 @@ def control_results(
                 **_log_loss(control, labels),
             },
             lead=Metric.from_interval(comparison.lead, num=num, chance=0.0),
+            leads={}
+            if comparison.loss_lead is None
+            else {"log_loss": Metric.from_interval(comparison.loss_lead, num=num, chance=0.0)},
         )
         for control, comparison in zip(controls, comparisons, strict=True)
     ]
@@ -305,9 +323,8 @@ def control_results(
 def _log_loss(control: Control, labels: npt.ArrayLike) -> dict[str, Metric]:
     if control.probabilities_P3 is None:
         return {}
-    label_P = np.asarray(labels)
-    chosen_P = control.probabilities_P3[np.arange(len(label_P)), label_P]
-    return {"log_loss": Metric(value=float(-np.log(chosen_P).mean()), num=len(label_P))}
+    losses_P = losses(np.asarray(labels), control.probabilities_P3)
+    return {"log_loss": Metric(value=float(losses_P.mean()), num=len(losses_P))}
 
 
 def _scanners(table: PairTable) -> npt.NDArray[np.str_]:

@@ -5,10 +5,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from preprocess.lease import RUN, held
+from preprocess.manifest import Flagged
 from preprocess.store import Store
 from trainer.data.cohort import Cohort
 from trainer.data.pairs import visit_pairs
 from trainer.data.splits import SPLITS
+from trainer.evaluate.change_map import map_largest_change
+from trainer.evaluate.checks import fit_answer_checks, flagged_shares, has_checks
 from trainer.evaluate.controls import (
     compare_with_controls,
     control_results,
@@ -16,8 +19,9 @@ from trainer.evaluate.controls import (
     joined_controls,
     permute_labels,
 )
-from trainer.evaluate.measure import HeldOut, exact_compute, measure_run
+from trainer.evaluate.measure import HeldOut, embed_with, exact_compute, measure_run
 from trainer.evaluate.ridge_control import ridge_controls
+from trainer.evaluate.tasks import Embedded
 from trainer.evaluate.trajectories import embed_epochs, kept_epochs, spread
 from trainer.evaluate.turns import Answers, pair_table
 from trainer.evaluate.untrained import measure_untrained
@@ -31,6 +35,7 @@ from trainer.metrics.evaluation import ControlResult, Evaluation, HistorySummary
 from trainer.metrics.pair_distances import change_correlation, noise_floor
 from trainer.recipe import TrainRecipe
 from trainer.report import plots
+from trainer.report.map_plot import map_plot
 from trainer.report.page import render_report
 from trainer.report.trajectory_plots import epoch_trajectories
 
@@ -73,6 +78,7 @@ def _evaluate(run: Run, store_uri: str | None) -> Evaluation:
         drawn |= _progression_plots(held_out, probabilities_P3)
     if measured.answers is not None:
         controls = _controls(measured.answers, store, cohort, recipe)
+        drawn |= _map_plots(trained, measured.answers, store)
     untrained = measure_untrained(measured, store, cohort)
     evaluation = Evaluation(
         run_uri=run.location.uri,
@@ -81,6 +87,7 @@ def _evaluate(run: Run, store_uri: str | None) -> Evaluation:
         splits={name: _count(cohort.of_subjects(run.split.of(name)), run) for name in SPLITS},
         metrics=measured.metrics | untrained.metrics,
         controls=(*controls, untrained.control),
+        flagged=_flagged(trained, store, cohort),
         history=_summary(history),
         notes=_notes(run, cohort),
         caveats=(*_absent(held_out, trained), *_unshuffled(controls)),
@@ -101,9 +108,27 @@ def _controls(answers: Answers, store: Store, cohort: Cohort, recipe: TrainRecip
     table, predicted_P = answers.table(), answers.probabilities_P3.argmax(axis=1)
     fitted = joined_controls(turns, table.label)
     fitted += ridge_controls(answers, store, cohort, recipe, exact_compute(recipe))
-    compared = compare_with_controls(fitted, table, predicted_P, seed=recipe.seed)
+    compared = compare_with_controls(
+        fitted, table, predicted_P, seed=recipe.seed, probabilities_P3=answers.probabilities_P3
+    )
     shuffled = permute_labels(table.label, predicted_P, table.subject_id, seed=recipe.seed)
     return control_results(fitted, compared, shuffled, labels=table.label)
+
+
+def _flagged(trained: Trained, store: Store, cohort: Cohort) -> dict[str, Flagged]:
+    """What the checks of an answer flag among the held-out people's scans; none where nothing is checked."""
+    if not has_checks(trained, store):
+        return {}
+    recipe, split = trained.run.recipe, trained.run.split
+    training, validation = (
+        Embedded(part, embed_with(trained, store, part))
+        for part in (cohort.of_subjects(split.of(name)) for name in ("train", "validation"))
+    )
+    modality = recipe.data.modality
+    checks = fit_answer_checks(
+        trained.encoder, store, modality, training=training, validation=validation, seed=recipe.seed
+    )
+    return {} if checks is None else flagged_shares(checks, store, modality, cohort.of_subjects(split.of("test")))
 
 
 def _similarity_plots(held_out: HeldOut, seed: int, history: History) -> dict[str, bytes]:
@@ -157,6 +182,14 @@ def _progression_plots(held_out: HeldOut, probabilities_P3: np.ndarray) -> dict[
         "confusion": plots.confusion_plot(progression.confusion_counts(labels_P, probabilities_P3.argmax(axis=1))),
         "reliability": plots.reliability_plot(progression.reliability_bins(labels_P, probabilities_P3)),
     }
+
+
+def _map_plots(trained: Trained, answers: Answers, store: Store) -> dict[str, bytes]:
+    found = map_largest_change(trained, answers, store)
+    if found is None:
+        return {}
+    score = trained.run.recipe.outcome.name
+    return {"map": map_plot(found.later_DHW, found.density_DHW, told=found.told, true=found.true, score=score)}
 
 
 def _count(cohort: Cohort, run: Run) -> SplitCount:

@@ -20,6 +20,7 @@ from preprocess.manifest import (
     ArtefactKind,
     Calibration,
     Decision,
+    Flagged,
     Guarantee,
     Inputs,
     Manifest,
@@ -30,9 +31,9 @@ from preprocess.store import Store
 from preprocess.transforms import to_stored, unit_scale
 from trainer.data.cohort import Cohort, read_cohort
 from trainer.data.splits import SPLITS
+from trainer.evaluate.checks import fit_answer_checks, has_checks
 from trainer.evaluate.run import METRICS_NAME
-from trainer.evaluate.tasks import normal_score
-from trainer.export.checks import EmbeddedCohort, with_checks
+from trainer.evaluate.tasks import Embedded, normal_score
 from trainer.export.decision import decision_part, decision_references
 from trainer.export.description import describe_controls, describe_data, describe_metric
 from trainer.export.guarantees import measure_guarantees
@@ -50,6 +51,7 @@ from trainer.fit.precision import Compute
 from trainer.fit.run import Run
 from trainer.fit.trained import PairModel, Trained, load_trained
 from trainer.metrics.evaluation import Evaluation
+from trainer.metrics.flags import seldom_flagged
 from trainer.metrics.severity import normal_indices
 
 INTENDED_USE = (
@@ -163,19 +165,20 @@ def _progression(trained: Trained, store: Store, evaluation: Evaluation) -> _Con
     limits: tuple[str, ...] = ()
     if decision is not None:
         references |= decision_references(trained) | age_references(store, training, recipe.outcome)
-    if decision is not None and store.manifest.recipe.kind_of(recipe.data.modality) == "volume":
-        checked = with_checks(
-            decision,
+    if decision is not None and has_checks(trained, store):
+        checks = fit_answer_checks(
             trained.encoder,
             store,
             recipe.data.modality,
-            training=EmbeddedCohort(training, training_NE),
-            validation=EmbeddedCohort(validation, validation_NE),
-            held_out=cohort.of_subjects(trained.run.split.of("test")),
+            training=Embedded(training, training_NE),
+            validation=Embedded(validation, validation_NE),
             seed=recipe.seed,
         )
-        decision, limits = checked.decision, checked.limits
-        references |= checked.arrays
+        if checks is not None:
+            flagged = _require_flagged(trained.run, evaluation)
+            decision = decision.model_copy(update={"checks": checks.checks, "flagged": flagged})
+            limits = seldom_flagged(flagged)
+            references |= checks.arrays()
     error = evaluation.metrics.get("calibration_error")
     return _Content(
         kind="progression",
@@ -193,6 +196,15 @@ def _progression(trained: Trained, store: Store, evaluation: Evaluation) -> _Con
         limits=limits,
         measured=measured,
     )
+
+
+def _require_flagged(run: Run, evaluation: Evaluation) -> dict[str, Flagged]:
+    if not evaluation.flagged:
+        raise RunError(
+            f"{run.location.uri}: evaluated by a version that did not measure which spoilt scans are flagged; run "
+            "interscan evaluate again"
+        )
+    return evaluation.flagged
 
 
 def _severity(trained: Trained, store: Store) -> _Content:

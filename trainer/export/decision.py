@@ -6,7 +6,6 @@ import numpy as np
 
 from preprocess.manifest import ChangeNoise, Decision, OutcomeSpec
 from preprocess.types import PROGRESSIONS
-from trainer.encoders.change_head import ChangeHead
 from trainer.fit.run_files import HeadSummary
 from trainer.fit.trained import Trained
 from trainer.metrics.pair_distances import exceeded_once_in_twenty
@@ -46,7 +45,5 @@ def _noise(sizes_P: Sequence[float], outcome: OutcomeSpec) -> ChangeNoise | None
 
 def decision_references(trained: Trained) -> dict[str, np.ndarray]:
     """The arrays of `preprocess.manifest.DECISION_REFERENCE_ARRAYS`; none for a head on embeddings."""
-    if not isinstance(trained.head, ChangeHead):
-        return {}
-    weight_E = trained.head.direction.weight.detach().numpy()[0] * float(trained.head.gain)
-    return {"change_direction_E": weight_E.astype(np.float32)}
+    direction_E = trained.change_direction()
+    return {} if direction_E is None else {"change_direction_E": direction_E}

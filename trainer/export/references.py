@@ -4,13 +4,13 @@ Only numbers leave: no subject, session or file name stands in an artefact.
 """
 
 import numpy as np
-from sklearn.covariance import LedoitWolf
 
-from preprocess.distances import cosine_distances, mahalanobis_distances
+from preprocess.distances import cosine_distances
 from preprocess.manifest import OutcomeSpec
 from preprocess.store import Store
 from trainer.data.cohort import Cohort
 from trainer.data.pairs import rescan_pairs, visit_pairs
+from trainer.evaluate.checks import embedding_distribution
 from trainer.recipe import TrainRecipe
 
 References = dict[str, np.ndarray]
@@ -82,20 +82,3 @@ def age_references(store: Store, training: Cohort, outcome: OutcomeSpec) -> Refe
         return {}
     ages_P, changes_P = np.array(sorted(people), dtype=np.float32).T
     return {"annual_changes_P": changes_P.copy(), "ages_P": ages_P.copy()}
-
-
-def embedding_distribution(training_NE: np.ndarray, validation_NE: np.ndarray) -> References:
-    """Centre and inverse covariance of the training embeddings, and how far validation scans lie from them.
-
-    Args:
-        training_NE: what the distribution is fitted to.
-        validation_NE: embeddings of other people's scans.
-    """
-    # Ledoit and Wolf 2004: the covariance of E features from N of the same order is singular without shrinkage.
-    precision_EE = LedoitWolf().fit(training_NE).precision_
-    mean_E = training_NE.mean(axis=0)
-    return {
-        "ood_mean_E": mean_E.astype(np.float32),
-        "ood_precision_EE": precision_EE.astype(np.float32),
-        "ood_distances_Q": np.sort(mahalanobis_distances(validation_NE, mean_E, precision_EE)).astype(np.float32),
-    }

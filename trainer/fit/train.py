@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable
 from contextlib import ExitStack
 
-import numpy as np
 import torch
 
 from preprocess.console import LOG
@@ -18,7 +17,6 @@ from preprocess.storage import Location
 from preprocess.store import Store
 from trainer.contradictions import refuse_contradictions
 from trainer.data.augment import Augment
-from trainer.data.pairs import visit_pairs
 from trainer.data.splits import Split
 from trainer.data.standards import fit_standard
 from trainer.encoders.visits import VisitEncoder
@@ -34,7 +32,6 @@ from trainer.fit.distributed import joined, world_of
 from trainer.fit.ensemble import train_ensemble
 from trainer.fit.finishing import finish
 from trainer.fit.loop import Loop
-from trainer.fit.model import TrainingModel
 from trainer.fit.optim import Optimisation
 from trainer.fit.parts import Parts
 from trainer.fit.phases import Phase
@@ -45,8 +42,7 @@ from trainer.fit.saving import Saving
 from trainer.fit.stop import StopRequest, listening
 from trainer.fit.supply import SupplyOptions
 from trainer.fit.tracking import Tracking
-from trainer.fit.validation import validation_metrics
-from trainer.metrics.embedding_space import same_subject_retrieval
+from trainer.fit.validation import validation_figures, validation_metrics
 from trainer.recipe import TrainRecipe
 
 _FINISHED = b"finished"
@@ -190,7 +186,17 @@ def _train_leased(
             parts.group.from_first(dump_state(loop.state()))
         with Tracking(run.location, first_epoch=loop.position.epoch) as tracking:
             loop.run(stop, tracking, progress)
+        if parts.plan.recipe.checkpoint.finish == "best":
+            _go_back_to_best(loop, checkpoints)
         return finish(parts, run, loop)
+
+
+def _go_back_to_best(loop: Loop, checkpoints: Checkpoints) -> None:
+    """Take the weights of the best epoch; the history stays whole."""
+    state = checkpoints.load_best()
+    assert state is not None, "every run that names a best figure has saved one"
+    loop.model.load_state_dict(state["model"])
+    LOG.info("finished with the weights after epoch %d, the best by its figure", state["position"]["epoch"])
 
 
 def _standardise(parts: Parts, encoder: VisitEncoder) -> None:
@@ -226,24 +232,7 @@ def _build_loop(parts: Parts, checkpoints: Checkpoints) -> Loop:
         )
         for phase in recipe.phases
     ]
-    visits = visit_pairs(validation, recipe.outcome, which="consecutive")
-    can_retrieve = len(visits) > 0 and len(validation.indices_by_subject) > 1
-    if recipe.checkpoint.best == "retrieval_at_1" and not can_retrieve:
-        raise UsageError(
-            f"checkpoint.best is retrieval_at_1 and the {len(validation.indices_by_subject)} validation subjects have "
-            "no visits to find; set checkpoint.best = 'loss', or raise split.validation"
-        )
-
-    def score(embeddings_NE: np.ndarray) -> dict[str, float]:
-        if not can_retrieve:
-            return {}
-        found = same_subject_retrieval(embeddings_NE, validation.subject_ids, validation.days_N)
-        return {"retrieval_at_1": found.value, "retrieval_chance": found.chance}
-
-    def no_metrics(_: TrainingModel) -> dict[str, float]:
-        """Visits of a cross-section cannot be found again; embedding them would take a good part of an epoch."""
-        return {}
-
+    figures = validation_figures(validation, recipe, parts.statistics)
     augment = Augment(**recipe.augment.model_dump(), axes=parts.model.encoder.input_axes[1:])
     batches = TrainingBatches(
         parts.plan.sampler,
@@ -261,8 +250,6 @@ def _build_loop(parts: Parts, checkpoints: Checkpoints) -> Loop:
         optimisation=Optimisation(**recipe.optim.model_dump(exclude={"epochs"})),
         compute=compute,
         saving=Saving(checkpoints, recipe.checkpoint.every_epochs, recipe.checkpoint.best),
-        validate=no_metrics
-        if recipe.data.modalities and not can_retrieve
-        else validation_metrics(parts.supply, validation, compute, score),
+        validate=validation_metrics(parts.supply, validation, compute, figures),
         group=parts.group,
     )

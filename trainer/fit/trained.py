@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -117,6 +118,13 @@ class Trained:
             return None
         improvement_P = self.head.improvement(torch.as_tensor(differences_PE, dtype=torch.float32))
         return np.asarray((self.head.gain * improvement_P).double().numpy())
+
+    def change_direction(self) -> npt.NDArray[np.float32] | None:
+        """Told improvement in points per unit of the embedding (E,); None without a head on scores."""
+        if not isinstance(self.head, ChangeHead):
+            return None
+        weight_E = self.head.direction.weight.detach().numpy()[0] * float(self.head.gain)
+        return np.asarray(weight_E, dtype=np.float32)
 
     @torch.inference_mode()
     def class_probability(self, visits: VisitEmbeddings) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Literal
 
 import pydantic
 
+from preprocess.manifest import Flagged
 from trainer.metrics.intervals import Interval
 
 
@@ -67,7 +68,8 @@ class ControlResult(_Frozen):
         lead: macro-F1 of the model minus that of the control, paired over subjects; None for shuffled labels, and
             where there is no progression.
         p_value: p-value of the permutation test; None for all controls but shuffled labels.
-        leads: the same for other metrics, by name; those of identity for the untrained network.
+        leads: the same for other metrics, by name, above 0 where the model is better: those of identity for the
+            untrained network, and `log_loss` for controls with probabilities.
     """
 
     name: str
@@ -100,6 +102,8 @@ class Evaluation(_Frozen):
         splits: subjects, scans and pairs by split.
         metrics: by name; names known to the report are in `trainer.report.page.METRICS`.
         controls: baselines on the same pairs.
+        flagged: how many held-out scans and pairs the checks of an answer flag, by kind: as they are, spoilt on
+            purpose, of two people, of two scanners. Empty for a head on embeddings, and in too small a cohort.
         history: the run's training history, summed up.
         notes: what was done, in sentences.
         caveats: what to be careful about, in sentences; the report adds those that follow from the numbers.
@@ -113,6 +117,7 @@ class Evaluation(_Frozen):
     splits: dict[Literal["train", "validation", "test"], SplitCount]
     metrics: dict[str, Metric]
     controls: tuple[ControlResult, ...] = ()
+    flagged: dict[str, Flagged] = {}
     history: HistorySummary | None = None
     notes: tuple[str, ...] = ()
     caveats: tuple[str, ...] = ()

@@ -157,6 +157,18 @@ def expected_macro_f1(true_C: npt.ArrayLike, guess_probability_C: npt.ArrayLike)
     return float(np.mean(expected))
 
 
+def losses(labels: Labels, probabilities_N3: npt.ArrayLike) -> Floats:
+    """Negative log probability of the true class of each pair, (N,), in nats; finite for a probability of 0 too.
+
+    Args:
+        labels: (N,) true classes.
+        probabilities_N3: (N, 3) rows summing to 1.
+    """
+    labels_N = np.asarray(labels)
+    chosen_N = np.asarray(probabilities_N3, dtype=np.float64)[np.arange(len(labels_N)), labels_N]
+    return np.asarray(-np.log(np.maximum(chosen_N, np.finfo(np.float64).tiny)))
+
+
 def reliability_bins(labels: Labels, probabilities_N3: npt.ArrayLike, num_bins: int = 10) -> ReliabilityBins:
     """Group pairs by winning probability into equal bins of (0, 1].
 

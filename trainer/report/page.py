@@ -13,6 +13,7 @@ from typing import Literal
 import jinja2
 
 from trainer.metrics.evaluation import ControlResult, Evaluation, HistorySummary, Metric, SplitCount
+from trainer.report.flag_rows import flag_row
 from trainer.report.verdict import CONTROL_WORDS, find_caveats, judge
 
 __all__ = ["METRICS", "ControlResult", "Evaluation", "HistorySummary", "Metric", "SplitCount", "render_report"]
@@ -49,8 +50,23 @@ METRICS: dict[str, MetricText] = {
     "recall_stable": MetricText("Found: stable", "higher", "share of stable pairs called so", (0, 1)),
     "recall_declined": MetricText("Found: declined", "higher", "share of declined pairs called so", (0, 1)),
     "log_loss": MetricText("Log loss", "lower", "nats; punishes confident errors"),
+    "base_rate_log_loss": MetricText("Log loss of the base rates", "either", "always stating how often each class is"),
     "brier": MetricText("Brier score", "lower", "squared error of the probabilities, 0 to 2", (0, 2)),
     "calibration_error": MetricText("Calibration error", "lower", "stated probability against fraction right", (0, 1)),
+    "coverage": MetricText("Coverage", "either", "share of pairs whose prediction set holds the truth", (0, 1)),
+    "prediction_set_size": MetricText("Size of the prediction set", "lower", "answers not ruled out, 1 to 3"),
+    "undecided_fraction": MetricText(
+        "Undecided", "lower", "share of pairs with several answers, or a change within noise", (0, 1)
+    ),
+    "several_answers_fraction": MetricText(
+        "Several answers", "lower", "share of pairs whose prediction set is not one answer", (0, 1)
+    ),
+    "decided_accuracy": MetricText("Accuracy where decided", "higher", "share right among decided pairs", (0, 1)),
+    "told_change_slope": MetricText("Told change, slope", "either", "told against true change; 1 tells all of it"),
+    "told_change_spearman": MetricText("Told change, rank", "higher", "Spearman's rho with the true change", (-1, 1)),
+    "told_change_error": MetricText("Told change, error", "lower", "root mean square, in points of the score"),
+    "noise_change_95": MetricText("Noise floor of the change", "lower", "points that rescans exceed once in twenty"),
+    "smallest_change": MetricText("Smallest change told", "lower", "points told beyond noise in 90 % of pairs"),
     "change_correlation": MetricText(
         "Distance follows change", "higher", "Spearman's rho of |change of score| with cosine distance", (-1, 1)
     ),
@@ -133,6 +149,13 @@ PLOTS: dict[str, PlotText] = {
         "more; dots under the dashed line moved no more than the same person scanned twice on a day.",
         "Cosine distance of each pair against the size of its score change",
     ),
+    "map": PlotText(
+        "Where was the change?",
+        "The held-out pair with the largest told change: each voxel's part in it, over the later scan, whose right is "
+        "on the right. Blue speaks for improvement, orange for decline. It maps what the model told, right or wrong.",
+        "Three slices of a scan with a coloured map of the told change",
+        wide=True,
+    ),
     "distances": PlotText(
         "How far is a visit, how far a stranger?",
         "Visits of one person should lie left of strangers, and repeats of one day left of visits. "
@@ -199,6 +222,7 @@ def render_report(evaluation: Evaluation, plots: Mapping[str, bytes], history: S
         rows=[_row(name, evaluation) for name in _ordered(evaluation.metrics, METRICS)],
         controls=[_control_row(one) for one in evaluation.controls if one.lead or one.p_value is not None],
         identity=[row for control in evaluation.controls for row in _identity_rows(control, evaluation)],
+        flagged=[flag_row(kind, one) for kind, one in evaluation.flagged.items()],
         model=evaluation.metrics.get("macro_f1"),
         plots=[_plot(name, plots[name]) for name in _ordered(plots, PLOTS)],
         columns=columns,
@@ -237,13 +261,15 @@ def _control_row(control: ControlResult) -> dict[str, object]:
     words = CONTROL_WORDS.get(control.name, control.name)
     note = score.note if score is not None and control.p_value is not None else ""
     row: dict[str, object] = {"name": words, "note": note, "score": score, "lead": lead, "said": said}
-    return {**row, "bar": score and _bar(score, (0, 1))}
+    return {**row, "loss_lead": control.leads.get("log_loss"), "bar": score and _bar(score, (0, 1))}
 
 
 def _identity_rows(control: ControlResult, evaluation: Evaluation) -> list[dict[str, object]]:
     """A row for each metric beside macro-F1 by which the model is held against this control."""
     rows: list[dict[str, object]] = []
     for name, lead in control.leads.items():
+        if name == "log_loss":  # stands among the controls
+            continue
         said = "cannot be told" if lead.low is None else "beaten" if lead.low > 0 else "not beaten"
         words = f"{METRICS[name].title if name in METRICS else name}, {CONTROL_WORDS.get(control.name, control.name)}"
         model, score = evaluation.metrics.get(name), control.scores.get(name)

@@ -41,6 +41,8 @@ CONTROL_WORDS = {
     "majority": "always answering the majority class",
     "shuffled_labels": "shuffled labels",
     "untrained": "the untrained network",
+    "brightness_ridge": "a ridge regression on coarse brightness",
+    "tissue_ridge": "a ridge regression on maps of tissue",
 }
 NEEDED_CONTROLS = ("gap_days", "scanner")
 """A gap in days, or the scanners alone, can tell change where visits follow the clinic and not the person."""
@@ -80,7 +82,7 @@ def judge(evaluation: Evaluation) -> Verdict:
     main = measured[0]
     standing, headline = _main_claim(main, evaluation)
     details = [_with_numbers(name, evaluation.metrics[name]) for name in measured]
-    leads = [sentence for control in evaluation.controls if (sentence := _lead_sentence(control))]
+    leads = [sentence for control in evaluation.controls for sentence in _lead_sentences(control)]
     identity = [sentence for name in IDENTITY if (sentence := _identity_sentence(name, evaluation))]
     return Verdict(standing, headline, (details[0], *leads, *details[1:], *identity))
 
@@ -184,12 +186,12 @@ def _with_numbers(name: str, metric: Metric) -> str:
     return f"{opening}: {SHORT_NAMES[name]} {metric.value:.2f} ({ends}{who}){chance}."
 
 
-def _lead_sentence(control: ControlResult) -> str:
-    lead = control.lead
-    if lead is None or lead.value is None:
-        return ""
-    ends = "no interval" if lead.low is None else f"{lead.low:+.2f} to {lead.high:+.2f}"
-    return f"Lead in macro-F1 over {_words(control)}: {lead.value:+.2f} ({ends})."
+def _lead_sentences(control: ControlResult) -> list[str]:
+    return [
+        f"Lead in {name} over {_words(control)}: {_with_ends(lead)}."
+        for name, lead in (("macro-F1", control.lead), ("log loss", control.leads.get("log_loss")))
+        if lead is not None and lead.value is not None
+    ]
 
 
 def _untrained_lead(name: str, evaluation: Evaluation) -> Metric | None:
@@ -201,8 +203,12 @@ def _identity_sentence(name: str, evaluation: Evaluation) -> str:
     lead = _untrained_lead(name, evaluation)
     if lead is None or lead.value is None:
         return ""
+    return f"Lead in {SHORT_NAMES[name]} over {CONTROL_WORDS['untrained']}: {_with_ends(lead)}."
+
+
+def _with_ends(lead: Metric) -> str:
     ends = "no interval" if lead.low is None else f"{lead.low:+.2f} to {lead.high:+.2f}"
-    return f"Lead in {SHORT_NAMES[name]} over {CONTROL_WORDS['untrained']}: {lead.value:+.2f} ({ends})."
+    return f"{lead.value:+.2f} ({ends})"
 
 
 def _words(control: ControlResult) -> str:

@@ -26,6 +26,7 @@ from threadpoolctl import threadpool_limits
 from interscan.synthetic.brain.bids import age_at, image_path, text_files
 from interscan.synthetic.brain.phantom import Anatomy, aged, true_ventricle_mm3
 from interscan.synthetic.brain.plan import (
+    DESIGN,
     PlannedSession,
     PlannedSubject,
     describe_brain_cohort,
@@ -90,6 +91,7 @@ def write_brain_cohort(
     seed: int = 0,
     spacing_mm: float = 1.0,
     ageing: bool = False,
+    score_noise: float = DESIGN.noise_points,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CohortSummary:
@@ -102,6 +104,8 @@ def write_brain_cohort(
         seed: picks the cohort; more subjects or visits leave earlier pictures as they are.
         spacing_mm: multiplies the voxel edges of the scanners (1.0 x 1.0 x 1.0 and 1.2 x 1.0 x 1.0 mm), 0.5 to 8.
         ageing: whether a person's age thins the cortex and widens sulci and ventricles, besides atrophy.
+        score_noise: standard deviation of the test behind the score, in points before rounding, 0 to 10. Pictures and
+            true scores stay as they are.
         workers: processes; None for one per processor, 0 or 1 for none besides this one. Others are spawned, so a
             script that calls this needs `if __name__ == "__main__":`.
         progress: called in this process with (scans done, scans in all) after each scan.
@@ -113,7 +117,7 @@ def write_brain_cohort(
     Raises:
         UsageError: an argument is out of range, or `out` holds something else.
     """
-    plan = describe_brain_cohort(num_subjects=num_subjects, num_visits=num_visits, seed=seed)
+    plan = describe_brain_cohort(num_subjects=num_subjects, num_visits=num_visits, seed=seed, score_noise=score_noise)
     low_mm, high_mm = _SPACING_LIMITS_MM
     if not low_mm <= spacing_mm <= high_mm:
         raise UsageError(f"spacing_mm is {spacing_mm}, outside {low_mm} to {high_mm}; choose a value in that range")
@@ -128,7 +132,9 @@ def write_brain_cohort(
         "num_visits": num_visits,
         "seed": seed,
         "spacing_mm": float(spacing_mm),
-        "ageing": ageing or None,  # not named by cohorts that do not age
+        # Not named by cohorts without them, so that those of earlier versions are still known as what they are.
+        "ageing": ageing or None,
+        "score_noise": None if score_noise == DESIGN.noise_points else float(score_noise),
     }
     with claimed(out, parameters):
         visits = [(subject, session) for subject in plan for session in subject.sessions]

@@ -107,24 +107,28 @@ class PlannedSubject:
     sessions: tuple[PlannedSession, ...]
 
 
-def describe_brain_cohort(*, num_subjects: int = 24, num_visits: int = 3, seed: int = 0) -> tuple[PlannedSubject, ...]:
+def describe_brain_cohort(
+    *, num_subjects: int = 24, num_visits: int = 3, seed: int = 0, score_noise: float = DESIGN.noise_points
+) -> tuple[PlannedSubject, ...]:
     """Plan a cohort: subjects, visits, trajectories, days and scores.
 
     Args:
         num_subjects: at least 1; any three consecutive from the start of a block of ten hold all trajectories.
         num_visits: at least 1, repeats not counted.
         seed: any whole number from 0.
+        score_noise: standard deviation of the test itself, in points before rounding, 0 to 10.
 
     Returns:
         The subjects in order; a longer cohort starts with the shorter one.
 
     Raises:
-        UsageError: a number is below its limit.
+        UsageError: a number is beyond its limits.
     """
     check_range("num_subjects", num_subjects, 1)
     check_range("num_visits", num_visits, 1)
     check_range("seed", seed, 0)
-    return tuple(_plan_subject(number, num_visits, seed) for number in range(num_subjects))
+    check_range("score_noise", score_noise, 0, 10)
+    return tuple(_plan_subject(number, num_visits, seed, score_noise) for number in range(num_subjects))
 
 
 def subject_anatomy(seed: int, number: int) -> Anatomy:
@@ -149,7 +153,7 @@ def _trajectory(seed: int, number: int) -> Trajectory:
     return TRAJECTORIES[int(order[index])]
 
 
-def _plan_subject(number: int, num_visits: int, seed: int) -> PlannedSubject:
+def _plan_subject(number: int, num_visits: int, seed: int, score_noise: float) -> PlannedSubject:
     trajectory = _trajectory(seed, number)
     person = _stream(seed, "person", number)
     age = int(person.integers(DESIGN.age_years[0], DESIGN.age_years[1], endpoint=True))
@@ -174,7 +178,7 @@ def _plan_subject(number: int, num_visits: int, seed: int) -> PlannedSubject:
         if visit > 1:
             day += int(_stream(seed, "gap", number, visit).integers(*DESIGN.gap_days, endpoint=True))
         mmse_true = float(np.clip(start + per_year * day / 365.25, 0.0, DESIGN.score_range))
-        test = mmse_true + DESIGN.noise_points * float(_stream(seed, "score", number, visit).normal())
+        test = mmse_true + score_noise * float(_stream(seed, "score", number, visit).normal())
         moved = _stream(seed, "scanner", number, visit).random() < DESIGN.scanner_change
         session = PlannedSession(
             session_id=f"ses-{visit:02d}",

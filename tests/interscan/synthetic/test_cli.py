@@ -20,7 +20,7 @@ from interscan.synthetic.lung.cohort import write_lung_cohort
 from preprocess.sources.scan_table import list_table
 
 OPTIONS = {
-    "brain": {"--subjects", "--visits", "--seed", "--spacing-mm", "--ageing", "--workers", "--json"},
+    "brain": {"--subjects", "--visits", "--seed", "--spacing-mm", "--ageing", "--score-noise", "--workers", "--json"},
     "lung": {"--subjects", "--visits", "--seed", "--size-px", "--frames", "--json"},
     "severity": {"--subjects", "--seed", "--size-px", "--balanced", "--json"},
     "connectome": {"--subjects", "--seed", "--missing", "--json"},

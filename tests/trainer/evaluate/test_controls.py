@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from trainer.evaluate.controls import PairTable, compare_with_controls, control_results, fit_controls, permute_labels
+from trainer.evaluate.controls import (
+    Control,
+    PairTable,
+    compare_with_controls,
+    control_results,
+    fit_controls,
+    permute_labels,
+)
 from trainer.metrics.progression import guessed_macro_f1
 
 
@@ -56,6 +63,22 @@ def test_scanners_never_seen_in_training_are_scored_all_the_same() -> None:
     unseen = np.full(len(test), "Vida")
     control = fit_controls(train, PairTable(test.subject_id, test.gap_days, unseen, unseen, test.label), seed=0)[1]
     assert len(set(control.predicted_P.tolist())) == 1
+
+
+def test_the_lead_in_log_loss_is_that_of_the_true_classes_probabilities() -> None:
+    test = pairs(1, prefix="test")
+    rows = np.arange(len(test))
+    half, most = (np.full((len(test), 3), (1 - value) / 2) for value in (0.5, 0.8))
+    half[rows, test.label], most[rows, test.label] = 0.5, 0.8
+    control = Control("half", test.label, 1.0, 1.0, probabilities_P3=half)
+
+    (found,) = compare_with_controls([control], test, test.label, seed=0, num_resamples=200, probabilities_P3=most)
+    assert found.loss_lead is not None
+    assert found.loss_lead.value == pytest.approx(np.log(0.8 / 0.5))
+    (result,) = control_results([control], [found], None, labels=test.label)
+    assert result.leads["log_loss"].low == pytest.approx(np.log(0.8 / 0.5))
+    (without,) = compare_with_controls([control], test, test.label, seed=0, num_resamples=200)
+    assert without.loss_lead is None
 
 
 def test_test_labels_do_not_reach_the_fit() -> None:

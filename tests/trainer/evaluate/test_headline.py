@@ -1,5 +1,6 @@
 """The headline takes its numbers from metrics and controls, and is None where nothing was measured."""
 
+from preprocess.manifest import Flagged
 from trainer.evaluate.headline import headline
 from trainer.metrics.evaluation import ControlResult, Evaluation, Metric, SplitCount
 
@@ -9,6 +10,7 @@ def evaluation(**metrics: Metric) -> Evaluation:
     return Evaluation(
         run_uri="run", recipe="change", fingerprint="0", splits={"test": SplitCount(subjects=1, scans=2)},
         metrics=metrics, controls=(ridge,) if metrics else (),
+        flagged={"noise": Flagged(share=0.97, num=32)} if metrics else {},
     )  # fmt: skip
 
 
@@ -25,6 +27,7 @@ def test_numbers_have_the_names_that_programs_ask_for() -> None:
     assert (found["ece"], found["ece_interval"]) == (0.03, None)
     assert found["atrophy_spearman"] == 0.97
     assert found["tissue_ridge_macro_f1"] == 0.8
+    assert found["flagged"] == {"noise": 0.97}
 
 
 def test_what_was_not_measured_is_none() -> None:

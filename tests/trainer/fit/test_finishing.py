@@ -10,6 +10,7 @@ from preprocess.store import Store
 from tests.support.cohorts import default_scans, tiny_recipe, write_store
 from trainer.encoders.change_head import ChangeHead
 from trainer.encoders.linear_score import WithLinearScore
+from trainer.fit.checkpoint import Checkpoints
 from trainer.fit.run import Run
 from trainer.fit.train import train_run
 from trainer.fit.trained import load_trained
@@ -68,3 +69,27 @@ def test_a_mirrored_volume_tells_the_same_change(store: Store, tmp_path: Path) -
     assert told is not None
     assert flipped is not None
     assert abs(told - flipped).max() < 1e-3 < abs(told).max()
+
+
+def test_a_run_that_finishes_on_its_best_epoch_ends_with_those_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = write_store(tmp_path / "store", default_scans(odd=False))
+    recipe = tiny_recipe(optim={"epochs": 4}, checkpoint={"best": "retrieval_at_1", "finish": "best", "keep": 4})
+    values = iter([0.1, 0.9, 0.5, 0.2])
+    monkeypatch.setattr(
+        "trainer.fit.train.validation_figures", lambda *_: [lambda *_: {"retrieval_at_1": next(values)}]
+    )
+
+    train_run(recipe, store, Location(tmp_path / "run"), progress=lambda done, total: None)
+
+    state, _ = Run.open(Location(tmp_path / "run")).load_model()
+    checkpoints = Checkpoints(Location(tmp_path / "run"), keep=4)
+    second, last = checkpoints.load_best(), checkpoints.load_latest()
+    assert second is not None
+    assert last is not None
+    assert (second["position"]["epoch"], last["position"]["epoch"]) == (2, 4)
+    prefix = "encoder."
+    own = {name.removeprefix(prefix): value for name, value in second["model"].items() if name.startswith(prefix)}
+    assert all(torch.equal(value, own[name]) for name, value in state["encoder"].items())
+    assert not all(torch.equal(value, last["model"][prefix + name]) for name, value in state["encoder"].items())

@@ -158,6 +158,15 @@ def test_an_argument_out_of_range_is_refused_before_anything_is_written(
     assert not (tmp_path / "cohort").exists()
 
 
+def test_a_noisier_test_changes_scores_and_no_picture(cohort: CohortSummary, tmp_path: Path) -> None:
+    noisy = _write(tmp_path / "noisy", score_noise=2.8)
+    assert _truth(noisy.root) != _truth(cohort.root)
+    pictures = sorted(path.relative_to(cohort.root) for path in cohort.root.rglob("*.nii.gz"))
+    assert all((noisy.root / name).read_bytes() == (cohort.root / name).read_bytes() for name in pictures)
+    with pytest.raises(UsageError, match="score_noise"):
+        _write(noisy.root)
+
+
 def test_a_cohort_that_ages_has_larger_ventricles_the_older_and_equal_scores(
     cohort: CohortSummary, tmp_path: Path
 ) -> None:

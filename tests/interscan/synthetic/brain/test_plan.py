@@ -61,6 +61,23 @@ def test_observed_scores_are_whole_within_range_and_scatter_by_the_stated_noise(
     assert (scores - truth)[middle].std() == pytest.approx(np.sqrt(0.36 + 1 / 12), rel=0.08)
 
 
+def test_a_noisier_test_scatters_more_and_leaves_the_truth_alone() -> None:
+    calm = describe_brain_cohort(num_subjects=300, seed=1)
+    noisy = describe_brain_cohort(num_subjects=300, seed=1, score_noise=2.8)
+    pairs = [
+        (a, b) for one, two in zip(calm, noisy, strict=True) for a, b in zip(_visits(one), _visits(two), strict=True)
+    ]
+    assert all(a.mmse_true == b.mmse_true and a.day == b.day and a.scanner == b.scanner for a, b in pairs)
+    errors = np.array([b.mmse - b.mmse_true for _, b in pairs if 10 < b.mmse_true < 20])
+    assert errors.std() == pytest.approx(np.sqrt(2.8**2 + 1 / 12), rel=0.1)
+
+
+@pytest.mark.parametrize("score_noise", [-0.1, 10.5, float("nan")])
+def test_noise_of_the_test_beyond_its_limits_is_refused(score_noise: float) -> None:
+    with pytest.raises(UsageError, match="score_noise is"):
+        describe_brain_cohort(num_subjects=1, score_noise=score_noise)
+
+
 def test_score_falls_strictly_with_atrophy() -> None:
     visits = [v for subject in describe_brain_cohort(num_subjects=50) for v in _visits(subject)]
     visits.sort(key=lambda v: v.atrophy)

@@ -1,19 +1,19 @@
 """Checks fitted and tried on a small cohort of heads: the table, the arrays, and what is said of weak checks."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
 
 from preprocess.image_statistics import ImageReferences
-from preprocess.manifest import IMAGE_REFERENCE_ARRAYS, Decision, Flagged
+from preprocess.manifest import IMAGE_REFERENCE_ARRAYS, Flagged
 from preprocess.store import Store
-from tests.support.artefacts import decision_part
 from tests.support.looks import write_heads
 from trainer.data.cohort import Cohort, read_cohort
-from trainer.export.checks import Checked, EmbeddedCohort, with_checks
-from trainer.export.stress import corruptions
-
-PART = Decision.model_validate(decision_part())
+from trainer.evaluate.checks import AnswerChecks, fit_answer_checks, flagged_shares
+from trainer.evaluate.stress import corruptions
+from trainer.evaluate.tasks import Embedded
 
 
 class Pooled(torch.nn.Module):
@@ -23,26 +23,29 @@ class Pooled(torch.nn.Module):
         return torch.nn.functional.adaptive_avg_pool3d(volumes_BCDHW, 2).flatten(1)
 
 
-def embedded(store: Store, cohort: Cohort) -> EmbeddedCohort:
+def embedded(store: Store, cohort: Cohort) -> Embedded:
     volumes = np.stack([store.read(int(row), "T1w") for row in cohort.rows_N]) * np.float32(1 / 255)
-    return EmbeddedCohort(cohort, Pooled()(torch.as_tensor(volumes)).numpy())
+    return Embedded(cohort, Pooled()(torch.as_tensor(volumes)).numpy())
 
 
-def checked(store: Store, num_training: int) -> Checked:
+def fitted(store: Store, num_training: int) -> tuple[AnswerChecks | None, Cohort]:
+    """Checks fitted to the first people and the next six, and the scans of all others."""
     cohort = read_cohort(store, "T1w", "mmse")
     names = sorted(set(cohort.subject_ids))
     split = names[:num_training], names[num_training : num_training + 6], names[num_training + 6 :]
     training, validation, held_out = (cohort.of_subjects(part) for part in split)
-    return with_checks(
-        PART,
-        Pooled(),
-        store,
-        "T1w",
-        training=embedded(store, training),
-        validation=embedded(store, validation),
-        held_out=held_out,
-        seed=0,
+    checks = fit_answer_checks(
+        Pooled(), store, "T1w", training=embedded(store, training), validation=embedded(store, validation), seed=0
     )
+    return checks, held_out
+
+
+@dataclass(frozen=True)
+class Found:
+    """Checks, and what they flag."""
+
+    checks: AnswerChecks
+    flagged: dict[str, Flagged]
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +54,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @pytest.fixture(scope="module")
-def found(store: Store) -> Checked:
-    return checked(store, num_training=28)
+def found(store: Store) -> Found:
+    checks, held_out = fitted(store, num_training=28)
+    assert checks is not None
+    return Found(checks, flagged_shares(checks, store, "T1w", held_out))
 
 
-def test_the_table_has_every_kind_with_how_many_were_tried(found: Checked) -> None:
-    flagged = found.decision.flagged
+def test_the_table_has_every_kind_with_how_many_were_tried(found: Found) -> None:
+    flagged = found.flagged
 
     of_pairs = {"own_visits", "another_person", "same_scanner", "other_scanner"}
     assert flagged.keys() == {"held_out", *corruptions(6.0), *of_pairs}
@@ -66,8 +71,8 @@ def test_the_table_has_every_kind_with_how_many_were_tried(found: Checked) -> No
     assert flagged["same_scanner"].num + flagged["other_scanner"].num == 30
 
 
-def test_spoilt_heads_and_strangers_are_flagged_and_heads_as_they_are_seldom(found: Checked) -> None:
-    share = {kind: one.share for kind, one in found.decision.flagged.items()}
+def test_spoilt_heads_and_strangers_are_flagged_and_heads_as_they_are_seldom(found: Found) -> None:
+    share = {kind: one.share for kind, one in found.flagged.items()}
 
     # Six validation people say little of where 99 % of embeddings end; at 96^3 in docs/answers.md it is 0.
     assert share["held_out"] <= 0.2
@@ -79,33 +84,18 @@ def test_spoilt_heads_and_strangers_are_flagged_and_heads_as_they_are_seldom(fou
     assert share["other_scanner"] - share["same_scanner"] >= 0.8
 
 
-def test_the_arrays_are_those_that_are_documented_and_the_embeddings_know_mirror_images(
-    found: Checked, store: Store
-) -> None:
-    assert found.arrays.keys() == {*IMAGE_REFERENCE_ARRAYS, "ood_mean_E", "ood_precision_EE", "ood_distances_Q"}
-    assert {array.dtype for array in found.arrays.values()} == {np.dtype(np.float32)}
-    ImageReferences.of(found.arrays)
+def test_the_arrays_are_those_that_are_documented_and_the_embeddings_know_mirror_images(found: Found) -> None:
+    arrays = found.checks.arrays()
+
+    assert arrays.keys() == {*IMAGE_REFERENCE_ARRAYS, "ood_mean_E", "ood_precision_EE", "ood_distances_Q"}
+    assert {array.dtype for array in arrays.values()} == {np.dtype(np.float32)}
+    ImageReferences.of(arrays)
     # Octants in the order of right, anterior, superior: with mirror images both sides have one mean.
-    mean = found.arrays["ood_mean_E"].reshape(2, 4)
+    mean = arrays["ood_mean_E"].reshape(2, 4)
     np.testing.assert_allclose(mean[0], mean[1], rtol=1e-4)
     # Six validation people, three visits, each as it is and mirrored.
-    assert len(found.arrays["ood_distances_Q"]) == 36
+    assert len(arrays["ood_distances_Q"]) == 36
 
 
-def test_too_small_a_cohort_is_exported_without_checks(store: Store) -> None:
-    few = checked(store, num_training=9)
-
-    assert (few.decision, few.arrays, few.limits) == (PART, {}, ())
-
-
-def test_what_is_flagged_too_seldom_is_named_and_what_should_not_be_flagged_is_not() -> None:
-    flagged = {
-        "held_out": Flagged(share=0.02, num=50),
-        "mirrored": Flagged(share=0.0, num=32),
-        "noise": Flagged(share=1.0, num=32),
-        "blurred_3_mm": Flagged(share=0.5, num=32),
-    }
-
-    limits = Checked(PART.model_copy(update={"flagged": flagged}), {}).limits
-
-    assert limits == ("Of held-out scans or pairs of the kind blurred_3_mm, only 50% of 32 are flagged.",)
+def test_too_small_a_cohort_has_no_checks(store: Store) -> None:
+    assert fitted(store, num_training=9)[0] is None

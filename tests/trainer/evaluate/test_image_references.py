@@ -7,7 +7,7 @@ import pytest
 
 from preprocess.image_statistics import image_statistics, looks_groups
 from tests.support.looks import head
-from trainer.export.image_references import DescribedScans, fit_checks, fit_references
+from trainer.evaluate.image_references import DescribedScans, fit_checks, fit_references
 
 VISITS = 3
 

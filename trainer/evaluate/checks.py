@@ -1,75 +1,57 @@
 """The checks of an artefact's answers: fitted to the training scans, then tried on scans of held-out people.
 
-The table that comes out (`Decision.flagged`) says how many of the held-out people's scans are flagged as they are, how
-many of the same scans spoilt on purpose, how many pairs of one and of two people count as not of one person, and how
-many on one and on two scanners as of two scanners.
+The table that comes out says how many of the held-out people's scans are flagged as they are, how many of the same
+scans spoilt on purpose, how many pairs of one and of two people count as not of one person, and how many on one and on
+two scanners as of two scanners.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
+from sklearn.covariance import LedoitWolf
 
 from preprocess.distances import OUTSIDE_PERCENTILE, mahalanobis_distances, percentile_rank
 from preprocess.image_statistics import CheckName, ImageReferences, image_statistics
-from preprocess.manifest import Check, Decision, Flagged
+from preprocess.machine import num_cores
+from preprocess.manifest import Check, Flagged
 from preprocess.store import Store
 from preprocess.transforms import unit_scale
 from preprocess.types import FloatArray
 from trainer.data.cohort import Cohort
 from trainer.encoders import Embedder
-from trainer.export.image_references import FEWEST_VOXELS, DescribedScans, describe_scans, fit_checks
-from trainer.export.references import embedding_distribution
-from trainer.export.stress import corruptions
+from trainer.encoders.change_head import ChangeHead
+from trainer.evaluate.image_references import FEWEST_VOXELS, DescribedScans, describe_scans, fit_checks
+from trainer.evaluate.stress import corruptions
+from trainer.evaluate.tasks import Embedded
 from trainer.fit.embedding import BATCH
+from trainer.fit.trained import Trained
 
 MOST_STRESSED = 32
 """Held-out scans that are spoilt, spread over the cohort: each is spoilt a dozen ways."""
-WANTED = 0.95
-"""Share of spoilt scans and of pairs of two people that should be flagged; a smaller one is named as a limitation."""
-NOT_TO_BE_FLAGGED = frozenset({"held_out", "mirrored", "own_visits", "same_scanner"})
 
 
 @dataclass(frozen=True)
-class Checked:
-    """A part with its checks and table, and the arrays that the checks need."""
-
-    decision: Decision
-    arrays: dict[str, np.ndarray]
-
-    @property
-    def limits(self) -> tuple[str, ...]:
-        """What is flagged too seldom, in sentences."""
-        return tuple(
-            f"Of held-out scans or pairs of the kind {kind}, only {found.share:.0%} of {found.num} are flagged."
-            for kind, found in self.decision.flagged.items()
-            if kind not in NOT_TO_BE_FLAGGED and found.share < WANTED
-        )
-
-
-@dataclass(frozen=True)
-class EmbeddedCohort:
-    """Scans with their embeddings."""
-
-    cohort: Cohort
-    embeddings_NE: np.ndarray
-
-
-@dataclass(frozen=True)
-class Examiner:
+class AnswerChecks:
     """Tells whether one volume is flagged: by its image statistics, and only then by its embedding.
 
     Attributes:
         encoder: in evaluation mode, on the CPU.
         references: what image statistics are held against.
         checks: their limits.
-        distribution: the embeddings', from `embedding_distribution`.
+        distribution: the embeddings', from `embedding_distribution`, mirror images among them.
     """
 
     encoder: Embedder
     references: ImageReferences
     checks: tuple[Check, ...]
     distribution: dict[str, np.ndarray]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What references.npz holds of them, float32: `IMAGE_REFERENCE_ARRAYS` and the embeddings' distribution."""
+        own = {field.name: getattr(self.references, field.name).astype(np.float32) for field in fields(self.references)}
+        return own | self.distribution
 
     def is_flagged(self, volume_CDHW: FloatArray) -> bool:
         """Whether any check of a scan is beyond its limit, or the embedding outside the training distribution."""
@@ -91,50 +73,71 @@ class Examiner:
         return next((check.limit for check in self.checks if check.name == name), None)
 
 
-def with_checks(
-    decision: Decision,
-    encoder: Embedder,
-    store: Store,
-    modality: str,
-    *,
-    training: EmbeddedCohort,
-    validation: EmbeddedCohort,
-    held_out: Cohort,
-    seed: int,
-) -> Checked:
-    """Fit the checks and try them; the part as it is where the cohort is too small for checks.
+def has_checks(trained: Trained, store: Store) -> bool:
+    """Whether a run's answers are checked: those of a head on the score, from one modality of volumes."""
+    modality = trained.run.recipe.data.modality
+    return isinstance(trained.head, ChangeHead) and store.manifest.recipe.kind_of(modality) == "volume"
+
+
+def fit_answer_checks(
+    encoder: Embedder, store: Store, modality: str, *, training: Embedded, validation: Embedded, seed: int
+) -> AnswerChecks | None:
+    """Fit the checks; None where the cohort is too small for any.
 
     Args:
-        decision: without checks.
         encoder: what embeds scans, in evaluation mode, on the CPU.
         store: where the scans are.
         modality: one of volumes.
         training: what the references are fitted to.
         validation: people who set limits and were not trained on.
-        held_out: people whom the checks are tried on.
         seed: divides the training people into folds.
     """
     if min(store.layout(modality).shape[1:]) < FEWEST_VOXELS:
-        return Checked(decision, {})
+        return None
     fitted = fit_checks(
         describe_scans(store, modality, training.cohort),
         describe_scans(store, modality, validation.cohort),
         seed=seed,
     )
     if fitted is None:
-        return Checked(decision, {})
-    references, checks = fitted
+        return None
     # Mirror images belong to the distribution too: nobody can tell one by looking.
     both = [
         np.concatenate([part.embeddings_NE, _mirrored_embeddings(encoder, store, modality, part.cohort)])
         for part in (training, validation)
     ]
-    distribution = embedding_distribution(*both)
-    examiner = Examiner(encoder, references, checks, distribution)
-    flagged = _flagged_scans(examiner, store, modality, held_out)
-    flagged |= _flagged_pairs(examiner, describe_scans(store, modality, held_out))
-    own = {field.name: getattr(references, field.name).astype(np.float32) for field in fields(references)}
-    return Checked(decision.model_copy(update={"checks": checks, "flagged": flagged}), own | distribution)
+    return AnswerChecks(encoder, *fitted, embedding_distribution(*both))
+
+
+def flagged_shares(checks: AnswerChecks, store: Store, modality: str, held_out: Cohort) -> dict[str, Flagged]:
+    """Try the checks: how many are flagged, by kind of scan or pair.
+
+    Args:
+        checks: fitted.
+        store: where the scans are.
+        modality: the checks'.
+        held_out: people whom neither networks nor limits have seen.
+    """
+    return _flagged_scans(checks, store, modality, held_out) | _flagged_pairs(
+        checks, describe_scans(store, modality, held_out)
+    )
+
+
+def embedding_distribution(training_NE: np.ndarray, validation_NE: np.ndarray) -> dict[str, np.ndarray]:
+    """Centre and inverse covariance of the training embeddings, and how far validation scans lie from them.
+
+    Args:
+        training_NE: what the distribution is fitted to.
+        validation_NE: embeddings of other people's scans.
+    """
+    # Ledoit and Wolf 2004: the covariance of E features from N of the same order is singular without shrinkage.
+    precision_EE = LedoitWolf().fit(training_NE).precision_
+    mean_E = training_NE.mean(axis=0)
+    return {
+        "ood_mean_E": mean_E.astype(np.float32),
+        "ood_precision_EE": precision_EE.astype(np.float32),
+        "ood_distances_Q": np.sort(mahalanobis_distances(validation_NE, mean_E, precision_EE)).astype(np.float32),
+    }
 
 
 @torch.inference_mode()
@@ -148,25 +151,28 @@ def _mirrored_embeddings(encoder: Embedder, store: Store, modality: str, cohort:
     return np.concatenate(parts)
 
 
-def _flagged_scans(examiner: Examiner, store: Store, modality: str, held_out: Cohort) -> dict[str, Flagged]:
+def _flagged_scans(checks: AnswerChecks, store: Store, modality: str, held_out: Cohort) -> dict[str, Flagged]:
     recipe = store.manifest.recipe
     scale = np.float32(unit_scale(recipe.dtype_of(modality)))
     spoilt = set(np.linspace(0, len(held_out) - 1, min(MOST_STRESSED, len(held_out))).round().astype(int).tolist())
     kinds = corruptions(recipe.spacing_mm)
-    found: dict[str, list[bool]] = {"held_out": [], **{kind: [] for kind in kinds}}
-    for index, row in enumerate(held_out.rows_N):
-        volume_CDHW = store.read(int(row), modality) * scale
-        found["held_out"].append(examiner.is_flagged(volume_CDHW))
-        if index in spoilt:
-            for kind, corrupt in kinds.items():
-                bad_CDHW = np.stack([corrupt(channel_DHW, recipe.spacing_mm) for channel_DHW in volume_CDHW])
-                found[kind].append(examiner.is_flagged(bad_CDHW))
-    return {kind: _share(flags) for kind, flags in found.items()}
+
+    def flags(index: int) -> dict[str, bool]:
+        volume_CDHW = store.read(int(held_out.rows_N[index]), modality) * scale
+        found = {"held_out": checks.is_flagged(volume_CDHW)}
+        for kind, corrupt in kinds.items() if index in spoilt else ():
+            bad_CDHW = np.stack([corrupt(channel_DHW, recipe.spacing_mm) for channel_DHW in volume_CDHW])
+            found[kind] = checks.is_flagged(bad_CDHW)
+        return found
+
+    with ThreadPoolExecutor(num_cores()) as pool:
+        found = list(pool.map(flags, range(len(held_out))))
+    return {kind: _share([one[kind] for one in found if kind in one]) for kind in ("held_out", *kinds)}
 
 
-def _flagged_pairs(examiner: Examiner, held_out: DescribedScans) -> dict[str, Flagged]:
-    looks, references = held_out.found, examiner.references
-    someone_else, other_scanner = examiner.limit("identity"), examiner.limit("scanner")
+def _flagged_pairs(checks: AnswerChecks, held_out: DescribedScans) -> dict[str, Flagged]:
+    looks, references = held_out.found, checks.references
+    someone_else, other_scanner = checks.limit("identity"), checks.limit("scanner")
     found: dict[str, list[bool]] = {}
     firsts = list({person: index for index, person in reversed(list(enumerate(held_out.people)))}.values())
     strangers = [(first, second) for number, first in enumerate(firsts) for second in firsts[number + 1 :]]

@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from tests.support.looks import head
-from trainer.export.stress import CORRUPTIONS, corruptions, slices_3_9_mm
+from trainer.evaluate.stress import CORRUPTIONS, corruptions, slices_3_9_mm
 
 SPACING_MM = 2.0
 VOLUME = head(4)[0]
