@@ -1,12 +1,14 @@
 """From a model and prepared scans to the answer; shared by the REST routes and `predict`, and free of HTTP."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
 from app import checks, references
 from app.decision import (
     RESEARCH,
+    SDS_OF_95,
     chance_caution,
     change_reasons,
     decide,
@@ -41,8 +43,46 @@ from preprocess.types import PROGRESSIONS, FloatArray, Progression
 AMBIGUOUS_MARGIN = 0.10
 """Below this difference between the two highest probabilities a person should not read the first as the answer."""
 SEVERITY_METRIC = "severity_tau_b"
-_SDS_OF_95 = 1.96
-"""Standard deviations on both sides that hold 95 % of a normal distribution."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenScan:
+    """What is computed once of each scan, however many pairs it is in.
+
+    Attributes:
+        scan: prepared.
+        embedding_E: by the model; the one forward pass of its network.
+        looks: statistics of the image; None where the artefact has nothing to hold them against.
+        facts: where it stands among the artefact's references.
+    """
+
+    scan: PreparedScan
+    embedding_E: FloatArray
+    looks: ImageStatistics | None
+    facts: PairedScan
+
+    @property
+    def is_flagged(self) -> bool:
+        """Whether a check of the image lies beyond its limit."""
+        return any(check.is_beyond for check in self.facts.checks)
+
+    def is_same_as(self, other: "SeenScan") -> bool:
+        """Whether both are one file, or hold the same voxels."""
+        ours, theirs = self.scan, other.scan
+        return ours.sha256 == theirs.sha256 or np.array_equal(ours.voxels_CDHW, theirs.voxels_CDHW)
+
+
+def look(model: LoadedModel, scan: PreparedScan) -> SeenScan:
+    """Embed a scan and hold it against the artefact's references."""
+    embedding_E = model.engine.embed(scan.voxels_CDHW[None])[0]
+    looks = checks.describe(model, scan)
+    facts = _facts(model, scan, embedding_E, looks)
+    return SeenScan(
+        scan=scan,
+        embedding_E=embedding_E,
+        looks=looks,
+        facts=PairedScan(**dict(facts), neighbours=model.references.neighbours(embedding_E)),
+    )
 
 
 def answer_embedding(model: LoadedModel, scan: PreparedScan) -> EmbeddingAnswer:
@@ -80,28 +120,41 @@ def answer_progression(
     Returns:
         The answer, with everything needed to judge it.
     """
+    seen = look(model, earlier), look(model, later)
+    return answer_pair(model, *seen, gap_days=gap_days, accept_unproven=accept_unproven)
+
+
+def answer_pair(
+    model: LoadedModel,
+    earlier: SeenScan,
+    later: SeenScan,
+    *,
+    gap_days: float | None = None,
+    accept_unproven: bool = False,
+) -> ProgressionAnswer:
+    """As `answer_progression`, of scans that were seen already: no forward pass more.
+
+    With a program of an earlier version there are two more, since it answers from the scans only.
+    """
     manifest = model.manifest
-    embeddings_2E = np.stack([model.engine.embed(scan.voxels_CDHW[None])[0] for scan in (earlier, later)])
-    probabilities_3 = model.engine.compare(earlier.voxels_CDHW[None], later.voxels_CDHW[None])[0]
-    is_same_scan = earlier.sha256 == later.sha256 or np.array_equal(earlier.voxels_CDHW, later.voxels_CDHW)
+    if model.engine.can_judge:
+        probabilities_3 = model.engine.judge((later.embedding_E - earlier.embedding_E)[None])[0]
+    else:
+        probabilities_3 = model.engine.compare(earlier.scan.voxels_CDHW[None], later.scan.voxels_CDHW[None])[0]
+    is_same_scan = earlier.is_same_as(later)
     top: Progression = "stable" if is_same_scan else PROGRESSIONS[int(np.argmax(probabilities_3))]
     uncertainty = judge(probabilities_3)
-    change = _change(model, embeddings_2E[0], embeddings_2E[1])
-    looks = [checks.describe(model, scan) for scan in (earlier, later)]
-    paired = [
-        _paired(model, scan, vector, found)
-        for scan, vector, found in zip((earlier, later), embeddings_2E, looks, strict=True)
-    ]
-    is_flagged = any(check.is_beyond for scan in paired for check in scan.checks)
-    of_pair = {} if is_flagged else checks.pair_checks(model, looks[0], looks[1])
+    change = _change(model, earlier.embedding_E, later.embedding_E)
+    is_flagged = earlier.is_flagged or later.is_flagged
+    of_pair = {} if is_flagged else checks.pair_checks(model, earlier.looks, later.looks)
     same_person, same_scanner = of_pair.get("identity"), of_pair.get("scanner")
     is_other_scanner = same_scanner is not None and same_scanner.is_beyond
-    predicted = _predicted_change(model, embeddings_2E[0], embeddings_2E[1], is_other_scanner=is_other_scanner)
+    predicted = _predicted_change(model, earlier.embedding_E, later.embedding_E, is_other_scanner=is_other_scanner)
     reasons = [
-        *pair_reasons(earlier, later, is_same_scan=is_same_scan, gap_days=gap_days),
+        *pair_reasons(earlier.scan, later.scan, is_same_scan=is_same_scan, gap_days=gap_days),
         *person_reasons(same_person),
-        *scan_reasons("earlier", paired[0], earlier.findings),
-        *scan_reasons("later", paired[1], later.findings),
+        *scan_reasons("earlier", earlier.facts, earlier.scan.findings),
+        *scan_reasons("later", later.facts, later.scan.findings),
         *model_reasons(manifest),
     ]
     prediction_set: tuple[Progression, ...] | None = None
@@ -129,8 +182,8 @@ def answer_progression(
         is_same_scan=is_same_scan,
         same_person=same_person,
         same_scanner=same_scanner,
-        earlier=paired[0],
-        later=paired[1],
+        earlier=earlier.facts,
+        later=later.facts,
         provenance=provenance(manifest),
     )
 
@@ -187,13 +240,6 @@ def _severity(model: LoadedModel, embedding_E: FloatArray) -> SeverityAnswer | N
     )
 
 
-def _paired(
-    model: LoadedModel, scan: PreparedScan, embedding_E: FloatArray, looks: ImageStatistics | None
-) -> PairedScan:
-    facts = _facts(model, scan, embedding_E, looks)
-    return PairedScan(**dict(facts), neighbours=model.references.neighbours(embedding_E))
-
-
 def _change(model: LoadedModel, earlier_E: FloatArray, later_E: FloatArray) -> Change:
     distance = cosine_distance(earlier_E, later_E)
     noise = references.stand_among(model.references.noise_distances_P, distance)
@@ -213,7 +259,7 @@ def _predicted_change(
         return None
     # The difference first: exchanging the scans then changes the sign and nothing else.
     points = float((later_E.astype(np.float64) - earlier_E) @ direction_E)
-    margin = _SDS_OF_95 * decision.error_sd
+    margin = SDS_OF_95 * decision.error_sd
     floor = noise_floor(decision, is_other_scanner=is_other_scanner)
     noise = None if floor is None else floor.percentile_95
     return PredictedChange(

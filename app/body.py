@@ -1,6 +1,6 @@
 """The two ways a request brings its scans, on one path: a multipart upload, or JSON with URIs."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -30,16 +30,23 @@ class Body(Generic[AnyFields]):
 
     Attributes:
         fields: the text fields, or with JSON the whole object.
-        uploads: by part name; empty with JSON.
+        uploads: by part name, in the order of the body; empty with JSON.
     """
 
     fields: AnyFields
-    uploads: dict[str, UploadFile] = field(default_factory=dict)
+    uploads: dict[str, list[UploadFile]] = field(default_factory=dict)
 
 
 @asynccontextmanager
 async def open_body(
-    request: Request, parts: tuple[str, ...], fields: type[AnyFields], by_uri: type[AnyFields], *, max_bytes: int
+    request: Request,
+    parts: tuple[str, ...],
+    fields: type[AnyFields],
+    by_uri: type[AnyFields],
+    *,
+    max_bytes: int,
+    repeated: Collection[str] = (),
+    max_repeats: int = 1,
 ) -> AsyncIterator[Body[AnyFields]]:
     """Read the body; uploads are spooled to unnamed temporary files, closed on leaving.
 
@@ -48,8 +55,10 @@ async def open_body(
         parts: the uploads that must be there.
         fields: model of the text fields beside them.
         by_uri: model of the JSON object.
-        max_bytes: most bytes of one upload; the body may hold that many for each part, and `read_upload` holds
+        max_bytes: most bytes of one upload; the body may hold that many for each upload, and `read_upload` holds
             each upload to it.
+        repeated: names of parts and text fields that may come several times; texts are joined with commas.
+        max_repeats: how often.
 
     Raises:
         ProblemError: 400 broken multipart, 413 too large, 415 another content type, 422 wrong fields, 503 no room for
@@ -59,9 +68,9 @@ async def open_body(
     if kind == "application/json":
         yield Body(_parse_json(by_uri, await _read_text(request)))
     elif kind == "multipart/form-data":
-        form = await _read_form(request, parts, max_bytes)
+        form = await _read_form(request, len(parts) * max_repeats, max_bytes, _MAX_TEXT_FIELDS + max_repeats - 1)
         try:
-            yield _sort_form(form, parts, fields)
+            yield _sort_form(form, parts, fields, repeated)
         finally:
             await form.close()
     else:
@@ -73,11 +82,11 @@ async def open_body(
         )
 
 
-async def _read_form(request: Request, parts: tuple[str, ...], max_bytes: int) -> FormData:
+async def _read_form(request: Request, max_files: int, max_bytes: int, max_fields: int) -> FormData:
     refusal = too_large("a scan", max_bytes)
-    stream = _counted(request, len(parts) * max_bytes + _MAX_TEXT_BYTES, refusal)
+    stream = _counted(request, max_files * max_bytes + _MAX_TEXT_BYTES, refusal)
     parser = MultiPartParser(
-        request.headers, stream, max_files=len(parts), max_fields=_MAX_TEXT_FIELDS, max_part_size=_MAX_TEXT_BYTES
+        request.headers, stream, max_files=max_files, max_fields=max_fields, max_part_size=_MAX_TEXT_BYTES
     )
     try:
         return await parser.parse()
@@ -107,21 +116,23 @@ async def _counted(request: Request, max_bytes: int, refusal: ProblemError) -> A
         yield chunk
 
 
-def _sort_form(form: FormData, parts: tuple[str, ...], fields: type[AnyFields]) -> Body[AnyFields]:
-    uploads: dict[str, UploadFile] = {}
+def _sort_form(
+    form: FormData, parts: tuple[str, ...], fields: type[AnyFields], repeated: Collection[str]
+) -> Body[AnyFields]:
+    uploads: dict[str, list[UploadFile]] = {}
     texts: dict[str, str] = {}
     faults = []
     for name, value in form.multi_items():
-        if name in uploads or name in texts:
+        if (name in uploads or name in texts) and name not in repeated:
             faults.append(FieldFault(field=name, message="given twice"))
         elif isinstance(value, UploadFile) != (name in parts):
             known = name in parts or name in fields.model_fields
             message = "must be a file" if name in parts else "must be text" if known else "no such field"
             faults.append(FieldFault(field=name, message=message))
         elif isinstance(value, UploadFile):
-            uploads[name] = value
+            uploads.setdefault(name, []).append(value)
         elif value.strip():  # an empty field of a web form is one not given
-            texts[name] = value.strip()
+            texts[name] = f"{texts[name]},{value.strip()}" if name in texts else value.strip()
     named = {name for name, _ in form.multi_items()}
     faults += [FieldFault(field=name, message="the file is missing") for name in parts if name not in named]
     if faults:

@@ -104,7 +104,9 @@ def predict(
     artefact: str,
     earlier: str,
     later: str,
-    *,
+    *more: str,
+    days: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    age: float | None = None,
     gap_days: float | None = None,
     accept_unproven: Annotated[bool, Parameter(negative="")] = False,
     map_out: Annotated[str | None, Parameter(name="--map")] = None,
@@ -112,28 +114,43 @@ def predict(
 ) -> int:
     """Answer for one pair of scans without a server: improved, stable, declined, or undecided with the reasons.
 
+    With --days, for a person's trajectory: change a year over 2 to 16 scans, with its interval and noise floor.
+
     Args:
         artefact: Artefact folder, local or gs://, s3://.
         earlier: NIfTI file of the scan acquired first, path or URL.
         later: NIfTI file of the scan acquired second.
+        more: Further scans of the same person, up to 16 in all; needs --days.
+        days: Day of each scan with commas between, for example 0,365,730: days since any one day, never dates. Scans
+            are put in the order of their days.
+        age: Age at the first visit, years; places the change a year among people of that age. Needs --days.
         gap_days: Days between them; repeated in the answer, not used by the model.
         accept_unproven: Decide even with a model that is not shown to be right more often than by chance.
         map_out: NIfTI file to write (.nii or .nii.gz): where the told change comes from, in points of the score per cm3
             on the later scan's own voxels; their sum times the voxels' volume is the told change.
         json: Print the answer as the REST service gives it.
     """
+    from preprocess.errors import UsageError
+
+    if days is not None:
+        if gap_days is not None or map_out is not None:
+            option = "--gap-days" if gap_days is not None else "--map"
+            raise UsageError(f"{option} is of a pair of scans, --days of a trajectory; give one of them")
+        return _predict_trajectory(artefact, (earlier, later, *more), days, age, accept_unproven, json)
+    if more or age is not None:
+        given = f"{2 + len(more)} scans" if more else "--age"
+        raise UsageError(f"{given} without --days; give the day of each scan, for example --days 0,365,730")
     from app.answers import answer_progression
     from app.change_map import require_map, write_map
     from app.inputs import prepare
     from app.registry import load_artefact
     from app.report import describe
-    from preprocess.errors import UsageError
 
     if gap_days is not None and gap_days < 0:
         raise UsageError(f"--gap-days {gap_days:g} is negative; exchange the two scans")
     if map_out is not None:
         require_map(map_out)
-    files = {name: _read_scan(uri, name) for name, uri in (("earlier", earlier), ("later", later))}
+    files = {name: _read_scan(uri, f"the {name} scan") for name, uri in (("earlier", earlier), ("later", later))}
     model = load_artefact(artefact)
     model.require_progression(artefact, "predict")
     if map_out is not None:
@@ -147,6 +164,42 @@ def predict(
         write_map(model, scans["earlier"], scans["later"], files["later"], map_out)
     emit(answer.model_dump(mode="json"), describe(answer), as_json=json)
     return EXIT_DONE
+
+
+def _predict_trajectory(
+    artefact: str, sources: Sequence[str], days: str, age: float | None, accept_unproven: bool, json: bool
+) -> int:
+    from app.inputs import prepare
+    from app.registry import load_artefact
+    from app.report import describe_trajectory
+    from app.trajectory import require_visits
+    from app.trajectory_answer import answer_trajectory
+
+    days_V = _read_days(days)
+    require_visits(len(sources), days_V, age)
+    names = [f"scan {position}" for position in range(1, len(sources) + 1)]
+    files = [_read_scan(source, name) for source, name in zip(sources, names, strict=True)]
+    model = load_artefact(artefact)
+    model.require_trajectory(artefact)
+    recipe = model.manifest.inputs.volume_recipe
+    scans = [prepare(data, recipe, name=name) for data, name in zip(files, names, strict=True)]
+    answer = answer_trajectory(model, scans, days_V, age=age, accept_unproven=accept_unproven)
+    emit(answer.model_dump(mode="json"), describe_trajectory(answer), as_json=json)
+    return EXIT_DONE
+
+
+def _read_days(text: str) -> list[float]:
+    from preprocess.errors import UsageError
+
+    days = []
+    for part in text.split(","):
+        try:
+            days.append(float(part))
+        except ValueError as error:
+            raise UsageError(
+                f"--days: {part.strip()!r} is not a number of days; give one for each scan, for example 0,365,730"
+            ) from error
+    return days
 
 
 def embed(
@@ -212,7 +265,7 @@ def _read_scan(uri: str, name: str) -> bytes:
     try:
         return Location(uri).read()
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise UsageError(f"{uri}: no such file; give the {name} scan as .nii or .nii.gz") from error
+        raise UsageError(f"{uri}: no such file; give {name} as .nii or .nii.gz") from error
 
 
 def _present_rows(index: "pa.Table", modality: str) -> "pa.Table":

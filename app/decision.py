@@ -23,9 +23,18 @@ _LOOKS: dict[CheckName, str] = {
     "brightness": "the middle of the head has other grey values",
     "detail": "it is blurred, noisy or of thick slices",
 }
+SDS_OF_95 = 1.96
+"""Standard deviations on both sides that hold 95 % of a normal distribution."""
 RESEARCH = "For research only: not a medical device, not for decisions about a patient."
 _NO_DECISION: frozenset[ReasonCode] = frozenset(
-    {"not_same_person", "not_this_contrast", "out_of_distribution", "quality", "several_answers_possible"}
+    {
+        "repeated_scan",
+        "not_same_person",
+        "not_this_contrast",
+        "out_of_distribution",
+        "quality",
+        "several_answers_possible",
+    }
 )
 _NO_CHANGE: frozenset[ReasonCode] = frozenset({"same_day", "within_noise", "few_noise_pairs", "no_noise_floor"})
 """What keeps from improved and declined, and not from stable."""
@@ -82,12 +91,17 @@ def pair_reasons(
     return []
 
 
-def person_reasons(same_person: ImageCheck | None) -> list[Reason]:
-    """Whether the two heads may be those of two people."""
+def person_reasons(same_person: ImageCheck | None, heads: str = "two heads") -> list[Reason]:
+    """Whether the two heads may be those of two people.
+
+    Args:
+        same_person: None where that is not checked.
+        heads: what the sentence calls them.
+    """
     if same_person is None or not same_person.is_beyond:
         return []
     sentence = (
-        f"The two heads may not be of one person: they differ by {same_person.value:.1f}, and "
+        f"The {heads} may not be of one person: they differ by {same_person.value:.1f}, and "
         f"{same_person.percentile:g} % of two visits of one person by less than {same_person.limit:.1f}."
     )
     return [Reason("not_same_person", sentence)]
@@ -97,7 +111,7 @@ def scan_reasons(name: str, scan: PairedScan, findings: Iterable[Finding]) -> li
     """What keeps one scan from being compared.
 
     Args:
-        name: `earlier` or `later`.
+        name: `earlier` or `later`, or the ordinal of a visit.
         scan: where it stands among the artefact's references.
         findings: remarks of its preprocessing.
     """
@@ -164,12 +178,23 @@ def change_reasons(
             f"The predicted change of {predicted.points:+.1f} {predicted.unit} is within noise: 95 % of {known} less "
             f"than {predicted.noise_floor_95 or 0.0:.1f}."
         )
+    return [*reasons, *floor_reasons(within, num_pairs, sentence, is_other_scanner=is_other_scanner)]
+
+
+def floor_reasons(within: bool | None, num_pairs: int, sentence: str, *, is_other_scanner: bool) -> list[Reason]:
+    """What a noise floor says of a change.
+
+    Args:
+        within: whether the change is at most the floor; None where there is none.
+        num_pairs: pairs that the floor rests on.
+        sentence: what is said of a change within it.
+        is_other_scanner: whether the floor is that of two scanners.
+    """
     kind = "two-scanner" if is_other_scanner else "scan-rescan"
     if within is None:
         unknown = f"There are no {kind} references: whether the change exceeds noise is unknown."
-        return [*reasons, Reason("no_noise_floor", unknown)]
-    if within:
-        reasons.append(Reason("within_noise", sentence))
+        return [Reason("no_noise_floor", unknown)]
+    reasons = [Reason("within_noise", sentence)] if within else []
     if num_pairs < FEW_NOISE_PAIRS:
         reasons.append(Reason("few_noise_pairs", f"The noise floor rests on only {num_pairs} {kind} pairs."))
     return reasons

@@ -10,15 +10,19 @@ from starlette.datastructures import UploadFile
 
 from app.auth import BEARER, check_key
 from app.body import open_body
+from app.errors import ProblemError
 from app.gate import Gate
 from app.inputs import PreparedScan, prepare, read_upload, read_uri
 from app.registry import LoadedModel, Registry
-from app.schemas import PairFields, ScanFields, UriPair, UriScan
+from app.schemas import FieldFault, PairFields, ScanFields, UriPair, UriScan
 from app.settings import Settings
 from app.telemetry import Telemetry
+from app.trajectory import MAX_VISITS, count_mismatch
+from app.trajectory_schemas import TrajectoryFields, UriTrajectory
 
 SCAN_PART = ("scan",)
 PAIR_PARTS = ("earlier", "later")
+VISIT_PARTS = ("scans",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +79,20 @@ class PairRequest:
     fields: PairFields
 
 
+@dataclass(frozen=True, slots=True)
+class TrajectoryRequest:
+    """The scans of one person, as many as days, and the model requested for them."""
+
+    scans: tuple[UploadFile | str, ...]
+    fields: TrajectoryFields
+
+
 async def read_scan(request: Request, service: ServiceDep) -> AsyncIterator[ScanRequest]:
     """The body of an embedding request; errors as in `open_body`."""
     max_bytes = service.settings.max_upload_bytes
     async with open_body(request, SCAN_PART, ScanFields, UriScan, max_bytes=max_bytes) as body:
         fields = body.fields
-        yield ScanRequest(fields.uri if isinstance(fields, UriScan) else body.uploads["scan"], fields)
+        yield ScanRequest(fields.uri if isinstance(fields, UriScan) else body.uploads["scan"][0], fields)
 
 
 async def read_pair(request: Request, service: ServiceDep) -> AsyncIterator[PairRequest]:
@@ -91,8 +103,29 @@ async def read_pair(request: Request, service: ServiceDep) -> AsyncIterator[Pair
         if isinstance(fields, UriPair):
             yield PairRequest(fields.earlier_uri, fields.later_uri, fields)
         else:
-            yield PairRequest(body.uploads["earlier"], body.uploads["later"], fields)
+            yield PairRequest(body.uploads["earlier"][0], body.uploads["later"][0], fields)
+
+
+async def read_trajectory(request: Request, service: ServiceDep) -> AsyncIterator[TrajectoryRequest]:
+    """The body of a trajectory request; errors as in `open_body`, and 422 for another number of days than of scans."""
+    async with open_body(
+        request,
+        VISIT_PARTS,
+        TrajectoryFields,
+        UriTrajectory,
+        max_bytes=service.settings.max_upload_bytes,
+        repeated=(*VISIT_PARTS, "days"),
+        max_repeats=MAX_VISITS,
+    ) as body:
+        fields = body.fields
+        scans = fields.uris if isinstance(fields, UriTrajectory) else body.uploads["scans"]
+        if len(scans) != len(fields.days):
+            message = count_mismatch(len(scans), len(fields.days))
+            fault = FieldFault(field="days", message=message)
+            raise ProblemError(422, "invalid_request", f"days: {message}", faults=(fault,))
+        yield TrajectoryRequest(tuple(scans), fields)
 
 
 ScanDep = Annotated[ScanRequest, Depends(read_scan)]
 PairDep = Annotated[PairRequest, Depends(read_pair)]
+TrajectoryDep = Annotated[TrajectoryRequest, Depends(read_trajectory)]

@@ -13,7 +13,10 @@ from preprocess.voxel_shares import share_of_line
 
 
 class Program(Protocol):
-    """What model.ts offers: `embed`, and of `compare` and `severity` that of its kind; scans are float32 in [0, 1]."""
+    """What model.ts offers: `embed`, and what its kind answers; scans are float32 in [0, 1].
+
+    That is `severity`, or `compare` and `judge`; programs of earlier versions lack `judge`.
+    """
 
     def embed(self, volumes_BCDHW: torch.Tensor) -> torch.Tensor:
         """Embeddings (B, E)."""
@@ -23,6 +26,9 @@ class Program(Protocol):
 
     def compare(self, earlier_BCDHW: torch.Tensor, later_BCDHW: torch.Tensor) -> torch.Tensor:
         """Probabilities (B, 3) of improved, stable, declined."""
+
+    def judge(self, differences_BE: torch.Tensor) -> torch.Tensor:
+        """The same from later minus earlier embeddings."""
 
 
 class Engine:
@@ -63,6 +69,24 @@ class Engine:
         earlier, later = _unit_range(earlier_BCDHW), _unit_range(later_BCDHW)
         with self._turn, torch.inference_mode():
             return _plain(self._program.compare(earlier, later))
+
+    @property
+    def can_judge(self) -> bool:
+        """Whether probabilities come from embeddings alone; if not, `compare` embeds both scans anew."""
+        return hasattr(self._program, "judge")
+
+    def judge(self, differences_BE: FloatArray) -> FloatArray:
+        """Compare pairs whose embeddings are there already; takes microseconds.
+
+        Args:
+            differences_BE: later minus earlier embedding, float32.
+
+        Returns:
+            float32 probabilities, shape (B, 3), in the order of `preprocess.types.PROGRESSIONS`.
+        """
+        differences = torch.from_numpy(np.ascontiguousarray(differences_BE, dtype=np.float32))
+        with self._turn, torch.inference_mode():
+            return _plain(self._program.judge(differences))
 
     def share_of_line(
         self,

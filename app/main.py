@@ -14,7 +14,7 @@ from app.front import FrontMiddleware
 from app.gate import Gate
 from app.openapi import install_openapi
 from app.registry import Registry
-from app.routes import embeddings, health, models, progression
+from app.routes import embeddings, health, models, progression, trajectories
 from app.settings import Settings
 from app.telemetry import RequestMiddleware, Telemetry
 
@@ -53,7 +53,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(FrontMiddleware, root_path=settings.root_path)
     app.add_middleware(RequestMiddleware, telemetry=telemetry)
     install_handlers(app)
-    for route in (embeddings, progression, models, health):
+    for route in (embeddings, progression, trajectories, models, health):
         app.include_router(route.router)
     install_openapi(app)
     return app

@@ -33,19 +33,29 @@ def problem_responses(*statuses: int) -> dict[int | str, Json]:
     return {status: {"description": _REASONS[status], "content": content} for status in statuses}
 
 
-def request_body(parts: Mapping[str, str], fields: type[BaseModel], by_uri: type[BaseModel]) -> Json:
+def request_body(
+    parts: Mapping[str, str],
+    fields: type[BaseModel],
+    by_uri: type[BaseModel],
+    *,
+    several: tuple[int, int] | None = None,
+) -> Json:
     """A body that is either an upload or JSON.
 
     Args:
         parts: description of each uploaded file, by part name.
         fields: model of the text fields beside them.
         by_uri: model of the JSON object.
+        several: least and most files of each part; None for exactly one.
     """
-    texts = fields.model_json_schema()["properties"]
-    files = {
-        name: {"type": "string", "format": "binary", "description": description} for name, description in parts.items()
+    texts = fields.model_json_schema()
+    files = {name: _file_schema(description, several) for name, description in parts.items()}
+    form = {
+        "type": "object",
+        "required": [*parts, *texts.get("required", ())],
+        "properties": files | texts["properties"],
+        "additionalProperties": False,
     }
-    form = {"type": "object", "required": list(parts), "properties": files | texts, "additionalProperties": False}
     return {
         "required": True,
         "content": {
@@ -53,6 +63,13 @@ def request_body(parts: Mapping[str, str], fields: type[BaseModel], by_uri: type
             "application/json": {"schema": by_uri.model_json_schema()},
         },
     }
+
+
+def _file_schema(description: str, several: tuple[int, int] | None) -> Json:
+    if several is None:
+        return {"type": "string", "format": "binary", "description": description}
+    file = {"type": "string", "format": "binary"}
+    return {"type": "array", "items": file, "minItems": several[0], "maxItems": several[1], "description": description}
 
 
 def install_openapi(app: FastAPI) -> None:

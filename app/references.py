@@ -18,11 +18,19 @@ from preprocess.distances import (
 )
 from preprocess.errors import ArtefactError
 from preprocess.image_statistics import ImageReferences
-from preprocess.manifest import DECISION_REFERENCE_ARRAYS, IMAGE_REFERENCE_ARRAYS, REFERENCE_ARRAYS, Decision
+from preprocess.manifest import (
+    AGE_REFERENCE_ARRAYS,
+    DECISION_REFERENCE_ARRAYS,
+    IMAGE_REFERENCE_ARRAYS,
+    REFERENCE_ARRAYS,
+    Decision,
+)
 
 Floats = npt.NDArray[np.float64]
 
 NUM_NEIGHBOURS = 15
+AGE_WINDOW_YEARS = 5
+"""People at most so much younger or older are of about the same age."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +47,9 @@ class References:
         ood_distances_Q: Mahalanobis distances of validation scans, ascending.
         change_direction_E: points of the score per unit of the embedding; None in artefacts without the part decision.
         images: what image statistics are held against; None in artefacts without such checks.
+        annual_changes_P: true change of the score a year of training people, positive where better; None in artefacts
+            of earlier versions and of stores without ages.
+        ages_P: their ages, years; None as above.
     """
 
     embeddings_NE: Floats
@@ -50,6 +61,14 @@ class References:
     ood_distances_Q: Floats
     change_direction_E: Floats | None = None
     images: ImageReferences | None = None
+    annual_changes_P: Floats | None = None
+    ages_P: Floats | None = None
+
+    def changes_about(self, age: float) -> Floats | None:
+        """Ascending changes a year of the reference people within `AGE_WINDOW_YEARS`; None where no age is known."""
+        if self.annual_changes_P is None or self.ages_P is None:
+            return None
+        return np.sort(self.annual_changes_P[np.abs(self.ages_P - age) <= AGE_WINDOW_YEARS])
 
     def out_of_distribution(self, embedding_E: npt.NDArray[np.float32]) -> OutOfDistribution:
         """Mahalanobis distance, and its rank among the validation scans."""
@@ -111,6 +130,8 @@ def parse_references(data: bytes, *, name: str, width: int, decision: Decision |
     arrays = read_arrays(data, name=name)
     needed = {*REFERENCE_ARRAYS, *(DECISION_REFERENCE_ARRAYS if decision is not None else ())}
     of_images = set(IMAGE_REFERENCE_ARRAYS if decision is not None and decision.checks else ())
+    if decision is not None and arrays.keys() & AGE_REFERENCE_ARRAYS.keys():
+        needed |= AGE_REFERENCE_ARRAYS.keys()
     missing = sorted((needed | of_images) - set(arrays))
     if missing:
         raise ArtefactError(f"{name}: no array {', '.join(missing)}; export the model again")
@@ -122,6 +143,7 @@ def parse_references(data: bytes, *, name: str, width: int, decision: Decision |
         "ood_mean_E": (width,),
         "change_direction_E": (width,),
         "ood_precision_EE": (width, width),
+        "ages_P": (plain["annual_changes_P"].size,) if "annual_changes_P" in plain else (),
     }
     for key, array in plain.items():
         expected = fixed.get(key, (array.size,))

@@ -59,11 +59,12 @@ class LoadedModel:
                 "progression; use interscan embed, which adds each scan's severity"
             )
 
-    def require_points(self, where: str) -> Floats:
+    def require_points(self, where: str, what_for: str = "there is nothing to map") -> Floats:
         """What an embedding is multiplied by for points of the score.
 
         Args:
             where: how the message names the artefact.
+            what_for: what the message says to be impossible without points.
 
         Raises:
             ArtefactError: the artefact tells no change in points.
@@ -71,8 +72,26 @@ class LoadedModel:
         direction_E = self.references.change_direction_E
         if direction_E is None:
             raise ArtefactError(
-                f"{where}: tells no change in points of the score, so there is nothing to map; export a run whose "
-                'recipe has head.on = "score", as the recipe change'
+                f"{where}: tells no change in points of the score, so {what_for}; export a run whose recipe has "
+                'head.on = "score", as the recipe change'
+            )
+        return direction_E
+
+    def require_trajectory(self, where: str) -> Floats:
+        """As `require_points`, of a model that can follow a person over several visits.
+
+        Args:
+            where: how the message names the artefact.
+
+        Raises:
+            ArtefactError: the artefact compares no scans, tells no points, or its program answers from scans only.
+        """
+        self.require_progression(where, "a trajectory")
+        direction_E = self.require_points(where, "there is no line through several visits")
+        if not self.engine.can_judge:
+            raise ArtefactError(
+                f"{where}: exported by an earlier version, whose program answers for pairs of scans only; export its "
+                "run again"
             )
         return direction_E
 

@@ -12,6 +12,7 @@ from preprocess.types import Finding, Progression
 Decision = Literal["improved", "stable", "declined", "undecided"]
 ReasonCode = Literal[
     "same_scan",
+    "repeated_scan",
     "not_same_person",
     "not_this_contrast",
     "out_of_distribution",
@@ -27,7 +28,7 @@ ReasonCode = Literal[
     "model_without_metrics",
     "uncalibrated",
 ]
-"""Why an answer is what it is, worst first; docs/operations.md says what each means and keeps from being answered."""
+"""Why an answer is what it is, worst first; docs/answers.md says what each means and keeps from being answered."""
 
 
 class Schema(BaseModel):
@@ -321,7 +322,7 @@ class ModelSummary(Schema):
     name: str
     version: str
     is_default: bool
-    kind: ArtefactKind = Field(description="`progression` answers both paths, `severity` only /v1/embeddings.")
+    kind: ArtefactKind = Field(description="`progression` answers every path, `severity` only /v1/embeddings.")
     created: datetime
     method: str
     modality: str

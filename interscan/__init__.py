@@ -1,6 +1,6 @@
 """What changed between two scans: the program `interscan`, and the door for programs that use it as a library.
 
-    from interscan import VolumeStream, load_artefact, objectives, open_store, predict_pair
+    from interscan import VolumeStream, load_artefact, objectives, open_store, predict_pair, predict_trajectory
 
 A name is imported at its first use, so that `import interscan` loads neither torch nor zarr. docs/library.md has the
 examples. Everything else in the packages preprocess, trainer, app and interscan may change between versions.
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from interscan.library import load_artefact as load_artefact
     from interscan.library import open_store as open_store
     from interscan.library import predict_pair as predict_pair
+    from interscan.library import predict_trajectory as predict_trajectory
     from interscan.stream import VolumeStream as VolumeStream
     from preprocess.errors import InterscanError as InterscanError
 else:
@@ -32,7 +33,15 @@ else:
         return value
 
 
-__all__ = ["InterscanError", "VolumeStream", "load_artefact", "objectives", "open_store", "predict_pair"]
+__all__ = [
+    "InterscanError",
+    "VolumeStream",
+    "load_artefact",
+    "objectives",
+    "open_store",
+    "predict_pair",
+    "predict_trajectory",
+]
 _HOMES = {
     "InterscanError": "preprocess.errors",
     "VolumeStream": "interscan.stream",
@@ -40,6 +49,7 @@ _HOMES = {
     "objectives": "interscan.objectives",
     "open_store": "interscan.library",
     "predict_pair": "interscan.library",
+    "predict_trajectory": "interscan.library",
 }
 
 

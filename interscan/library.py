@@ -1,9 +1,9 @@
-"""Opens stores and artefacts for programs, and answers for a pair of scans, without command line and without server."""
+"""Opens stores and artefacts for programs, and answers for scans of a person, without command line or server."""
 
 import hashlib
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from app.inputs import PreparedScan
     from app.registry import LoadedModel
     from app.schemas import ProgressionAnswer
+    from app.trajectory_schemas import TrajectoryAnswer
     from preprocess.store import Store
 
     ScanSource = str | os.PathLike[str] | npt.NDArray[Any] | torch.Tensor
@@ -115,14 +116,61 @@ def predict_pair(
         from app.answers import answer_progression
         from app.registry import LoadedModel
 
-    if not isinstance(artefact, LoadedModel):
-        raise UsageError(f"artefact is of type {type(artefact).__name__}; give what load_artefact returns")
+    _require_loaded(artefact, LoadedModel)
     if gap_days is not None and not 0 <= gap_days < math.inf:
         raise UsageError(f"gap_days is {gap_days:g}; it must be a number of days, 0 or more: exchange the two scans?")
     manifest = artefact.manifest
     artefact.require_progression(f"{manifest.name} {manifest.version}", "predict_pair")
     scans = [_prepare(artefact, source, name) for source, name in ((earlier, "earlier"), (later, "later"))]
     return answer_progression(artefact, *scans, gap_days=gap_days, accept_unproven=accept_unproven)
+
+
+def predict_trajectory(
+    artefact: "LoadedModel",
+    scans: "Sequence[ScanSource]",
+    days: Sequence[float],
+    *,
+    age: float | None = None,
+    accept_unproven: bool = False,
+) -> "TrajectoryAnswer":
+    """Tell how one person changes over several visits, as `interscan predict --days` does.
+
+        answer = predict_trajectory(artefact, ["a.nii.gz", "b.nii.gz", "c.nii.gz"], [0, 365, 730], age=71)
+        answer.decision, answer.annual_change, answer.percentile_for_age, answer.caution
+
+    Args:
+        artefact: from `load_artefact`, of kind progression, with a head on the score (recipe `change`).
+        scans: 2 to 16 of one person, each in one of the forms that `predict_pair` takes.
+        days: the day of each, days since any one day; in any order with their scans.
+        age: years at the first visit, 0 to 120, where known.
+        accept_unproven: decide even with a model that is not shown to be right more often than by chance.
+
+    Returns:
+        The answer: `decision`, `reasons`, `annual_change`, `fitted_change`, `visits` and `steps` in the order of days,
+        `caution` and where it comes from; `model_dump(mode="json")` is what the service sends.
+
+    Raises:
+        UsageError: other numbers of scans or days, a day or an age that is none, no such file, or an array that is not
+            a volume of the model.
+        ScanError: a file is not a usable scan; its `finding` says why.
+        ArtefactError: the artefact tells no change in points, or an earlier version exported it.
+        StorageError: the bucket refuses.
+    """
+    with _naming_extras("predict_trajectory"):
+        from app.registry import LoadedModel
+        from app.trajectory import require_visits
+        from app.trajectory_answer import answer_trajectory
+
+    _require_loaded(artefact, LoadedModel)
+    require_visits(len(scans), days, age)
+    artefact.require_trajectory(f"{artefact.manifest.name} {artefact.manifest.version}")
+    prepared = [_prepare(artefact, source, f"scan {position}") for position, source in enumerate(scans, start=1)]
+    return answer_trajectory(artefact, prepared, days, age=age, accept_unproven=accept_unproven)
+
+
+def _require_loaded(artefact: object, kind: type) -> None:
+    if not isinstance(artefact, kind):
+        raise UsageError(f"artefact is of type {type(artefact).__name__}; give what load_artefact returns")
 
 
 def _prepare(artefact: "LoadedModel", source: "ScanSource", name: str) -> "PreparedScan":
@@ -135,7 +183,8 @@ def _prepare(artefact: "LoadedModel", source: "ScanSource", name: str) -> "Prepa
     try:
         data = Location(uri).read()
     except FileNotFoundError as error:
-        raise UsageError(f"{uri}: no such file; give the {name} scan as .nii or .nii.gz") from error
+        which = name if name.startswith("scan ") else f"the {name} scan"
+        raise UsageError(f"{uri}: no such file; give {which} as .nii or .nii.gz") from error
     return prepare(data, artefact.manifest.inputs.volume_recipe, name=name)
 
 

@@ -47,6 +47,12 @@ DECISION_REFERENCE_ARRAYS = {
     "earlier embedding is the predicted change, positive where the person got better",
 }
 """Beside `REFERENCE_ARRAYS`, in artefacts with the part `Decision`."""
+AGE_REFERENCE_ARRAYS = {
+    "annual_changes_P": "float32, true change of the score per year of each training person whose scores span half a "
+    "year or more and whose age is known, positive where the person got better",
+    "ages_P": "float32, their ages at the first of these scores, in whole years",
+}
+"""Beside `DECISION_REFERENCE_ARRAYS`, where the store has ages; ordered by age, so that no order of people is told."""
 IMAGE_REFERENCE_ARRAYS = {
     "image_mean_DHW": "float32, mean coarse brightness of the training scans, in blocks",
     "image_axes_KF": "float32, their principal components, each over the flattened blocks",

@@ -18,12 +18,13 @@ import pytest
 
 from app.cli import embed, predict, serve
 from app.registry import load_artefact
+from interscan.cli import run
 from preprocess.errors import ArtefactError, ScanError, StoreError, UsageError
 from preprocess.index import IndexRecord
 from preprocess.recipe import VolumeRecipe
 from preprocess.storage import Location
 from preprocess.writer import commit, open_rows, prepare_arrays, write_row
-from tests.support.artefacts import PICTURES, RECIPE, WIDTH, write_severity_artefact
+from tests.support.artefacts import PICTURES, RECIPE, WIDTH, decision_part, write_artefact, write_severity_artefact
 from tests.support.heads import head_nifti
 from tests.support.service import post_pair
 
@@ -98,6 +99,58 @@ def test_predict_names_a_missing_file_and_the_scan_that_is_none(artefact, pair, 
         predict(str(artefact), pair[0], str(tmp_path / "page.nii.gz"))
     with pytest.raises(UsageError, match="exchange the two scans"):
         predict(str(artefact), *pair, gap_days=-1)
+
+
+def test_predict_with_days_tells_a_trajectory_as_json_and_as_text(pair, tmp_path, capsys):
+    line = str(write_artefact(tmp_path / "line", decision=decision_part(), judges=True))
+    (tmp_path / "three.nii.gz").write_bytes(head_nifti(25, seed=3))
+    scans = (*pair, str(tmp_path / "three.nii.gz"))
+
+    assert predict(line, *scans, days="0, 365,730", age=71, json=True) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert predict(line, *scans, days="0,365,730") == 0
+    text = capsys.readouterr().out
+
+    assert (answer["decision"], answer["span_days"], answer["age"]) == ("declined", 730, 71)
+    assert [step["predicted_change"]["points"] < 0 for step in answer["steps"]] == [True, True]
+    assert text.startswith("declined over 730 days, 3 scans\n  reasons        none\n  possible       declined\n")
+    assert f"  a year         {answer['annual_change']['points_per_year']:+.1f} points of mmse a year" in text
+
+
+def test_a_first_day_before_day_0_is_no_option(pair, tmp_path, capsys):
+    line = str(write_artefact(tmp_path / "line", decision=decision_part(), judges=True))
+    assert run(["predict", line, *pair, "--days", "-30,335", "--json"]) == 0
+    assert [visit["day"] for visit in json.loads(capsys.readouterr().out)["visits"]] == [-30, 335]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"days": "0"}, "1 day for 2 scans; give one day for each scan"),
+        ({"days": "0,soon"}, "--days: 'soon' is not a number of days"),
+        ({"days": "20200305,20210305"}, "no dates"),
+        ({"days": "0,1", "age": -2}, "age -2 is not between 0 and 120"),
+        ({"days": "0,1", "gap_days": 1}, "--gap-days is of a pair of scans, --days of a trajectory"),
+        ({"days": "0,1", "map_out": "map.nii"}, "--map is of a pair of scans, --days of a trajectory"),
+        ({"age": 71}, "--age without --days; give the day of each scan"),
+    ],
+)
+def test_predict_refuses_what_makes_no_trajectory_before_anything_is_loaded(pair, options, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        predict("nowhere", *pair, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_predict_of_three_scans_asks_for_their_days_and_names_one_that_is_missing(pair, tmp_path):
+    with pytest.raises(UsageError, match="3 scans without --days; give the day of each scan, for example"):
+        predict("nowhere", *pair, pair[0])
+    with pytest.raises(UsageError, match=r"gone\.nii: no such file; give scan 3 as \.nii"):
+        predict("nowhere", *pair, str(tmp_path / "gone.nii"), days="0,1,2")
+
+
+def test_predict_with_days_refuses_a_model_that_tells_no_points(artefact, pair):
+    with pytest.raises(ArtefactError, match="tells no change in points of the score, so there is no line"):
+        predict(str(artefact), *pair, days="0,1")
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8])

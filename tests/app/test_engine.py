@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from app.engine import Engine
-from tests.support.artefacts import RECIPE, WIDTH, TinyModel, TinySeverity
+from tests.support.artefacts import RECIPE, WIDTH, TinyJudge, TinyModel, TinySeverity
 
 VOLUMES = np.random.default_rng(1).integers(0, 256, (5, 1, *RECIPE.grid), dtype=np.uint8)
 
@@ -47,6 +47,17 @@ def test_probabilities_have_one_row_a_pair_and_add_up_to_1():
 
     assert probabilities_B3.shape == (2, 3)
     np.testing.assert_allclose(probabilities_B3.sum(1), 1, rtol=1e-6)
+
+
+def test_a_pair_is_judged_from_its_embeddings_as_from_its_scans():
+    engine = Engine(TinyJudge().eval())
+    earlier_BE, later_BE = engine.embed(VOLUMES[:2]), engine.embed(VOLUMES[2:4])
+
+    judged_B3 = engine.judge(later_BE - earlier_BE)
+
+    np.testing.assert_allclose(judged_B3, engine.compare(VOLUMES[:2], VOLUMES[2:4]), rtol=1e-6)
+    assert judged_B3.dtype == np.float32
+    assert (engine.can_judge, Engine(TinyModel().eval()).can_judge) == (True, False)
 
 
 def test_the_program_is_never_entered_twice_at_once():

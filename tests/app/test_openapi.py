@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
-from app import schemas
+from app import schemas, trajectory_schemas
 from app.schemas import UriPair, UriScan
+from app.trajectory_schemas import UriTrajectory
+from tests.support.artefacts import decision_part, write_artefact
 from tests.support.heads import head_nifti
 from tests.support.service import post_pair, running
 
@@ -26,7 +28,9 @@ def assert_documented(schema: dict[str, Any], response: Any, method: str, path: 
     content = answers[str(response.status_code)]["content"]
     assert kind in content
     name = content[kind]["schema"]["$ref"].rsplit("/", 1)[1]
-    getattr(schemas, name).model_validate_json(response.text)
+    getattr(trajectory_schemas if hasattr(trajectory_schemas, name) else schemas, name).model_validate_json(
+        response.text
+    )
     known = schema["components"]["schemas"][name]
     assert set(known.get("required", ())) <= set(response.json()) <= set(known["properties"])
 
@@ -63,6 +67,36 @@ def test_both_content_types_are_documented_with_their_fields(schema, path, parts
     assert {"model", "version"} < set(form["properties"])
     for example in content["application/json"]["schema"]["examples"]:
         by_uri.model_validate(example)
+
+
+def test_a_trajectory_takes_several_files_and_as_many_days_either_way(schema):
+    content = schema["paths"]["/v1/trajectories"]["post"]["requestBody"]["content"]
+
+    form = content["multipart/form-data"]["schema"]
+    assert set(form["required"]) == {"scans", "days"}
+    scans, days = form["properties"]["scans"], form["properties"]["days"]
+    assert (scans["type"], scans["items"]["format"]) == ("array", "binary")
+    assert (scans["minItems"], scans["maxItems"]) == (days["minItems"], days["maxItems"]) == (2, 16)
+    as_json = content["application/json"]["schema"]
+    assert set(as_json["required"]) == {"uris", "days"}
+    for example in as_json["examples"]:
+        UriTrajectory.model_validate(example)
+
+
+def test_a_trajectory_s_answer_and_refusals_fit_their_documentation(tmp_path, schema):
+    path, days = "/v1/trajectories", {"days": "0,365"}
+    files = [("scans", ("x", SCAN)), ("scans", ("y", head_nifti(30)))]
+    folder = write_artefact(tmp_path / "line" / "1", decision=decision_part(), judges=True)
+    with running(folder) as client:
+        responses = [
+            client.post(path, files=files, data=days),
+            client.post(path, files=files, data=days | {"model": "other"}),
+            client.post(path, files=files[:1], data=days),
+            client.post(path, content=b"x"),
+        ]
+    for response in responses:
+        assert_documented(schema, response, "post", path)
+    assert [response.status_code for response in responses] == [200, 404, 422, 415]
 
 
 def test_every_kind_of_answer_fits_its_documentation(client, schema):

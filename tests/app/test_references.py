@@ -167,3 +167,23 @@ def test_what_a_decision_rests_on_must_be_there_in_the_right_shape():
         parse(whole | {"image_axes_KF": np.ones((2, 5), np.float32)}, checking)
     with pytest.raises(ArtefactError, match="image_sd_K holds NaN or infinity"):
         parse(whole | {"image_sd_K": np.array([1.0, np.nan], np.float32)}, checking)
+
+
+def test_ages_of_reference_people_may_be_missing_but_not_half_there():
+    decision = Decision.model_validate(decision_part())
+    direction = {"change_direction_E": np.arange(WIDTH, dtype=np.float32)}
+    aged = {
+        "annual_changes_P": np.array([0.5, -2.0, -1.0], np.float32),
+        "ages_P": np.array([66, 71, 77], np.float32),
+    }
+
+    references = parse(make_arrays() | direction | aged, decision)
+    for age, changes in ((71, [-2.0, 0.5]), (72, [-2.0, -1.0]), (40, [])):
+        found = references.changes_about(age)
+        assert found is not None
+        assert found.tolist() == changes
+    assert parse(make_arrays() | direction, decision).changes_about(71) is None
+    with pytest.raises(ArtefactError, match="no array ages_P"):
+        parse(make_arrays() | direction | {"annual_changes_P": aged["annual_changes_P"]}, decision)
+    with pytest.raises(ArtefactError, match=r"ages_P has shape \(2,\), expected \(3,\)"):
+        parse(make_arrays() | direction | aged | {"ages_P": aged["ages_P"][:2]}, decision)

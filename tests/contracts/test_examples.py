@@ -16,7 +16,7 @@ import torch
 import interscan
 from app.cli import predict
 from preprocess.store import Store
-from tests.support.artefacts import write_artefact
+from tests.support.artefacts import decision_part, write_artefact
 from tests.support.cohorts import write_store
 from tests.support.heads import head_nifti
 
@@ -64,6 +64,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_store(folder / "store")
     write_artefact(folder / "model")
     write_artefact(folder / "demo" / "artefact")
+    write_artefact(folder / "line", decision=decision_part(), judges=True)
     (folder / "earlier.nii.gz").write_bytes(head_nifti(15, seed=1))
     (folder / "later.nii.gz").write_bytes(head_nifti(22, seed=2))
     return folder
@@ -134,11 +135,19 @@ def test_the_objective_is_its_formula() -> None:
 
 
 def test_an_answer_for_two_files_is_that_of_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
-    answer = run_block(block_with('"earlier.nii.gz"'))["answer"]
+    answer = run_block(block_with("predict_pair(load_artefact"))["answer"]
     capsys.readouterr()
     predict("model", "earlier.nii.gz", "later.nii.gz", gap_days=365, json=True)
 
     assert answer.model_dump(mode="json") == json.loads(capsys.readouterr().out)
+
+
+def test_an_answer_for_visits_is_that_of_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    line = run_block(block_with("predict_trajectory(load_artefact"))["line"]
+    capsys.readouterr()
+    predict("line", "earlier.nii.gz", "later.nii.gz", days="0,365", age=71, json=True)
+
+    assert line.model_dump(mode="json") == json.loads(capsys.readouterr().out)
 
 
 def test_an_answer_for_two_arrays_is_about_these_rows_of_the_store(capsys: pytest.CaptureFixture[str]) -> None:

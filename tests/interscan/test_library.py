@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from app.cli import predict
-from interscan import load_artefact, open_store, predict_pair
+from interscan import load_artefact, open_store, predict_pair, predict_trajectory
 from preprocess.errors import ArtefactError, ScanError, StorageError, StoreError, UsageError
 from preprocess.readers import read_nifti
 from preprocess.recipe import VolumeRecipe
 from preprocess.transforms import to_volume
-from tests.support.artefacts import RECIPE, write_artefact, write_severity_artefact
+from tests.support.artefacts import RECIPE, decision_part, write_artefact, write_severity_artefact
 from tests.support.cohorts import write_store
 from tests.support.heads import head_nifti
 
@@ -184,12 +184,48 @@ def test_a_model_that_compares_no_pairs_says_so(tmp_path, pair):
         predict_pair(far, *pair)
 
 
-@pytest.mark.parametrize("call", ["load_artefact('x')", "predict_pair(None, 'a', 'b')"])
+def test_a_trajectory_from_files_and_arrays_is_that_of_the_command_line(tmp_path, pair, capsys):
+    folder = write_artefact(tmp_path / "line", decision=decision_part(), judges=True)
+    predict(str(folder), str(pair[0]), str(pair[1]), days="0,365", age=70, json=True)
+    printed = json.loads(capsys.readouterr().out)
+    line = load_artefact(folder)
+
+    assert predict_trajectory(line, pair, [0, 365], age=70).model_dump(mode="json") == printed
+    of_arrays = predict_trajectory(line, [stored(SMALL), stored(LARGE)], [0, 365])
+    assert of_arrays.annual_change is not None
+    assert of_arrays.annual_change.model_dump() == printed["annual_change"]
+
+
+@pytest.mark.parametrize(
+    ("scans", "days", "words"),
+    [
+        (1, [0], "1 scan; a trajectory takes 2 to 16"),
+        (17, range(17), "17 scans; a trajectory takes 2 to 16"),
+        (2, [0, 1, 2], "3 days for 2 scans"),
+        (2, [0, math.inf], "day inf is not between"),
+    ],
+)
+def test_visits_that_make_no_trajectory_are_refused(artefact, scans, days, words):
+    with pytest.raises(UsageError, match=words):
+        predict_trajectory(artefact, ["none.nii"] * scans, days)
+
+
+def test_a_missing_visit_is_named_by_its_position(tmp_path, pair, artefact):
+    line = load_artefact(write_artefact(tmp_path / "line", decision=decision_part(), judges=True))
+    with pytest.raises(UsageError, match=r"none\.nii: no such file; give scan 2 as \.nii or \.nii\.gz"):
+        predict_trajectory(line, [pair[0], "none.nii"], [0, 1])
+    with pytest.raises(ArtefactError, match="tiny 1: tells no change in points"):
+        predict_trajectory(artefact, pair, [0, 1])
+
+
+@pytest.mark.parametrize(
+    "call", ["load_artefact('x')", "predict_pair(None, 'a', 'b')", "predict_trajectory(None, [], [])"]
+)
 def test_without_the_extra_serve_the_answer_is_what_to_install(call):
     program = (
         "import sys\n"
         "sys.modules['fastapi'] = sys.modules['starlette'] = None\n"
-        "from interscan import InterscanError, load_artefact, predict_pair\n"
+        "from interscan import InterscanError, load_artefact, predict_pair, predict_trajectory\n"
         f"try: {call}\n"
         "except InterscanError as error: print(error)\n"
     )

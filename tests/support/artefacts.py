@@ -46,6 +46,18 @@ class TinyModel(torch.nn.Module):
         return torch.stack([up_B / total_B, stable_B / total_B, down_B / total_B], dim=1)
 
 
+class TinyJudge(TinyModel):
+    """The same, which answers from embeddings alone too, as exported models do since trajectories."""
+
+    @torch.jit.export
+    def judge(self, differences_BE: torch.Tensor) -> torch.Tensor:
+        change_B = differences_BE @ self.weights_E
+        up_B, down_B = change_B.exp(), (-change_B).exp()
+        stable_B = torch.full_like(up_B, self.steadiness)
+        total_B = (up_B + down_B) + self.steadiness
+        return torch.stack([up_B / total_B, stable_B / total_B, down_B / total_B], dim=1)
+
+
 class TinySeverity(torch.nn.Module):
     """Mean grey value of the cells of a 2 x 2 (x 2) grid, minus a constant, and its cosine distance from an anchor."""
 
@@ -155,6 +167,7 @@ def write_artefact(
     references: dict[str, np.ndarray] | None = None,
     changes: dict[str, Any] | None = None,
     golden_shift: float = 0.0,
+    judges: bool = False,
 ) -> Path:
     """Write the artefact.
 
@@ -168,9 +181,10 @@ def write_artefact(
         references: arrays of references.npz to add.
         changes: keys of the manifest to replace, at the top level.
         golden_shift: added to the golden embedding, to make it wrong.
+        judges: whether the program answers from embeddings too, as those of earlier versions do not.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    model = TinyModel().eval()
+    model = (TinyJudge() if judges else TinyModel()).eval()
     files = {
         PROGRAM_NAME: _script(model),
         GOLDEN_NAME: _npz(**_golden(model, golden_shift)),

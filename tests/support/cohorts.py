@@ -6,7 +6,7 @@ without a day, a scan without a score and a scan that was left out.
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,6 +41,8 @@ class TinyScan:
     """What the voxels show where the score is not told."""
     scanner: str = "A"
     present: bool = True
+    age: float | None = field(default=None, repr=False)
+    """Left out of the text that seeds the noise, so that people without an age stay as they are."""
 
 
 def default_scans(
@@ -138,7 +140,7 @@ def record(row: int, scan: TinyScan, voxels: np.ndarray) -> IndexRecord:
         source_bytes=voxels.nbytes,
         content_sha256=hashlib.sha256(voxels.tobytes()).hexdigest() if scan.present else "",
         findings=() if scan.present else left_out,
-        outcomes={} if scan.score is None else {"mmse": scan.score},
+        outcomes={name: value for name, value in (("mmse", scan.score), ("age", scan.age)) if value is not None},
     )
 
 

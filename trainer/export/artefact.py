@@ -38,7 +38,7 @@ from trainer.export.decision import decision_part, decision_references
 from trainer.export.description import describe_controls, describe_data, describe_metric
 from trainer.export.guarantees import measure_guarantees
 from trainer.export.programs import BATCH_SIZES, TOLERANCE, export_programs
-from trainer.export.references import build_references
+from trainer.export.references import age_references, build_references
 from trainer.export.severity import (
     SeverityModel,
     describe_anchor,
@@ -164,7 +164,7 @@ def _progression(trained: Trained, store: Store, evaluation: Evaluation) -> _Con
     decision = decision_part(head, recipe.outcome)
     limits: tuple[str, ...] = ()
     if decision is not None:
-        references |= decision_references(trained)
+        references |= decision_references(trained) | age_references(store, training, recipe.outcome)
     if decision is not None and has_checks(trained, store):
         checks = fit_answer_checks(
             trained.encoder,

@@ -40,6 +40,15 @@ class _Compare(nn.Module):
         return self.model.compare(earlier_BCDHW, later_BCDHW)
 
 
+class _Judge(nn.Module):
+    def __init__(self, model: PairModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, differences_BE: torch.Tensor) -> torch.Tensor:
+        return self.model.judge(differences_BE)
+
+
 class _Severity(nn.Module):
     def __init__(self, model: SeverityModel) -> None:
         super().__init__()
@@ -51,12 +60,23 @@ class _Severity(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class _Method:
-    """One method of the model: its name in model.ts, the same as a module of its own, its file, and its inputs."""
+    """One method of the model.
+
+    Attributes:
+        name: its name in model.ts.
+        module: the same as a module of its own.
+        file_name: its torch.export program; None for one that costs no network, and is part of another's program.
+        shapes: shape of each input without the batch.
+    """
 
     name: str
     module: nn.Module
-    file_name: str
-    num_inputs: int
+    file_name: str | None
+    shapes: tuple[tuple[int, ...], ...]
+
+    def draw(self, batch_size: int, draws: torch.Generator) -> tuple[torch.Tensor, ...]:
+        """Made-up inputs in [0, 1]."""
+        return tuple(torch.rand((batch_size, *shape), generator=draws) for shape in self.shapes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,22 +104,20 @@ def export_programs(model: PairModel | SeverityModel, row_shape: tuple[int, ...]
         ArtefactError: an exported program differs from the model by more than `TOLERANCE`.
     """
     draws = torch.Generator().manual_seed(0)
-    example = tuple(torch.rand((3, *row_shape), generator=draws) for _ in range(2))
-    methods = _methods(model)
-    script_data, script = _torchscript(model, {one.name: example[: one.num_inputs] for one in methods})
+    methods = _methods(model, row_shape)
+    examples = {one.name: one.draw(3, draws) for one in methods}
+    script_data, script = _torchscript(model, examples)
     files = {PROGRAM_NAME: script_data}
-    files |= {one.file_name: _exported(one.module.eval(), example[: one.num_inputs]) for one in methods}
-    loaded = {one.name: torch.export.load(io.BytesIO(files[one.file_name])).module() for one in methods}
+    files |= {one.file_name: _exported(one.module.eval(), examples[one.name]) for one in methods if one.file_name}
+    loaded = {name: torch.export.load(io.BytesIO(files[name])).module() for name in files if name != PROGRAM_NAME}
     largest = 0.0
     for batch_size in BATCH_SIZES:
-        scans = tuple(torch.rand((batch_size, *row_shape), generator=draws) for _ in range(2))
         for one in methods:
-            inputs = scans[: one.num_inputs]
+            inputs = one.draw(batch_size, draws)
             eager = one.module(*inputs)
-            outputs = {
-                f"{PROGRAM_NAME} {one.name}": getattr(script, one.name)(*inputs),
-                one.file_name: loaded[one.name](*inputs),
-            }
+            outputs = {f"{PROGRAM_NAME} {one.name}": getattr(script, one.name)(*inputs)}
+            if one.file_name is not None:
+                outputs[one.file_name] = loaded[one.file_name](*inputs)
             for name, exported in outputs.items():
                 difference = float((exported - eager).abs().max())
                 if not difference <= TOLERANCE:
@@ -111,12 +129,14 @@ def export_programs(model: PairModel | SeverityModel, row_shape: tuple[int, ...]
     return Programs(files, largest)
 
 
-def _methods(model: PairModel | SeverityModel) -> tuple[_Method, _Method]:
-    """`embed`, and what the model answers."""
-    embed = _Method("embed", _Embed(model), EMBED_PROGRAM_NAME, 1)
+def _methods(model: PairModel | SeverityModel, row_shape: tuple[int, ...]) -> tuple[_Method, ...]:
+    """`embed`, and what the model answers: of scans, and of pairs whose embeddings are there already."""
+    embed = _Method("embed", _Embed(model), EMBED_PROGRAM_NAME, (row_shape,))
     if isinstance(model, PairModel):
-        return embed, _Method("compare", _Compare(model), COMPARE_PROGRAM_NAME, 2)
-    return embed, _Method("severity", _Severity(model), SEVERITY_PROGRAM_NAME, 1)
+        width = model.embed(torch.zeros((1, *row_shape))).shape[1]
+        compare = _Method("compare", _Compare(model), COMPARE_PROGRAM_NAME, (row_shape, row_shape))
+        return embed, compare, _Method("judge", _Judge(model), None, ((width,),))
+    return embed, _Method("severity", _Severity(model), SEVERITY_PROGRAM_NAME, (row_shape,))
 
 
 def _torchscript(model: nn.Module, inputs: dict[str, tuple[torch.Tensor, ...]]) -> tuple[bytes, nn.Module]:

@@ -67,6 +67,15 @@ def test_the_script_exchanges_improved_and_declined_bit_for_bit(script: Any, bat
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+def test_the_script_judges_from_embeddings_what_it_compares_from_scans(script: Any, batch_size: int) -> None:
+    earlier, later = torch.rand(2, batch_size, *SHAPE)
+    differences = script.embed(later) - script.embed(earlier)
+    torch.testing.assert_close(script.judge(differences), script.compare(earlier, later), atol=TOLERANCE, rtol=0)
+    assert torch.equal(script.judge(differences), script.judge(-differences).flip(1))
+
+
+@torch.no_grad()
 def test_the_script_treats_each_volume_of_a_batch_alone(script: Any) -> None:
     volumes = torch.rand(5, *SHAPE)
     singly = torch.cat([script.embed(volume[None]) for volume in volumes])

@@ -1,6 +1,7 @@
 """References are embeddings and distances alone, equal to what numpy and scikit-learn make of the same scans."""
 
 import io
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,11 +9,11 @@ import numpy as np
 import pytest
 from sklearn.covariance import LedoitWolf
 
-from preprocess.manifest import REFERENCE_ARRAYS, REFERENCES_NAME
-from tests.support.cohorts import MODALITY, default_scans, write_store
+from preprocess.manifest import AGE_REFERENCE_ARRAYS, REFERENCE_ARRAYS, REFERENCES_NAME, OutcomeSpec
+from tests.support.cohorts import MODALITY, TinyScan, default_scans, write_store
 from tests.trainer.conftest import Finished
 from trainer.data.cohort import Cohort, read_cohort
-from trainer.export.references import build_references
+from trainer.export.references import age_references, build_references
 
 
 @pytest.fixture
@@ -80,3 +81,53 @@ def test_no_name_of_a_subject_or_session_leaves_in_the_references(artefact: Path
         for name in (scan.subject_id, scan.session_id):
             assert name.encode() not in data
             assert name.encode() not in contents
+
+
+MMSE = OutcomeSpec(name="mmse", higher_is_better=True, threshold=2.0)
+
+
+def test_changes_a_year_are_polyfits_of_each_persons_scores_at_the_age_of_the_first(tmp_path: Path) -> None:
+    days = [0.0, 300.0, 800.0]
+    scores = {"sub-a": [28.0, 27.0, 22.0], "sub-b": [20.0, 24.0, 23.0], "sub-c": [30.0, 30.0, 30.0]}
+    first_ages = {"sub-a": 71.4, "sub-b": 64.8, "sub-c": 80.0}
+    scans = [
+        TinyScan(who, f"ses-{number}", day, score)
+        for who, own in scores.items()
+        for number, (day, score) in enumerate(zip(days, own, strict=True))
+    ]
+    scans += [
+        TinyScan("sub-short", "ses-1", 0.0, 30.0),  # less than half a year
+        TinyScan("sub-short", "ses-2", 90.0, 20.0),
+        TinyScan("sub-once", "ses-1", 0.0, 25.0),
+        TinyScan("sub-ageless", "ses-1", 0.0, 25.0),
+        TinyScan("sub-ageless", "ses-2", 900.0, 25.0),
+        TinyScan("sub-a", "ses-9", None, 3.0),  # without a day
+        TinyScan("sub-b", "ses-9", 5000.0, None),  # without a score
+    ]
+    aged = [
+        scan
+        if scan.subject_id == "sub-ageless"
+        else replace(scan, age=first_ages.get(scan.subject_id, 70.0) + (scan.day or 0) / 365.25)
+        for scan in scans
+    ]
+    store = write_store(tmp_path / "store", aged)
+    training = read_cohort(store, MODALITY, "mmse")
+
+    found = age_references(store, training, MMSE)
+
+    assert found.keys() == AGE_REFERENCE_ARRAYS.keys()
+    slopes = {who: np.polyfit(np.array(days) / 365.25, own, 1)[0] for who, own in scores.items()}
+    assert {array.dtype for array in found.values()} == {np.dtype(np.float32)}
+    np.testing.assert_array_equal(found["ages_P"], [65, 71, 80])
+    np.testing.assert_allclose(
+        found["annual_changes_P"], [slopes["sub-b"], slopes["sub-a"], slopes["sub-c"]], atol=1e-5
+    )
+    lower_is_better = MMSE.model_copy(update={"higher_is_better": False})
+    np.testing.assert_array_equal(
+        age_references(store, training, lower_is_better)["annual_changes_P"], -found["annual_changes_P"]
+    )
+    assert len(age_references(store, training.of_subjects(["sub-a"]), MMSE)["ages_P"]) == 1
+
+
+def test_a_store_without_ages_gives_no_changes_a_year(finished: Finished, parts) -> None:
+    assert age_references(finished.store, parts[0], finished.recipe.outcome) == {}
