@@ -5,7 +5,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from preprocess.errors import InterscanError, UsageError
 from preprocess.manifest import OutcomeSpec
@@ -17,6 +17,11 @@ from trainer.objectives.registry import AnyTerm
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Task = Literal["progression", "regression", "severity", "classification"]
+
+
+MMSE = OutcomeSpec(
+    name="mmse", higher_is_better=True, threshold=2.0, source="smallest change usually taken as real on the MMSE"
+)
 
 
 class SplitRecipe(Recipe):
@@ -223,9 +228,7 @@ class TrainRecipe(Recipe):
 
     name: str
     seed: int = Field(default=0, ge=0)
-    outcome: OutcomeSpec = OutcomeSpec(
-        name="mmse", higher_is_better=True, threshold=2.0, source="smallest change usually taken as real on the MMSE"
-    )
+    outcome: OutcomeSpec = MMSE
     device: Device = "auto"
     precision: Precision = "auto"
     data: DataRecipe = DataRecipe()
@@ -239,6 +242,12 @@ class TrainRecipe(Recipe):
     head: HeadRecipe = HeadRecipe()
     ensemble: EnsembleRecipe = EnsembleRecipe()
     checkpoint: CheckpointRecipe = CheckpointRecipe()
+
+    @field_validator("outcome", mode="before")
+    @classmethod
+    def _complete_outcome(cls, value: Any) -> Any:
+        """Settings without a name are of the default score; another score must say all of its own."""
+        return MMSE.model_dump() | value if isinstance(value, dict) and "name" not in value else value
 
     @property
     def phases(self) -> tuple[PhaseRecipe, ...]:

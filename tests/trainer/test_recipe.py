@@ -174,3 +174,10 @@ def test_reading_recipes_and_refusing_a_wrong_setting_loads_no_torch() -> None:
 
 def test_the_demo_trains_the_recipe_for_progression() -> None:
     assert load_recipe("demo") == load_recipe("change", ("name=demo",))
+
+
+def test_settings_of_the_outcome_without_a_name_are_of_the_default_score_and_another_score_says_all() -> None:
+    outcome = load_recipe("change", ("outcome.threshold=3", "outcome.test_sd=2.8")).outcome
+    assert (outcome.name, outcome.higher_is_better, outcome.threshold, outcome.test_sd) == ("mmse", True, 3.0, 2.8)
+    # The way of CDR is the other one: nothing of the MMSE may be taken for it.
+    assert "outcome.higher_is_better: field required" in refusal("change", "outcome.name='cdr'")
