@@ -27,7 +27,7 @@ demo: install ## the whole road on synthetic data, ending in report.html
 	$(BIN)/interscan demo $(OUT)
 
 test: install ## all but the slow tests and those of a GPU
-	$(TEST_ENV) $(BIN)/pytest -n $(TEST_JOBS) -m "not slow and not deploy and not cuda"
+	$(TEST_ENV) $(BIN)/pytest -n $(TEST_JOBS) --dist worksteal -m "not slow and not deploy and not cuda"
 
 test-numeric: install ## what computes in reduced precision, as on processors with other instructions
 	for isa in $(NUMERIC_ISAS); do \
