@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import binary_fill_holes, binary_opening, gaussian_filter, label
+from scipy.ndimage import binary_fill_holes, binary_opening, gaussian_filter1d, label
 from scipy.spatial.transform import Rotation
 
 from preprocess.foreground import Millimetres, otsu_threshold
+from preprocess.grey_levels import GreyLevels, GreyRange
 from preprocess.types import Affine, Finding, FloatArray, Image
 
 _Numbers = npt.NDArray[np.float64]
@@ -102,16 +103,17 @@ class _Pose:
     rotation: _Numbers
 
 
-def find_head(image: Image) -> Head | None:
+def find_head(image: Image, kept: GreyRange = GreyRange()) -> Head | None:
     """Fit the vault of a skull to a scan's outline.
 
     Args:
-        image: 3D, its axes closest to R, A and S, black at 0, no voxel negative or beyond all others.
+        image: 3D, its axes closest to R, A and S.
+        kept: the grey value of air, and one that no tissue exceeds.
 
     Returns:
         The head; None where no outline is seen, or none that agrees with a skull.
     """
-    outline = _find_outline(image)
+    outline = _find_outline(image, kept)
     if outline is None:
         return None
     edges_mm = np.linalg.norm(outline.affine[:3, :3], axis=0)
@@ -152,10 +154,10 @@ def doubts(head: Head | None, *, name: str) -> list[Finding]:
     return []
 
 
-def _find_outline(image: Image) -> _Outline | None:
-    blocks_XYZ, affine = _blocks(_without_empty_border(image))
+def _find_outline(image: Image, kept: GreyRange) -> _Outline | None:
+    blocks_XYZ, affine = _blocks(_without_empty_border(image, kept.black), kept)
     blocks_XYZ = _evened(blocks_XYZ, np.linalg.norm(affine[:3, :3], axis=0))
-    threshold = otsu_threshold(np.sqrt(blocks_XYZ)) ** 2  # of the root: next to very bright fat the rest is not air
+    threshold = otsu_threshold(GreyLevels.of(np.sqrt(blocks_XYZ))) ** 2  # of the root: next to very bright fat the rest is not air
     if threshold <= 0:
         return None
     levels = blocks_XYZ / np.float32(threshold)
@@ -208,21 +210,22 @@ def _first_seen(
     return positions, (axis, 1 if from_above else -1)
 
 
-def _without_empty_border(image: Image) -> Image:
-    """Planes of zeros cut off where the scan was cut before it was padded; a round end keeps its air."""
+def _without_empty_border(image: Image, black: float) -> Image:
+    """Planes of black cut off where the scan was cut before it was padded; a round end keeps its air."""
     voxels = image.voxels_XYZ
     window = []
     for axis in range(3):
         planes = np.moveaxis(voxels, axis, 0)
-        used = np.flatnonzero(planes[:, ::2, ::2].any(axis=(1, 2)))
-        if len(used) == 0:
+        low = next((number for number, plane in enumerate(planes) if (plane[::2, ::2] > black).any()), None)
+        if low is None:
             return image
-        enough = _EMPTY_EDGE * np.count_nonzero(planes[len(planes) // 2])
-        low, high = int(used[0]), int(used[-1])
+        high = next(number for number in range(len(planes) - 1, -1, -1) if (planes[number, ::2, ::2] > black).any())
+        enough, at_low, at_high = (
+            np.count_nonzero(planes[number] > black) for number in (len(planes) // 2, low, high)
+        )
         window.append(
             slice(
-                low if np.count_nonzero(planes[low]) > enough else 0,
-                high + 1 if np.count_nonzero(planes[high]) > enough else len(planes),
+                low if at_low > _EMPTY_EDGE * enough else 0, high + 1 if at_high > _EMPTY_EDGE * enough else len(planes)
             )
         )
     affine = image.affine.copy()
@@ -230,18 +233,29 @@ def _without_empty_border(image: Image) -> Image:
     return replace(image, voxels_XYZ=voxels[tuple(window)], affine=affine)
 
 
-def _blocks(image: Image) -> tuple[FloatArray, Affine]:
-    """Means of blocks of whole voxels, about `COARSE_MM` long, and their affine."""
+def _blocks(image: Image, kept: GreyRange) -> tuple[FloatArray, Affine]:
+    """Means of blocks of whole voxels, about `COARSE_MM` long, and their affine.
+
+    Sums are elementwise in a fixed order: equal for any memory order of the voxels, and on any processor.
+    """
     sizes = [max(1, round(COARSE_MM / edge)) for edge in image.spacing_mm]
     counts = [max(1, length // size) for length, size in zip(image.voxels_XYZ.shape, sizes, strict=True)]
     sizes = [min(size, length) for size, length in zip(sizes, image.voxels_XYZ.shape, strict=True)]
-    blocks = image.voxels_XYZ[tuple(slice(n * size) for n, size in zip(counts, sizes, strict=True))]
-    for axis, (count, size) in enumerate(zip(counts, sizes, strict=True)):
-        blocks = blocks.reshape(*blocks.shape[:axis], count, size, *blocks.shape[axis + 1 :]).mean(axis=axis + 1)
+    voxels_XYZ = image.voxels_XYZ[tuple(slice(n * size) for n, size in zip(counts, sizes, strict=True))]
+    blocks_XYZ = np.empty(counts, np.float32)
+    for number in range(counts[2]):
+        first = number * sizes[2]
+        sum_XY = kept.of(voxels_XYZ[:, :, first])
+        plane_XY = np.empty_like(sum_XY)
+        for place in range(first + 1, first + sizes[2]):
+            sum_XY += kept.of(voxels_XYZ[:, :, place], plane_XY)
+        sum_XY = sum(sum_XY[:, start :: sizes[1]] for start in range(sizes[1]))
+        blocks_XYZ[:, :, number] = sum(sum_XY[start :: sizes[0]] for start in range(sizes[0]))
+    blocks_XYZ /= np.float32(np.prod(sizes))
     affine = image.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ ((np.array(sizes) - 1) / 2)
     affine[:3, :3] *= sizes
-    return blocks, affine
+    return blocks_XYZ, affine
 
 
 def _evened(blocks_XYZ: FloatArray, edges_mm: _Numbers) -> FloatArray:
@@ -249,16 +263,25 @@ def _evened(blocks_XYZ: FloatArray, edges_mm: _Numbers) -> FloatArray:
 
     Far from all foreground the mean of all of it takes over, so that air stays dark.
     """
-    sigma = _SHADING_MM / edges_mm
+    filters = [
+        gaussian_filter1d(np.eye(count), _SHADING_MM / edge_mm, axis=0)
+        for count, edge_mm in zip(blocks_XYZ.shape, edges_mm, strict=True)
+    ]
     for _ in range(2):
-        is_bright = blocks_XYZ > otsu_threshold(np.sqrt(blocks_XYZ)) ** 2
+        is_bright = blocks_XYZ > otsu_threshold(GreyLevels.of(np.sqrt(blocks_XYZ))) ** 2
         if not is_bright.any():
             break
         mean = blocks_XYZ[is_bright].mean()
-        total = gaussian_filter(np.where(is_bright, blocks_XYZ, np.float32(0)), sigma) + _FAR * mean
-        share = gaussian_filter(is_bright.astype(np.float32), sigma) + _FAR
-        blocks_XYZ = blocks_XYZ / (total / share)
+        total, share = _smooth(np.stack([np.where(is_bright, blocks_XYZ, np.float32(0)), is_bright]), filters)
+        blocks_XYZ = blocks_XYZ / ((total + _FAR * mean) / (share + _FAR))
     return blocks_XYZ
+
+
+def _smooth(both_2XYZ: npt.NDArray[np.generic], filters: list[_Numbers]) -> FloatArray:
+    """Filter two volumes by a matrix an axis; summed in float64, so that no processor's order shows in float32."""
+    over_x, over_y, over_z = filters
+    smooth = over_y @ (both_2XYZ.astype(np.float64) @ over_z.T)
+    return (over_x @ smooth.reshape(2, len(over_x), -1)).reshape(both_2XYZ.shape).astype(np.float32)
 
 
 def _first_centre(outline: _Outline) -> Millimetres:
@@ -272,10 +295,12 @@ def _first_centre(outline: _Outline) -> Millimetres:
 
 def _bulge(directions: _Numbers) -> tuple[_Numbers, _Numbers]:
     """Radius over the ellipsoid's radius (N,), and its gradient by the direction (N, 3)."""
-    x, y, z = directions.T
     radius = np.ones(len(directions))
     gradient = np.zeros_like(directions)
-    powers = [[np.ones_like(axis), axis, axis**2, axis**3, axis**4] for axis in (x, y, z)]
+    powers = []
+    for axis in np.ascontiguousarray(directions.T):
+        square = axis * axis
+        powers.append([np.ones_like(axis), axis, square, square * axis, square * square])
     for *exponents, share in _BULGES:
         i, j, k = exponents
         radius += share * powers[0][i] * powers[1][j] * powers[2][k]
