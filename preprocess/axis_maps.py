@@ -117,9 +117,7 @@ class _Planes:
         return self._held[number]
 
 
-def _apply(
-    axis: AxisMap, plane_of: Callable[[int], FloatArray], place_of: Callable[[int], FloatArray]
-) -> None:
+def _apply(axis: AxisMap, plane_of: Callable[[int], FloatArray], place_of: Callable[[int], FloatArray]) -> None:
     """Write the weighted sum of planes of each sample to its place."""
     total, product = None, None
     for k, (voxels_T, weights_T) in enumerate(zip(axis.voxels_KT.tolist(), axis.weights_KT, strict=True)):

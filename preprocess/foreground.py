@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from preprocess.errors import ScanError
-from preprocess.grey_levels import GreyLevels, GreyRange
+from preprocess.grey_levels import WHOLE_RANGE, GreyLevels, GreyRange
 from preprocess.types import Finding, Image
 
 Millimetres = npt.NDArray[np.float64]
@@ -69,7 +69,7 @@ def require_foreground(levels: GreyLevels, threshold: float, *, min_fraction: fl
         raise ScanError(Finding("empty", message))
 
 
-def foreground_box(image: Image, threshold: float, kept: GreyRange = GreyRange()) -> tuple[Millimetres, Millimetres]:
+def foreground_box(image: Image, threshold: float, kept: GreyRange = WHOLE_RANGE) -> tuple[Millimetres, Millimetres]:
     """The foreground's extent in RAS+ mm: corners (3,), robust against specks (0.5 % trimmed at each side).
 
     Args:

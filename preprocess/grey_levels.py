@@ -44,6 +44,10 @@ class GreyRange:
         return np.subtract(values, np.float32(self.black), out=values)
 
 
+WHOLE_RANGE = GreyRange()
+"""Negative values become 0, and nothing else changes."""
+
+
 @dataclass(frozen=True, slots=True)
 class GreyLevels:
     """Grey values and how many voxels have none above them.

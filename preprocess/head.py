@@ -9,21 +9,20 @@ for all heads. Fitted by Gauss-Newton steps on distances along the surface norma
 function of Geman and McClure (1987), whose scale falls from 20 to 4 mm; sizes and angles are held by a normal prior.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import binary_fill_holes, binary_opening, gaussian_filter1d, label
 from scipy.spatial.transform import Rotation
 
-from preprocess.foreground import Millimetres, otsu_threshold
-from preprocess.grey_levels import GreyLevels, GreyRange
-from preprocess.types import Affine, Finding, FloatArray, Image
+from preprocess.foreground import Millimetres
+from preprocess.grey_levels import WHOLE_RANGE, GreyRange
+from preprocess.head_outline import Outline, find_outline
+from preprocess.types import Finding, Image
 
 _Numbers = npt.NDArray[np.float64]
 
-COARSE_MM = 4.0
-"""Edge of the blocks that the outline is looked for in; it is placed between their centres by interpolation."""
 _MEAN_HALF_AXES_MM = np.array([80.2, 105.2, 91.0])
 """Right, anterior, superior: the mean of five heads (IXI and MNI152); see benchmarks/head_box.py --learn."""
 _SIZE_SD = 0.08
@@ -62,11 +61,6 @@ _SOFT_EDGE = 0.15
 _LEAST_SEEN, _LEAST_AGREEMENT = 0.75, 0.5
 """Limits from benchmarks/head_box.py: where less was seen the box lay up to 6 mm off, where as much was seen up to
 2 on real heads and 4 on synthetic ones; real outlines agree to 0.68 and more."""
-_SHADING_MM, _FAR = 25.0, 0.02
-"""Half of a head away a coil may see a third; with this a slope of one to seven over the head moves the box by 0.8 mm
-at most, 11 mm without."""
-_EMPTY_EDGE = 0.3
-"""Share of the middle plane's foreground: an end plane with more of it is a cut, not the tip of something round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,23 +81,13 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
-class _Outline:
-    """Points on the outline in mm (N, 3), from where each was seen (N, 3), and the blocks they were found on."""
-
-    points_mm: _Numbers
-    outward: _Numbers
-    inside: npt.NDArray[np.bool_]
-    affine: Affine
-
-
-@dataclass(frozen=True, slots=True)
 class _Pose:
     centre_mm: Millimetres
     log_axes: Millimetres
     rotation: _Numbers
 
 
-def find_head(image: Image, kept: GreyRange = GreyRange()) -> Head | None:
+def find_head(image: Image, kept: GreyRange = WHOLE_RANGE) -> Head | None:
     """Fit the vault of a skull to a scan's outline.
 
     Args:
@@ -113,7 +97,7 @@ def find_head(image: Image, kept: GreyRange = GreyRange()) -> Head | None:
     Returns:
         The head; None where no outline is seen, or none that agrees with a skull.
     """
-    outline = _find_outline(image, kept)
+    outline = find_outline(image, kept)
     if outline is None:
         return None
     edges_mm = np.linalg.norm(outline.affine[:3, :3], axis=0)
@@ -123,7 +107,7 @@ def find_head(image: Image, kept: GreyRange = GreyRange()) -> Head | None:
         fade = min(1.0, number / _FADING_STEPS)
         scale_mm = _SCALES_MM[0] ** (1 - fade) * _SCALES_MM[1] ** fade
         prior = _prior(may_turn=fade == 1.0) * lines_per_cm2
-        moved = _step(pose, outline.points_mm, outline.outward, scale_mm, prior)
+        moved = _step(pose, outline.points_3N, outline.outward_3N, scale_mm, prior)
         if moved is None:
             return None
         after, agreement = moved
@@ -154,137 +138,7 @@ def doubts(head: Head | None, *, name: str) -> list[Finding]:
     return []
 
 
-def _find_outline(image: Image, kept: GreyRange) -> _Outline | None:
-    blocks_XYZ, affine = _blocks(_without_empty_border(image, kept.black), kept)
-    blocks_XYZ = _evened(blocks_XYZ, np.linalg.norm(affine[:3, :3], axis=0))
-    threshold = otsu_threshold(GreyLevels.of(np.sqrt(blocks_XYZ))) ** 2  # of the root: next to very bright fat the rest is not air
-    if threshold <= 0:
-        return None
-    levels = blocks_XYZ / np.float32(threshold)
-    is_bright = levels > 1
-    # Scalp is thin and bone dark: without filling, the opening would take the scalp away.
-    filled = np.stack([binary_fill_holes(is_bright[..., z]) for z in range(is_bright.shape[2])], axis=2)
-    parts, num_parts = label(binary_opening(filled))
-    if num_parts == 0:
-        return None
-    sizes = np.bincount(parts.ravel())
-    sizes[0] = 0
-    inside = parts == sizes.argmax()
-    found = [
-        _first_seen(inside, levels, axis, from_above=from_above)
-        for axis in range(3)
-        for from_above in (False, True)
-        if (axis, from_above) != (2, False)  # neck, or where the scan ends
-    ]
-    outline_N3 = np.concatenate([positions for positions, _ in found])
-    if len(outline_N3) < 100:
-        return None
-    edges = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    outward = np.concatenate(
-        [np.broadcast_to(sign * edges[:, axis], positions.shape) for (positions, (axis, sign)) in found]
-    )
-    return _Outline(outline_N3 @ affine[:3, :3].T + affine[:3, 3], outward, inside, affine)
-
-
-def _first_seen(
-    inside: npt.NDArray[np.bool_], levels: FloatArray, axis: int, *, from_above: bool
-) -> tuple[_Numbers, tuple[int, int]]:
-    """Where lines along an axis enter the head: index positions (N, 3), and the side they come from.
-
-    A line that starts inside sees no outline: there the field of view ends.
-    """
-    order = slice(None, None, -1 if from_above else 1)
-    mask = np.moveaxis(inside, axis, 0)[order]
-    level = np.moveaxis(levels, axis, 0)[order]
-    first = mask.argmax(axis=0)
-    j, k = np.nonzero(mask.any(axis=0) & (first > 0))
-    i = first[j, k]
-    here, before = level[i, j, k], level[i - 1, j, k]
-    # Between the last dark and the first bright block, where the level crosses 1; both bright: the opening's edge.
-    crossing = np.clip((1 - before) / np.maximum(here - before, 1e-6), 0, 1)
-    along = i - 1 + np.where(before < 1, crossing, 0.0)
-    along = mask.shape[0] - 1 - along if from_above else along
-    positions = np.empty((len(i), 3))
-    positions[:, axis] = along
-    positions[:, [other for other in range(3) if other != axis]] = np.stack([j, k], axis=1)
-    return positions, (axis, 1 if from_above else -1)
-
-
-def _without_empty_border(image: Image, black: float) -> Image:
-    """Planes of black cut off where the scan was cut before it was padded; a round end keeps its air."""
-    voxels = image.voxels_XYZ
-    window = []
-    for axis in range(3):
-        planes = np.moveaxis(voxels, axis, 0)
-        low = next((number for number, plane in enumerate(planes) if (plane[::2, ::2] > black).any()), None)
-        if low is None:
-            return image
-        high = next(number for number in range(len(planes) - 1, -1, -1) if (planes[number, ::2, ::2] > black).any())
-        enough, at_low, at_high = (
-            np.count_nonzero(planes[number] > black) for number in (len(planes) // 2, low, high)
-        )
-        window.append(
-            slice(
-                low if at_low > _EMPTY_EDGE * enough else 0, high + 1 if at_high > _EMPTY_EDGE * enough else len(planes)
-            )
-        )
-    affine = image.affine.copy()
-    affine[:3, 3] += affine[:3, :3] @ [part.start for part in window]
-    return replace(image, voxels_XYZ=voxels[tuple(window)], affine=affine)
-
-
-def _blocks(image: Image, kept: GreyRange) -> tuple[FloatArray, Affine]:
-    """Means of blocks of whole voxels, about `COARSE_MM` long, and their affine.
-
-    Sums are elementwise in a fixed order: equal for any memory order of the voxels, and on any processor.
-    """
-    sizes = [max(1, round(COARSE_MM / edge)) for edge in image.spacing_mm]
-    counts = [max(1, length // size) for length, size in zip(image.voxels_XYZ.shape, sizes, strict=True)]
-    sizes = [min(size, length) for size, length in zip(sizes, image.voxels_XYZ.shape, strict=True)]
-    voxels_XYZ = image.voxels_XYZ[tuple(slice(n * size) for n, size in zip(counts, sizes, strict=True))]
-    blocks_XYZ = np.empty(counts, np.float32)
-    for number in range(counts[2]):
-        first = number * sizes[2]
-        sum_XY = kept.of(voxels_XYZ[:, :, first])
-        plane_XY = np.empty_like(sum_XY)
-        for place in range(first + 1, first + sizes[2]):
-            sum_XY += kept.of(voxels_XYZ[:, :, place], plane_XY)
-        sum_XY = sum(sum_XY[:, start :: sizes[1]] for start in range(sizes[1]))
-        blocks_XYZ[:, :, number] = sum(sum_XY[start :: sizes[0]] for start in range(sizes[0]))
-    blocks_XYZ /= np.float32(np.prod(sizes))
-    affine = image.affine.copy()
-    affine[:3, 3] += affine[:3, :3] @ ((np.array(sizes) - 1) / 2)
-    affine[:3, :3] *= sizes
-    return blocks_XYZ, affine
-
-
-def _evened(blocks_XYZ: FloatArray, edges_mm: _Numbers) -> FloatArray:
-    """Grey values over the mean of the foreground around them, twice: a coil that sees one side better bends them.
-
-    Far from all foreground the mean of all of it takes over, so that air stays dark.
-    """
-    filters = [
-        gaussian_filter1d(np.eye(count), _SHADING_MM / edge_mm, axis=0)
-        for count, edge_mm in zip(blocks_XYZ.shape, edges_mm, strict=True)
-    ]
-    for _ in range(2):
-        is_bright = blocks_XYZ > otsu_threshold(GreyLevels.of(np.sqrt(blocks_XYZ))) ** 2
-        if not is_bright.any():
-            break
-        mean = blocks_XYZ[is_bright].mean()
-        total, share = _smooth(np.stack([np.where(is_bright, blocks_XYZ, np.float32(0)), is_bright]), filters)
-        blocks_XYZ = blocks_XYZ / ((total + _FAR * mean) / (share + _FAR))
-    return blocks_XYZ
-
-
-def _smooth(both_2XYZ: npt.NDArray[np.generic], filters: list[_Numbers]) -> FloatArray:
-    """Filter two volumes by a matrix an axis; summed in float64, so that no processor's order shows in float32."""
-    over_x, over_y, over_z = filters
-    smooth = over_y @ (both_2XYZ.astype(np.float64) @ over_z.T)
-    return (over_x @ smooth.reshape(2, len(over_x), -1)).reshape(both_2XYZ.shape).astype(np.float32)
-
-
-def _first_centre(outline: _Outline) -> Millimetres:
+def _first_centre(outline: Outline) -> Millimetres:
     """The middle of what is inside, but no lower than 75 mm below its top."""
     inside_mm = np.argwhere(outline.inside) @ outline.affine[:3, :3].T + outline.affine[:3, 3]
     low_mm, high_mm = np.percentile(inside_mm, (0.5, 99.5), axis=0)
@@ -293,62 +147,102 @@ def _first_centre(outline: _Outline) -> Millimetres:
     return centre_mm
 
 
-def _bulge(directions: _Numbers) -> tuple[_Numbers, _Numbers]:
-    """Radius over the ellipsoid's radius (N,), and its gradient by the direction (N, 3)."""
-    radius = np.ones(len(directions))
-    gradient = np.zeros_like(directions)
-    powers = []
-    for axis in np.ascontiguousarray(directions.T):
-        square = axis * axis
-        powers.append([np.ones_like(axis), axis, square, square * axis, square * square])
-    for *exponents, share in _BULGES:
+@dataclass(frozen=True, slots=True)
+class _Bulges:
+    """The polynomial as a matrix: row 0 is the radius over the ellipsoid's, rows 1 to 3 its gradient.
+
+    Attributes:
+        steps: how each monomial but the first, which is 1, follows from an earlier one: its number, and the axis by
+            whose coordinate it is multiplied.
+        shares_4M: shares of the monomials.
+    """
+
+    steps: tuple[tuple[int, int], ...]
+    shares_4M: _Numbers
+
+
+@cache
+def _bulges(rows: tuple[tuple[int, int, int, float], ...]) -> _Bulges:
+    powers = [(i, j, n - i - j) for n in range(5) for i in range(n, -1, -1) for j in range(n - i, -1, -1)]
+    number_of = {exponents: number for number, exponents in enumerate(powers)}
+    first_axis = [next(axis for axis in range(3) if exponents[axis]) for exponents in powers[1:]]
+    steps = [(number_of[_lower(one, axis)], axis) for one, axis in zip(powers[1:], first_axis, strict=True)]
+    shares_4M = np.zeros((4, len(powers)))
+    shares_4M[0, 0] = 1.0
+    for *exponents, share in rows:
         i, j, k = exponents
-        radius += share * powers[0][i] * powers[1][j] * powers[2][k]
-        gradient[:, 0] += share * i * powers[0][max(i - 1, 0)] * powers[1][j] * powers[2][k]
-        gradient[:, 1] += share * j * powers[0][i] * powers[1][max(j - 1, 0)] * powers[2][k]
-        gradient[:, 2] += share * k * powers[0][i] * powers[1][j] * powers[2][max(k - 1, 0)]
-    return radius, gradient
+        shares_4M[0, number_of[i, j, k]] += share
+        for axis, power in enumerate(exponents):
+            if power:
+                shares_4M[1 + axis, number_of[_lower((i, j, k), axis)]] += share * power
+    return _Bulges(tuple(steps), shares_4M)
 
 
-def _in_band(directions: _Numbers) -> _Numbers:
+def _lower(exponents: tuple[int, int, int], axis: int) -> tuple[int, int, int]:
+    i, j, k = (power - (place == axis) for place, power in enumerate(exponents))
+    return i, j, k
+
+
+def _bulge(directions_3N: _Numbers) -> tuple[_Numbers, _Numbers]:
+    """Radius over the ellipsoid's radius (N,), and its gradient by the direction (3, N)."""
+    bulges = _bulges(_BULGES)
+    monomials_MN = np.ones((1 + len(bulges.steps), directions_3N.shape[1]))
+    for number, (earlier, axis) in enumerate(bulges.steps, start=1):
+        np.multiply(monomials_MN[earlier], directions_3N[axis], out=monomials_MN[number])
+    values_4N = bulges.shares_4M @ monomials_MN
+    return values_4N[0], values_4N[1:]
+
+
+def _in_band(directions_3N: _Numbers) -> _Numbers:
     """How much a direction of the head belongs to the band that counts, 0 to 1, shape (N,)."""
-    lowest = _LOWEST + _BROW * np.maximum(directions[:, 1], 0)
-    above = np.clip((directions[:, 2] - lowest) / _SOFT_EDGE, 0, 1)
-    below = np.clip((_HIGHEST - directions[:, 2]) / _SOFT_EDGE, 0, 1)
+    lowest = _LOWEST + _BROW * np.maximum(directions_3N[1], 0)
+    above = np.clip((directions_3N[2] - lowest) / _SOFT_EDGE, 0, 1)
+    below = np.clip((_HIGHEST - directions_3N[2]) / _SOFT_EDGE, 0, 1)
     weight: _Numbers = above * below
     return weight
 
 
+def _dot(first_3N: _Numbers, second_3N: _Numbers) -> _Numbers:
+    return np.asarray(first_3N[0] * second_3N[0] + first_3N[1] * second_3N[1] + first_3N[2] * second_3N[2])
+
+
+def _cross(first_3N: _Numbers, second_3N: _Numbers) -> _Numbers:
+    (a, b, c), (x, y, z) = first_3N, second_3N
+    return np.stack([b * z - c * y, c * x - a * z, a * y - b * x])
+
+
 def _step(
-    pose: _Pose, points_mm: _Numbers, outward: _Numbers, scale_mm: float, prior: _Numbers
+    pose: _Pose, points_3N: _Numbers, outward_3N: _Numbers, scale_mm: float, prior: _Numbers
 ) -> tuple[_Pose, float] | None:
     """One Gauss-Newton step on nine unknowns (centre, log half axes, turn); the new pose, and how much agrees."""
-    axes = np.exp(pose.log_axes)
-    local = (points_mm - pose.centre_mm) @ pose.rotation
+    axes = np.exp(pose.log_axes)[:, None]
+    local = pose.rotation.T @ (points_3N - pose.centre_mm[:, None])
     scaled = local / axes
-    radius = np.linalg.norm(scaled, axis=1)
-    weight = _in_band(scaled / np.maximum(radius, 1e-9)[:, None]) * (radius > 1e-3)
-    used = weight > 0
-    local, scaled, radius, weight = local[used], scaled[used], radius[used, None], weight[used]
+    radius = np.sqrt(_dot(scaled, scaled))
+    weight = _in_band(scaled / np.maximum(radius, 1e-9)) * (radius > 1e-3)
+    used = np.flatnonzero(weight)
+    local, scaled, outward = local[:, used], scaled[:, used], outward_3N[:, used]
+    radius, weight = radius[used], weight[used]
     directions = scaled / radius
     bulge, slope = _bulge(directions)
-    slope -= (slope * directions).sum(axis=1, keepdims=True) * directions
+    slope = slope - _dot(slope, directions) * directions
     # The level is 1 on the surface; over its gradient's length it is a distance in mm.
-    level = radius[:, 0] / bulge
-    by_scaled = (directions - slope / bulge[:, None]) / bulge[:, None]
+    level = radius / bulge
+    by_scaled = (directions - slope / bulge) / bulge
     normal = by_scaled / axes
-    per_mm = np.linalg.norm(normal, axis=1)
+    per_mm = np.sqrt(_dot(normal, normal))
     distance_mm = (level - 1) / per_mm
+    turned_normal = pose.rotation @ normal
     # A line that grazes the surface finds it badly, and many such lines meet there.
-    weight = weight * np.clip(((normal / per_mm[:, None]) @ pose.rotation.T * outward[used]).sum(axis=1), 0, 1) ** 2
+    weight = weight * np.clip(_dot(turned_normal, outward) / per_mm, 0, 1) ** 2
     robust = weight / (1 + (distance_mm / scale_mm) ** 2) ** 2
     if robust.sum() < 10:
         return None
-    jacobian = -np.hstack([normal @ pose.rotation.T, scaled * by_scaled, np.cross(local, normal)]) / per_mm[:, None]
+    jacobian_9N = -np.concatenate([turned_normal, scaled * by_scaled, _cross(local, normal)]) / per_mm
     angles = Rotation.from_matrix(pose.rotation).as_rotvec()
     unknowns = np.concatenate([np.zeros(3), pose.log_axes - np.log(_MEAN_HALF_AXES_MM), angles])
-    left = (jacobian * robust[:, None]).T @ jacobian + prior + 1e-6 * np.eye(9)
-    right = (jacobian * robust[:, None]).T @ distance_mm + prior @ unknowns
+    left = (jacobian_9N * robust) @ jacobian_9N.T + prior + 1e-6 * np.eye(9)
+    right = (jacobian_9N * robust) @ distance_mm + prior @ unknowns
     moved = -np.linalg.solve(left, right)
     moved[:3] = np.clip(moved[:3], -15.0, 15.0)
     moved[3:] = np.clip(moved[3:], -0.1, 0.1)
@@ -366,17 +260,18 @@ def _prior(*, may_turn: bool) -> _Numbers:
     return precision * _PRIOR_WEIGHT * _POINT_SD_MM**2
 
 
-def _seen(pose: _Pose, outline: _Outline) -> float:
+def _seen(pose: _Pose, outline: Outline) -> float:
     """Share of the band's surface that lies within the field of view, by 500 directions spread evenly."""
     number = np.arange(500) + 0.5
     height = 1 - 2 * number / 500
     turn = np.pi * (1 + np.sqrt(5)) * number  # golden spiral
     flat = np.sqrt(1 - height**2)
-    directions = np.stack([np.cos(turn) * flat, np.sin(turn) * flat, height], axis=1)
+    directions = np.stack([np.cos(turn) * flat, np.sin(turn) * flat, height])
     weight = _in_band(directions)
     bulge, _ = _bulge(directions)
-    surface_mm = (directions * bulge[:, None] * np.exp(pose.log_axes)) @ pose.rotation.T + pose.centre_mm
+    half_axes = np.exp(pose.log_axes)[:, None]
+    surface_mm = pose.rotation @ (directions * bulge * half_axes) + pose.centre_mm[:, None]
     to_index = np.linalg.inv(outline.affine)
-    index = surface_mm @ to_index[:3, :3].T + to_index[:3, 3]
-    is_seen = ((index > 0) & (index < np.array(outline.inside.shape) - 1)).all(axis=1)
+    index = to_index[:3, :3] @ surface_mm + to_index[:3, 3:]
+    is_seen = ((index > 0) & (index < np.array(outline.inside.shape)[:, None] - 1)).all(axis=0)
     return float(weight[is_seen].sum() / weight.sum())

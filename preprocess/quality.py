@@ -59,18 +59,18 @@ def _values(image: Image, name: str) -> list[Finding]:
     if lowest == highest:
         return [Finding("empty", f"{name}: every voxel is {lowest:g}; export the scan again")]
     levels = GreyLevels.of(voxels[::2, ::2, ::2])
-    if image.dtype == "uint16" and highest > 65_000:
+    is_full = image.dtype == "uint16" and highest > 65_000
+    if is_full and levels.num_within(16_384, 49_152) < 0.001 * levels.num_voxels:
         # Negative values stored as unsigned wrap to just below 65,536 while tissue stays far lower, and next to nothing
         # lies between. In air that rings about zero half the voxels may have wrapped: percentiles of all say little.
-        if levels.num_within(16_384, 49_152) < 0.001 * levels.num_voxels:
-            tissue = float(np.max(levels.values_V, initial=0.0, where=levels.values_V < 16_384))
-            return [
-                Finding(
-                    "wrapped",
-                    f"{name}: maximum {highest:.0f} and nothing between {tissue:.0f} and there in uint16: "
-                    "negative values wrapped round; export the scan as int16",
-                )
-            ]
+        tissue = float(np.max(levels.values_V, initial=0.0, where=levels.values_V < 16_384))
+        return [
+            Finding(
+                "wrapped",
+                f"{name}: maximum {highest:.0f} and nothing between {tissue:.0f} and there in uint16: "
+                "negative values wrapped round; export the scan as int16",
+            )
+        ]
     limit = hot_limit(levels)
     num_hot = int(np.count_nonzero(voxels > limit)) if highest > limit else 0
     if num_hot:

@@ -7,6 +7,7 @@ people hide.
 """
 
 import re
+from typing import cast
 
 import nibabel as nib
 import numpy as np
@@ -22,6 +23,8 @@ _GZIP_MAGIC, _GZIP = b"\x1f\x8b", 31
 """Its first bytes; and what tells zlib that header and checksum are those of gzip."""
 _MAX_GZIP_RATIO = 1032
 """No deflate stream grows more than this (258 bytes from two bits)."""
+_DAMAGED = cast(type[Exception], isal_zlib.error)
+"""A class, which the package declares as an object."""
 _MEMBER_BYTES = 2**14
 """What is handed to each further member of a gzip file; what it leaves is copied, and bgzip writes hundreds."""
 _ZEROS = re.compile(rb"\0*")
@@ -126,7 +129,7 @@ def _gunzip_start(data: bytes, *, name: str) -> bytes:
     """The first bytes of a gzip stream, enough for a header."""
     try:
         return isal_zlib.decompressobj(wbits=_GZIP).decompress(data[:65536], max(_HEADERS))
-    except isal_zlib.error as error:
+    except _DAMAGED as error:
         raise _refusal("truncated", f"{name}: damaged gzip stream ({error}); copy the file again") from error
 
 
@@ -143,7 +146,7 @@ def _gunzip(data: bytes, *, name: str, limit_bytes: int) -> bytes:
                 raise _refusal("truncated", f"{name}: gzip stream ends early; copy the file again")
             try:
                 part = member.decompress(memoryview(data)[start:stop], limit_bytes + 1 - num_bytes)
-            except isal_zlib.error as error:
+            except _DAMAGED as error:
                 raise _refusal("truncated", f"{name}: damaged gzip stream ({error}); copy the file again") from error
             parts.append(part)
             num_bytes += len(part)

@@ -2,8 +2,9 @@
 
 One resampling with trilinear weights from the scan's own voxels into an axis-aligned RAS+ box of fixed size in
 millimetres. Axes finer than the grid are smoothed first (Gaussian, so that a structure thinner than a grid voxel is
-averaged, not sampled); where the scan's axes are the grid's, both are one map an axis (`axis_maps.py`). Intensities: a low percentile of the scan becomes 0 and a high percentile of the foreground in
-the middle of the head becomes 1, or the tissues of a T1w head lie at fixed values (`tissue.py`); then the stored type.
+averaged, not sampled); where the scan's axes are the grid's, both are one map an axis (`axis_maps.py`). Intensities: a
+low percentile of the scan becomes 0 and a high percentile of the foreground in the middle of the head becomes 1, or the
+tissues of a T1w head lie at fixed values (`tissue.py`); then the stored type.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from monai.transforms import SpatialResample
 from preprocess.axis_maps import AxisMap, apply_axis_maps, axis_map
 from preprocess.errors import ScanError
 from preprocess.foreground import Millimetres, foreground_box, hot_limit, otsu_threshold, require_foreground
-from preprocess.grey_levels import GreyLevels, GreyRange
+from preprocess.grey_levels import WHOLE_RANGE, GreyLevels, GreyRange
 from preprocess.head import doubts, find_head
 from preprocess.recipe import VolumeRecipe
 from preprocess.tissue import contrast_findings, fit_tissue, to_tissue_brightness
@@ -91,7 +92,9 @@ def grid_affine(centre_mm: Millimetres, grid: tuple[int, int, int], spacing_mm: 
 def to_stored(unit: FloatArray, dtype: str) -> np.ndarray:
     """Values in [0, 1] as the stored type; integers round to the nearest of their full range."""
     if dtype in _INTEGER_RANGE:
-        return np.rint(unit * _INTEGER_RANGE[dtype]).astype(dtype)
+        scaled = unit * unit.dtype.type(_INTEGER_RANGE[dtype])
+        stored: np.ndarray = np.rint(scaled, out=scaled).astype(dtype)
+        return stored
     return unit.astype(dtype)
 
 
@@ -111,9 +114,7 @@ def _closest_to_ras(image: Image) -> Image:
     return replace(image, voxels_XYZ=voxels_XYZ, affine=affine)
 
 
-def resample(
-    image: Image, affine: Affine, grid: tuple[int, int, int], kept: GreyRange = GreyRange()
-) -> FloatArray:
+def resample(image: Image, affine: Affine, grid: tuple[int, int, int], kept: GreyRange = WHOLE_RANGE) -> FloatArray:
     """Smooth a scan for a grid and interpolate it there, once.
 
     Args:
@@ -149,7 +150,7 @@ def resample(
 
 
 def _sigmas(image: Image, spacing_mm: Millimetres) -> list[float]:
-    """Standard deviation of the smoothing along each scan axis, in its voxels; 0 where it is not finer than the grid."""
+    """Standard deviation of the smoothing along each scan axis, in its voxels; 0 where the grid is no coarser."""
     # The grid's edge as seen along each scan axis: how much is averaged into one grid voxel there.
     axes = np.abs(image.affine[:3, :3] / np.asarray(image.spacing_mm))
     sigmas = []
@@ -185,8 +186,8 @@ def _to_unit_range(values_DHW: FloatArray, percentile: float) -> FloatArray:
     high = _bright_level(values_DHW, percentile)
     if high <= 0:
         return np.zeros_like(values_DHW)
-    unit_DHW: FloatArray = np.clip(values_DHW / np.float32(high), 0.0, 1.0)
-    return unit_DHW
+    unit_DHW: FloatArray = values_DHW / np.float32(high)
+    return np.clip(unit_DHW, 0.0, 1.0, out=unit_DHW)
 
 
 def _bright_level(values_DHW: FloatArray, percentile: float) -> float:
@@ -196,9 +197,12 @@ def _bright_level(values_DHW: FloatArray, percentile: float) -> float:
     which some sequences show three times as bright as white matter, would otherwise take most of the range. Otsu's
     threshold is not used here: next to very bright fat it lies above the brain. Padding (exactly 0) does not count.
     """
-    axes = [np.linspace(-1.0, 1.0, edge) ** 2 for edge in values_DHW.shape]
-    radius_DHW = np.sqrt(axes[0][:, None, None] + axes[1][:, None] + axes[2])
-    foreground = values_DHW[(radius_DHW <= _INNER_RADIUS) & (values_DHW > 0)]
+    axes = [np.linspace(-1.0, 1.0, edge) for edge in values_DHW.shape]
+    near = [np.flatnonzero(np.abs(axis) <= _INNER_RADIUS) for axis in axes]
+    squares = [axis[inner] ** 2 for axis, inner in zip(axes, near, strict=True)]
+    is_inner_DHW = squares[0][:, None, None] + squares[1][:, None] + squares[2] <= _INNER_RADIUS**2
+    inner_DHW = values_DHW[np.ix_(*near)]
+    foreground = inner_DHW[is_inner_DHW & (inner_DHW > 0)]
     if foreground.size == 0:
         foreground = values_DHW.ravel()
     return float(np.percentile(foreground, percentile))

@@ -21,7 +21,7 @@ MAX_VOXELS = 2**28
 
 FloatArray = npt.NDArray[np.float32]
 Affine = npt.NDArray[np.float64]
-Voxels = npt.NDArray[np.float32] | npt.NDArray[np.integer[Any]]
+Voxels = npt.NDArray[np.float32 | np.integer[Any]]
 """Grey values as read: float32, or integers of 8 or 16 bits."""
 
 
