@@ -41,6 +41,10 @@ class AxisMap:
         """The same map for an axis whose first `start` voxels were cut off."""
         return AxisMap(np.maximum(self.voxels_KT - start, 0), self.weights_KT)
 
+    def reversed(self, num_voxels: int) -> "AxisMap":
+        """The same map for the voxels in reverse order; each sample adds them up in the order it did."""
+        return AxisMap(num_voxels - 1 - self.voxels_KT, self.weights_KT)
+
 
 def axis_map(num_voxels: int, positions_K: npt.NDArray[np.float64], sigma: float) -> AxisMap:
     """Smoothing, then linear interpolation.
@@ -90,6 +94,11 @@ def apply_axis_maps(
     if needed_XYZ.size == 0:
         return np.zeros((num_x, num_y, num_z), np.float32)
     over_x, over_y, over_z = (one.after(part.start) for one, part in zip(maps, reach, strict=True))
+    # Numpy converts lines that run backwards in memory one voxel at a time.
+    if needed_XYZ.strides[0] < 0:
+        needed_XYZ, over_x = needed_XYZ[::-1], over_x.reversed(needed_XYZ.shape[0])
+    if needed_XYZ.strides[1] < 0:
+        needed_XYZ, over_y = needed_XYZ[:, ::-1], over_y.reversed(needed_XYZ.shape[1])
     # Each step turns the axis that is next to the front, so that its planes are contiguous.
     first_YZX = np.empty((needed_XYZ.shape[1], num_z, needed_XYZ.shape[0]), np.float32)
     _apply(over_z, _Planes(needed_XYZ, kept, over_z.voxels_KT.shape[1]).at, lambda k: first_YZX[:, k].T)

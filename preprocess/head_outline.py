@@ -151,6 +151,10 @@ def _blocks(image: Image, kept: GreyRange) -> tuple[FloatArray, Affine]:
     counts = [max(1, length // size) for length, size in zip(image.voxels_XYZ.shape, sizes, strict=True)]
     sizes = [min(size, length) for size, length in zip(sizes, image.voxels_XYZ.shape, strict=True)]
     voxels_XYZ = image.voxels_XYZ[tuple(slice(n * size) for n, size in zip(counts, sizes, strict=True))]
+    # Numpy converts lines that run backwards in memory one voxel at a time: they are turned, and their sums turned back.
+    steps = [-1 if stride < 0 else 1 for stride in voxels_XYZ.strides[:2]]
+    voxels_XYZ = voxels_XYZ[:: steps[0], :: steps[1]]
+    starts_x, starts_y = (range(size)[::step] for size, step in zip(sizes[:2], steps, strict=True))
     blocks_XYZ = np.empty(counts, np.float32)
     for number in range(counts[2]):
         first = number * sizes[2]
@@ -158,8 +162,8 @@ def _blocks(image: Image, kept: GreyRange) -> tuple[FloatArray, Affine]:
         plane_XY = np.empty_like(sum_XY)
         for place in range(first + 1, first + sizes[2]):
             sum_XY += kept.of(voxels_XYZ[:, :, place], plane_XY)
-        sum_XB = _sum([sum_XY[:, start :: sizes[1]] for start in range(sizes[1])])
-        blocks_XYZ[:, :, number] = _sum([sum_XB[start :: sizes[0]] for start in range(sizes[0])])
+        sum_XB = _sum([sum_XY[:, start :: sizes[1]] for start in starts_y])
+        blocks_XYZ[:: steps[0], :: steps[1], number] = _sum([sum_XB[start :: sizes[0]] for start in starts_x])
     blocks_XYZ /= np.float32(np.prod(sizes))
     affine = image.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ ((np.array(sizes) - 1) / 2)

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from preprocess.foreground import hot_limit
 from preprocess.grey_levels import GreyLevels
 from preprocess.recipe import Quality
 from preprocess.types import Finding, Image
@@ -58,22 +57,17 @@ def _values(image: Image, name: str) -> list[Finding]:
     lowest, highest = float(voxels.min()), float(voxels.max())
     if lowest == highest:
         return [Finding("empty", f"{name}: every voxel is {lowest:g}; export the scan again")]
-    levels = GreyLevels.of(voxels[::2, ::2, ::2])
-    is_full = image.dtype == "uint16" and highest > 65_000
-    if is_full and levels.num_within(16_384, 49_152) < 0.001 * levels.num_voxels:
+    if image.dtype == "uint16" and highest > 65_000:
         # Negative values stored as unsigned wrap to just below 65,536 while tissue stays far lower, and next to nothing
         # lies between. In air that rings about zero half the voxels may have wrapped: percentiles of all say little.
-        tissue = float(np.max(levels.values_V, initial=0.0, where=levels.values_V < 16_384))
-        return [
-            Finding(
-                "wrapped",
-                f"{name}: maximum {highest:.0f} and nothing between {tissue:.0f} and there in uint16: "
-                "negative values wrapped round; export the scan as int16",
-            )
-        ]
-    limit = hot_limit(levels)
-    num_hot = int(np.count_nonzero(voxels > limit)) if highest > limit else 0
-    if num_hot:
-        message = f"{name}: {num_hot} voxels above {limit:.3g}, up to {highest:.3g}, are no tissue and are cut there"
-        return [Finding("hot_voxels", message, leaves_out=False)]
+        levels = GreyLevels.of(voxels[::2, ::2, ::2])
+        if levels.num_within(16_384, 49_152) < 0.001 * levels.num_voxels:
+            tissue = float(np.max(levels.values_V, initial=0.0, where=levels.values_V < 16_384))
+            return [
+                Finding(
+                    "wrapped",
+                    f"{name}: maximum {highest:.0f} and nothing between {tissue:.0f} and there in uint16: "
+                    "negative values wrapped round; export the scan as int16",
+                )
+            ]
     return []

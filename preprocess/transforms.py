@@ -44,8 +44,8 @@ def to_volume(image: Image, recipe: VolumeRecipe, *, name: str) -> Volume:
         name: what messages call the scan.
 
     Returns:
-        The volume, shape (1, *grid), RAS+, in the recipe's dtype; with a finding where the head's position is in doubt,
-        or where tissue was asked for and percentiles had to do.
+        The volume, shape (1, *grid), RAS+, in the recipe's dtype; with a finding where hot voxels are cut, where the
+        head's position is in doubt, or where tissue was asked for and percentiles had to do.
 
     Raises:
         ScanError: too little of the field of view is foreground.
@@ -56,10 +56,10 @@ def to_volume(image: Image, recipe: VolumeRecipe, *, name: str) -> Volume:
     levels = GreyLevels.of(image.voxels_XYZ[::2, ::2, ::2])
     black = levels.percentile(recipe.intensity_percentiles[0])
     kept = GreyRange(black, max(hot_limit(levels), black))
+    findings = _hot(image, kept.top, name)
     levels = levels.within(kept)
     threshold = otsu_threshold(levels)
     require_foreground(levels, threshold, min_fraction=recipe.quality.min_foreground, name=name)
-    findings = []
     if recipe.field_of_view == "stretched":
         low_mm, high_mm = foreground_box(image, threshold, kept)
         centre_mm = (low_mm + high_mm) / 2
@@ -69,14 +69,14 @@ def to_volume(image: Image, recipe: VolumeRecipe, *, name: str) -> Volume:
     else:
         spacing = np.full(3, recipe.spacing_mm)
         head = find_head(image, kept)
-        findings = doubts(head, name=name)
+        findings += doubts(head, name=name)
         centre_mm = np.mean(foreground_box(image, threshold, kept), axis=0) if head is None else head.centre_mm
     affine = grid_affine(centre_mm, recipe.grid, spacing)
     resampled_DHW = resample(image, affine, recipe.grid, kept)
     tissue = None
     if recipe.intensity == "tissue":
         unit_DHW, tissue, remarks = _to_tissue(resampled_DHW, recipe.intensity_percentiles[1], spacing, name)
-        findings = [*findings, *remarks]
+        findings += remarks
     else:
         unit_DHW = _to_unit_range(resampled_DHW, recipe.intensity_percentiles[1])
     return Volume(to_stored(unit_DHW[None], recipe.dtype), affine, tuple(findings), tissue)
@@ -101,6 +101,15 @@ def to_stored(unit: FloatArray, dtype: str) -> np.ndarray:
 def unit_scale(dtype: str) -> float:
     """What a stored value is multiplied by to lie in [0, 1]: 1/255 for uint8, 1/65535 for uint16, else 1."""
     return 1.0 / _INTEGER_RANGE.get(dtype, 1)
+
+
+def _hot(image: Image, limit: float, name: str) -> list[Finding]:
+    highest = float(image.voxels_XYZ.max())
+    if highest <= limit:
+        return []
+    num_hot = int(np.count_nonzero(image.voxels_XYZ > limit))
+    message = f"{name}: {num_hot} voxels above {limit:.3g}, up to {highest:.3g}, are no tissue and are cut there"
+    return [Finding("hot_voxels", message, leaves_out=False)]
 
 
 def _closest_to_ras(image: Image) -> Image:
