@@ -151,7 +151,7 @@ def _blocks(image: Image, kept: GreyRange) -> tuple[FloatArray, Affine]:
     counts = [max(1, length // size) for length, size in zip(image.voxels_XYZ.shape, sizes, strict=True)]
     sizes = [min(size, length) for size, length in zip(sizes, image.voxels_XYZ.shape, strict=True)]
     voxels_XYZ = image.voxels_XYZ[tuple(slice(n * size) for n, size in zip(counts, sizes, strict=True))]
-    # Numpy converts lines that run backwards in memory one voxel at a time: they are turned, and their sums turned back.
+    # Numpy converts lines that run backwards in memory one voxel at a time; so they, and then their sums, are turned.
     steps = [-1 if stride < 0 else 1 for stride in voxels_XYZ.strides[:2]]
     voxels_XYZ = voxels_XYZ[:: steps[0], :: steps[1]]
     starts_x, starts_y = (range(size)[::step] for size, step in zip(sizes[:2], steps, strict=True))
