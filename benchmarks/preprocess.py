@@ -2,7 +2,7 @@
 
 python -m benchmarks.preprocess [--quick] [--heads 6] [--rounds 3] [--workers 2] [--out FILE]
 
-TorchIO is measured where it is installed (benchmarks/requirements-peers.txt). No library but ours looks for the head
+TorchIO is measured where it is installed (`pip install --constraint constraints.txt torchio==1.2.1`). No library but ours looks for the head
 or smooths before it takes every second voxel, and MONAI's chain is what the ratio is over.
 """
 
@@ -27,11 +27,13 @@ def ways() -> tuple[dict[str, Way], dict[str, str]]:
     """Those that can be measured here, and why others cannot."""
     found: dict[str, Way] = {OURS: prepare}
     skipped = {}
-    for name, make in PEERS.items():
-        try:
-            found[name] = make()
-        except ImportError as error:
-            skipped[name] = f"not installed ({error})"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of optional parts that they lack
+        for name, make in PEERS.items():
+            try:
+                found[name] = make()
+            except ImportError as error:
+                skipped[name] = f"not installed ({error})"
     return found, skipped
 
 

@@ -51,8 +51,8 @@ def axis_map(num_voxels: int, positions_K: npt.NDArray[np.float64], sigma: float
 
     Args:
         num_voxels: length N of the axis.
-        positions_K: of the samples, in voxels, ascending; what lies outside 0..N - 1 is 0, and between the last voxel
-            and one beyond it the value falls to 0 in a straight line.
+        positions_K: where the samples lie, in voxels, ascending; what lies outside 0..N - 1 is 0, and between the last
+            voxel and one beyond it the value falls to 0 in a straight line.
         sigma: standard deviation of the Gaussian in voxels, 0 for none; it goes on with the nearest voxel outside.
     """
     radius = int(TRUNCATE * sigma + 0.5)
@@ -81,7 +81,7 @@ def apply_axis_maps(
 
     Args:
         voxels_XYZ: any integers or float32, in any memory order.
-        maps: of the three axes.
+        maps: one for each axis.
         kept: grey values that are mapped.
 
     Returns:

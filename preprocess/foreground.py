@@ -52,9 +52,9 @@ def require_foreground(levels: GreyLevels, threshold: float, *, min_fraction: fl
     """Refuse a scan of which too little is bright.
 
     Args:
-        levels: of the scan.
+        levels: the scan's grey values.
         threshold: grey value above which a voxel is foreground.
-        min_fraction: of the voxels that were looked at.
+        min_fraction: smallest share of the voxels that were looked at.
         name: what the message calls the scan.
 
     Raises:

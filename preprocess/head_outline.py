@@ -33,7 +33,7 @@ class Outline:
         points_3N: in RAS+ mm.
         outward_3N: direction that each was seen from, length 1.
         inside: which blocks are inside.
-        affine: of the blocks.
+        affine: block index to RAS+ mm.
     """
 
     points_3N: _Numbers
