@@ -11,7 +11,7 @@ CUDA_ENV := CUBLAS_WORKSPACE_CONFIG=:4096:8
 # oneDNN then computes as on processors that have these instructions and no later ones. Read when torch is imported.
 NUMERIC_ISAS := AVX2 AVX512_CORE
 NUMERIC_TESTS := tests/trainer/encoders tests/trainer/fit
-BENCHMARKS := streaming training_step published_pipeline encoder_step
+BENCHMARKS := streaming training_step preprocess published_pipeline encoder_step
 
 .PHONY: install demo test test-numeric test-slow test-real test-deploy test-cuda check format lock sbom bench serve clean
 
