@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from preprocess.console import EXIT_DONE, EXIT_LEFT_OUT, LOG, Assignments, JsonFlag, emit, progress
 from preprocess.errors import UsageError
+from preprocess.types import SourceKind
 
 _MOST_LINES = 50
 """Scans left out that are named one by one in the text; JSON has all."""
@@ -22,6 +23,9 @@ def preprocess(
     cohort: str | None = None,
     missing: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     not_missing: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    source_kind: SourceKind = "auto",
+    tables: str | None = None,
+    window_days: float | None = None,
     settings: Assignments = (),
     workers: int | None = None,
     shard: str | None = None,
@@ -49,6 +53,11 @@ def preprocess(
         missing: a score that means missing in a column, for example mmse=-4; may be repeated. Codes such as -4, -99 and
             999 are recognised by the column's other values when nothing is given, and each is reported.
         not_missing: a score that is one although it looks like a code, for example zscore=-4; may be repeated.
+        source_kind: study whose folders and tables the source has: oasis3 (docs/oasis3.md); auto looks at the source,
+            and takes BIDS, a plain folder or a table.
+        tables: folder of the study's clinical tables, or one table; those that lie among the scans when not given.
+        window_days: days by which a clinical visit may lie before or after a scan to give it its scores; 365 for oasis3
+            when not given.
         settings: one recipe value, for example spacing_mm=3 or kinds.LUS=clip; may be repeated.
         workers: processes; one per core when not given, 0 for none.
         shard: do one share of the work, I/N counted from 0, for example 0/32 on the first of 32 machines; `auto` takes
@@ -79,7 +88,16 @@ def preprocess(
     volumes = parse(VolumeRecipe, override(data, settings), where=str(recipe) if recipe else "preprocess")
     location = Location(store)
     choice = read_choice(missing, not_missing)
-    listing = list_scans(source, volumes.modalities, kinds=volumes.kinds, cohort=cohort, choice=choice)
+    listing = list_scans(
+        source,
+        volumes.modalities,
+        kinds=volumes.kinds,
+        cohort=cohort,
+        choice=choice,
+        source_kind=source_kind,
+        tables=tables,
+        window_days=window_days,
+    )
     account = listing.account
     for line in (*leave_forgotten(listing, location), *account.lines()):
         LOG.warning("%s", line)

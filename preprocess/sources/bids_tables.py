@@ -325,8 +325,11 @@ def sidecar_scanner(source: Location, name: str, names: Mapping[str, int], accou
     """Maker and model from the scan's JSON sidecar; empty where there is none."""
     folder = name.rpartition("/")[0]
     sidecar = f"{folder}/{without_ending(name)}.json"
-    if sidecar not in names:
-        return ""
+    return scanner_of(source, sidecar, account) if sidecar in names else ""
+
+
+def scanner_of(source: Location, sidecar: str, account: Reconciliation) -> str:
+    """Maker and model as a sidecar gives them; empty, with a remark, where it cannot be read."""
     account.read.add(sidecar)
     try:
         fields = json.loads(read_text(source, sidecar))
