@@ -53,11 +53,11 @@ def preprocess(
         missing: a score that means missing in a column, for example mmse=-4; may be repeated. Codes such as -4, -99 and
             999 are recognised by the column's other values when nothing is given, and each is reported.
         not_missing: a score that is one although it looks like a code, for example zscore=-4; may be repeated.
-        source_kind: study whose folders and tables the source has: oasis3 (docs/oasis3.md); auto looks at the source,
-            and takes BIDS, a plain folder or a table.
+        source_kind: study whose folders and tables the source has: oasis3 (docs/oasis3.md) or adni (docs/adni.md); auto
+            looks at the source, and takes BIDS, a plain folder or a table.
         tables: folder of the study's clinical tables, or one table; those that lie among the scans when not given.
         window_days: days by which a clinical visit may lie before or after a scan to give it its scores; 365 for oasis3
-            when not given.
+            and 90 for adni when not given.
         settings: one recipe value, for example spacing_mm=3 or kinds.LUS=clip; may be repeated.
         workers: processes; one per core when not given, 0 for none.
         shard: do one share of the work, I/N counted from 0, for example 0/32 on the first of 32 machines; `auto` takes

@@ -146,7 +146,7 @@ def nearest_visits(
 
     Args:
         sessions: those that have scans.
-        visits: of all people; those without a score are never taken.
+        visits: those of all people; ones without a score are never taken.
         window_days: greatest distance between session and visit, in days.
         account: gets a remark for each session and each visit that is left alone, and for two equally near visits.
     """

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Protocol
 
+from preprocess.sources.adni import list_adni
 from preprocess.sources.files import Files
 from preprocess.sources.listing import Listing
 from preprocess.sources.oasis3 import list_oasis3
@@ -29,5 +30,5 @@ class StudyLister(Protocol):
         """As `list_oasis3`."""
 
 
-STUDIES: Mapping[SourceKind, StudyLister] = MappingProxyType({"oasis3": list_oasis3})
+STUDIES: Mapping[SourceKind, StudyLister] = MappingProxyType({"oasis3": list_oasis3, "adni": list_adni})
 """By kind of source."""

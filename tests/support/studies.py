@@ -1,11 +1,13 @@
-"""Small made-up downloads of OASIS-3, with the release's own folders, headings, codes and irregularities.
+"""Small made-up downloads of OASIS-3 and ADNI, with the studies' own folders, headings, codes and irregularities.
 
     python -m tests.support.studies oasis3 FOLDER
+    python -m tests.support.studies adni FOLDER
 
 writes FOLDER/scans and FOLDER/tables. People, days and scores are made up; only the form is the study's.
 """
 
 import csv
+import gzip
 import io
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -140,7 +142,103 @@ def write_oasis3(
     return root / "scans", root / "tables"
 
 
-WRITERS = {"oasis3": write_oasis3}
+ADNIMERGE_HEADINGS = (
+    "RID", "COLPROT", "ORIGPROT", "PTID", "SITE", "VISCODE", "EXAMDATE", "DX_bl", "AGE", "PTGENDER", "PTEDUCAT",
+    "APOE4", "ABETA", "TAU", "PTAU", "CDRSB", "ADAS13", "MMSE", "FLDSTRENG", "IMAGEUID", "DX", "EXAMDATE_bl",
+    "CDRSB_bl", "MMSE_bl", "LDELTOTAL_BL", "Month", "M",
+)  # fmt: skip
+REGISTRY_HEADINGS = ("Phase", "ID", "RID", "VISCODE", "VISCODE2", "USERDATE", "EXAMDATE")
+MMSE_HEADINGS = ("Phase", "ID", "RID", "VISCODE", "VISCODE2", "USERDATE", "EXAMDATE", "MMSCORE")
+QUALITY_HEADINGS = ("RID", "LONI_IMAGE", "LONI_STUDY", "SERIES_QUALITY", "SERIES_COMMENTS")
+
+
+def merged(person: str, code: str, day: str, mmse: object, box_sum: object, **more: object) -> dict[str, object]:
+    """A row of ADNIMERGE; `more` overrides cells by heading."""
+    row = {"RID": int(person.rpartition("_")[2]), "PTID": person, "COLPROT": "ADNI1", "VISCODE": code, "EXAMDATE": day}
+    return {**row, "MMSE": mmse, "CDRSB": box_sum, "AGE": 76.3, "DX": "CN", "FLDSTRENG": "1.5 Tesla MRI", **more}
+
+
+def adni_scan(
+    person: str,
+    description: str,
+    day: str,
+    image: int,
+    *,
+    series: int = 0,
+    raw: bool = True,
+    ending: str = ".nii",
+    machine: str = "MR",
+    time: str = "12_31_52.0",
+) -> str:
+    """Where LONI puts a scan; the leaf is the series where one is given, as in older downloads, else the image."""
+    plain = description.replace("-", "_")
+    archived = f"{day.replace('-', '')}091122333"
+    middle = "br_raw" if raw else "Br"
+    of_series = series or image + 7
+    base = f"ADNI_{person}_{machine}_{plain}_{middle}_{archived}_1_S{of_series}_I{image}{ending}"
+    leaf = f"S{series}" if series else f"I{image}"
+    return f"ADNI/{person}/{description}/{day}_{time}/{leaf}/{base}"
+
+
+_PROCESSED = "MPR__GradWarp__B1_Correction__N3__Scaled"
+ADNI_SCANS = (
+    adni_scan("002_S_0413", "MPRAGE", "2006-05-02", 14032, series=13893),
+    adni_scan("002_S_0413", _PROCESSED, "2006-05-02", 45126, series=13893, raw=False),
+    adni_scan("002_S_0413", "MPRAGE_REPEAT", "2006-05-02", 14033, time="12_41_10.0"),
+    adni_scan("002_S_0413", "MPRAGE", "2006-11-15", 40683),
+    adni_scan("002_S_0413", "3_Plane_Localizer", "2006-11-15", 40680),
+    adni_scan("002_S_0413", "FDG_Brain", "2006-05-20", 50001, machine="PT"),
+    adni_scan("003_S_0907", "MP-RAGE", "2006-09-11", 23456),
+    adni_scan("003_S_0907", "MPR__GradWarp", "2007-04-02", 61234, raw=False),
+    adni_scan("003_S_0907", "Axial_PD-T2_FSE", "2007-04-02", 61230),
+    adni_scan("100_S_10029", "Accelerated_Sagittal_MPRAGE", "2023-03-01", 10198501),
+    adni_scan("100_S_10029", "Accelerated_Sagittal_MPRAGE_ND", "2023-03-01", 10198502, time="12_31_53.0"),
+    adni_scan("005_S_0553", "MPRAGE", "2006-07-01", 30001),
+    adni_scan("006_S_0681", "MPRAGE", "2006-08-31", 30500, ending=".dcm"),
+    "ADNI/002_S_0413/ADNI_002_S_0413_MPRAGE_S13893_I14032.xml",
+)
+"""Both kinds of leaf, a processed twin, a repeat, an ND twin, five-digit people, DICOM, PET, and no visit in reach."""
+ADNIMERGE = (
+    merged("002_S_0413", "bl", "2006-05-19", 29, 0, IMAGEUID="45126.0", Month=0, ABETA=">1700"),
+    merged("002_S_0413", "m06", "2006-11-15", 29, -1, Month=6, ABETA=812.3),
+    merged("002_S_0413", "m12", "2009-05-29", -4, 0.5, Month=12),
+    merged("003_S_0907", "bl", "2006-09-11", 27, 1.5, AGE=88.4, DX="MCI", IMAGEUID="61234.0"),
+    merged("003_S_0907", "m06", "2007-03-13", 26, 2, AGE=88.4, DX="Dementia"),
+    merged("003_S_0907", "f", "2006-08-01", 26, ""),
+    merged("005_S_0553", "bl", "2005-11-28", 28, 0, DX=""),
+    merged("006_S_0681", "bl", "2006-08-31", 30, 0),
+    merged("098_S_0896", "bl", "2006-09-02", 25, 3.5, DX="AD"),
+)
+ADNI_MMSE = (
+    {"Phase": "ADNI4", "RID": 10029, "VISCODE": "4_init", "USERDATE": "2023-04-01", "MMSCORE": 24},
+    {"Phase": "ADNI4", "RID": 10030, "VISCODE": "4_sc", "USERDATE": "2023-04-01", "MMSCORE": 24},
+    {"Phase": "ADNI1", "RID": 413, "VISCODE": "m06", "VISCODE2": "m06", "EXAMDATE": "2006-11-15", "MMSCORE": 29},
+)
+ADNI_REGISTRY = (
+    {"Phase": "ADNI4", "RID": 10029, "VISCODE": "4_init", "EXAMDATE": "2023-03-10"},
+    {"Phase": "ADNI2", "RID": 413, "VISCODE": "v06", "VISCODE2": "m72", "EXAMDATE": "2012-05-01"},
+)
+ADNI_QUALITY = (
+    {"RID": 413, "LONI_IMAGE": "I14033", "SERIES_QUALITY": 4},
+    {"RID": 413, "LONI_IMAGE": "I14032", "SERIES_QUALITY": 1},
+    {"RID": 907, "LONI_IMAGE": "I23456", "SERIES_QUALITY": -1},
+)
+
+
+def write_adni(root: Path, *, scans: Sequence[str] = ADNI_SCANS) -> tuple[Path, Path]:
+    """A download of ADNI with its tables; returns the folders of the scans and of the tables."""
+    for number, name in enumerate(scans):
+        plain = gzip.decompress(made_up_head(number))
+        put(root / "scans", name, "<xml/>" if name.endswith(".xml") else plain if name.endswith(".nii") else "DICM")
+    put(root / "tables", "ADNIMERGE_18Oct2024.csv", table(ADNIMERGE_HEADINGS, ADNIMERGE))
+    put(root / "tables", "MMSE_18Oct2024.csv", table(MMSE_HEADINGS, ADNI_MMSE))
+    put(root / "tables", "REGISTRY_18Oct2024.csv", table(REGISTRY_HEADINGS, ADNI_REGISTRY))
+    put(root / "tables", "MAYOADIRL_MRI_IMAGEQC_18Oct2024.csv", table(QUALITY_HEADINGS, ADNI_QUALITY))
+    put(root / "tables", "MRILIST.csv", table(("TYPE", "SUBJECT", "SCANDATE", "IMAGEUID"), []))
+    return root / "scans", root / "tables"
+
+
+WRITERS = {"oasis3": write_oasis3, "adni": write_adni}
 
 if __name__ == "__main__":
     _, which, folder = sys.argv
