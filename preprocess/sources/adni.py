@@ -136,11 +136,24 @@ def _modality(listing: Listing, label: str, path: AdniName, modalities: Sequence
 
 
 def _without_failed(listing: Listing, images: Sequence[_Image], clinical: Clinical) -> list[_Image]:
+    account = listing.account
+    whose = {image.path.image: image.path.rid for image in images}
+    failed = set()
+    for rated, rating in clinical.ratings.items():
+        where = rating.where
+        if rated not in whose:
+            account.add("row_without_scan", where, f"{where}: {rated} is no scan here")
+        elif rating.person != whose[rated]:
+            message = f"{where}: {rated} is of {whose[rated]}, and not of {rating.person or 'nobody'}; correct the row"
+            account.add("bad_id", where, message)
+        elif rating.is_failed:
+            failed.add(rated)
     for image in images:
-        if where := clinical.failed.get(image.path.image, ""):
+        if image.path.image in failed:
+            where = clinical.ratings[image.path.image].where
             why = f"the study's quality control failed it ({where}: series_quality 4); delete that row to keep it"
-            listing.account.pass_over("qc_failed", image.label, why, leaves_out=True)
-    return [image for image in images if image.path.image not in clinical.failed]
+            account.pass_over("qc_failed", image.label, why, leaves_out=True)
+    return [image for image in images if image.path.image not in failed]
 
 
 def _least_processed(listing: Listing, images: Sequence[_Image]) -> list[_Image]:
@@ -257,6 +270,9 @@ def _say_session(
             if clinical.has_images:
                 message = f"{image.label}: no IMAGEUID is {image.path.image or 'its image'}, as for most raw ones"
                 account.add("image_not_in_table", image.label, f"{message}; joined by its date, nothing to do")
+        elif named[0] != image.path.rid:
+            message = f"{image.label}: IMAGEUID stands in a row of {named[0]}, and the image is of {image.path.rid}"
+            account.add("bad_id", image.label, f"{message}; correct the row")
         elif visit is not None and not is_same_visit(named[1], visit.visit):
             message = f"{image.label}: IMAGEUID stands in the row of {named[1]}, by its date {visit.visit} is nearest"
             account.add("days_contradict", image.label, f"{message}; the date is believed, correct the row")

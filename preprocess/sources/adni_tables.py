@@ -45,6 +45,15 @@ _FAILED = 4
 _PTID = re.compile(r"\d{3}_S_(\d{4,5})")
 
 
+@dataclass(frozen=True, slots=True)
+class Rating:
+    """What quality control says of an image: the row, the person in it, and whether the image failed."""
+
+    where: str
+    person: str
+    is_failed: bool
+
+
 @dataclass(slots=True)
 class Clinical:
     """What the tables say.
@@ -53,14 +62,14 @@ class Clinical:
         visits: of all people, by person (`RID 413`); `day` is a proleptic ordinal and never stored.
         birth: ordinal of the day on which a person was 0, by person.
         images: person and visit code by image id; empty where no table has IMAGEUID.
-        failed: images that failed the study's quality control, each with its row.
+        ratings: by image id what the study's quality control says.
         has_images: whether a table names images at all.
     """
 
     visits: list[ClinicalVisit] = field(default_factory=list)
     birth: dict[str, float] = field(default_factory=dict)
     images: dict[str, tuple[str, str]] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
+    ratings: dict[str, Rating] = field(default_factory=dict)
     has_images: bool = False
 
 
@@ -68,6 +77,7 @@ class Clinical:
 class _Gathered:
     rows: list[ClinicalRow] = field(default_factory=list)
     dates: dict[tuple[str, str], float] = field(default_factory=dict)
+    registered: list[tuple[str, str, str]] = field(default_factory=list)
     ages: dict[str, tuple[float, str]] = field(default_factory=dict)
 
 
@@ -99,6 +109,11 @@ def read_clinical(tables: Sequence[StudyTable], account: Reconciliation, choice:
         )
         for row in gathered.rows
     ]  # fmt: skip
+    undated = {(row.subject, row.visit) for row in gathered.rows if row.day is None}
+    for where, rid, code in gathered.registered:
+        if (rid, code) not in undated:
+            message = f"{where}: {rid} {code}: no visit with scores waits for its date; nothing to do"
+            account.add("date_not_needed", where, message)
     clinical.visits = to_visits(rows, account, choice)
     _add_births(clinical, gathered, account)
     _say_against_codes(clinical.visits, account)
@@ -122,15 +137,15 @@ def _take_visit(
     rid = _rid(table, row)
     code = visit_code(table.cell(row, "viscode2") or table.cell(row, "viscode"))
     if not rid:
-        account.add("bad_id", where, f"{where}: neither RID nor PTID says who it is; correct it")
+        account.add("bad_id", where, f"{where}: RID and PTID name nobody, or two people; correct it")
         return
     if code in _NO_VISITS or not code:
-        if sort == "visits":
-            message = f"{where}: {code or 'no code'} stands for no visit; nothing to do"
-            account.add("not_a_visit", where, message)
+        message = f"{where}: {rid}: {code or 'no code'} stands for no visit; nothing to do"
+        account.add("not_a_visit", where, message)
         return
     day = _date(table, row, account)
     if sort == "registry":
+        gathered.registered.append((where, rid, code))
         if day is not None:
             gathered.dates.setdefault((rid, code), day)
         return
@@ -151,12 +166,13 @@ def _take_visit(
 
 
 def _rid(table: StudyTable, row: Row) -> str:
-    """The person's number, which is the last part of the PTID."""
+    """The person's number, which is the last part of the PTID too; empty where there is none, or two that differ."""
     rid = number(table.cell(row, "rid"))
-    if rid is not None and rid == int(rid) and rid > 0:
-        return f"RID {int(rid)}"
     found = _PTID.fullmatch(table.cell(row, "ptid"))
-    return f"RID {int(found[1])}" if found else ""
+    said = {int(found[1])} if found else set()
+    if rid is not None and rid == int(rid) and rid > 0:
+        said.add(int(rid))
+    return f"RID {said.pop()}" if len(said) == 1 else ""
 
 
 def visit_code(written: str) -> str:
@@ -185,8 +201,11 @@ def _date(table: StudyTable, row: Row, account: Reconciliation) -> float | None:
 
 def _take_quality(table: StudyTable, row: Row, clinical: Clinical) -> None:
     image = table.cell(row, "loniimage").upper()
-    if image and number(table.cell(row, "seriesquality")) == _FAILED:
-        clinical.failed[image if image.startswith("I") else f"I{image}"] = table.where(row)
+    image = image if image.startswith("I") else f"I{image}"
+    is_failed = number(table.cell(row, "seriesquality")) == _FAILED
+    # One failure is enough, however often the image was rated.
+    if is_failed or image not in clinical.ratings:
+        clinical.ratings[image] = Rating(table.where(row), _rid(table, row), is_failed)
 
 
 def _add_births(clinical: Clinical, gathered: _Gathered, account: Reconciliation) -> None:

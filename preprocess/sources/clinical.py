@@ -55,7 +55,7 @@ class ClinicalRow:
 
 @dataclass(frozen=True, slots=True)
 class ClinicalVisit:
-    """One visit of one person: as `ClinicalRow`, with its scores as numbers."""
+    """One visit of one person, as `ClinicalRow`, with its scores as numbers; `where` names all rows about it."""
 
     where: str
     subject: str
@@ -102,29 +102,31 @@ def _merged(rows: Sequence[ClinicalRow], account: Reconciliation) -> ClinicalRow
     first = rows[0]
     cells = dict(first.cells)
     day, diagnosis = first.day, first.diagnosis
-    seen = {first.table}
+    seen, where = {first.table}, first.where
+    contradicted: set[str] = set()
     for row in rows[1:]:
-        differing = []
-        for column, cell in row.cells.items():
-            if cells.get(column, "").lower() in MISSING:
-                cells[column] = cell
-            elif cell.lower() not in MISSING and cells[column] != cell:
-                differing.append(column)
+        said = {column: cell for column, cell in row.cells.items() if cell.lower() not in MISSING}
+        differing = [
+            column for column, cell in said.items() if cells.get(column, "").lower() not in {*MISSING, cell.lower()}
+        ]
+        new = {column: cell for column, cell in said.items() if cells.get(column, "").lower() in MISSING}
+        is_new = bool(new) or (day is None and row.day is not None) or (not diagnosis and bool(row.diagnosis))
+        again = f"{row.where}: {row.subject} {row.visit} again (first in {first.where})"
         if differing:
             names = ", ".join(sorted(differing))
-            message = (
-                f"{row.where}: {row.subject} {row.visit} again (first in {first.where}), with another {names}; "
-                "left empty: delete one"
-            )
-            account.add("duplicate_visit", row.where, message)
-            cells |= dict.fromkeys(differing, "")
-        elif row.table in seen:
-            message = f"{row.where}: {row.subject} {row.visit} again (first in {first.where}), and nothing new"
-            account.add("duplicate_row", row.where, f"{message}; delete it")
+            account.add("duplicate_visit", row.where, f"{again}, with another {names}; left empty: delete one")
+        elif not is_new:
+            remedy = "delete it" if row.table in seen else "nothing to do"
+            account.add("duplicate_row", row.where, f"{again}, and nothing new; {remedy}")
+        # A cell that rows contradict each other in stays empty, and another row does not fill it again.
+        contradicted |= set(differing)
+        cells |= {column: cell for column, cell in new.items() if column not in contradicted}
+        cells |= dict.fromkeys(contradicted, "")
+        where += f" and {row.where}"
         seen.add(row.table)
         day = row.day if day is None else day
         diagnosis = diagnosis or row.diagnosis
-    return replace(first, cells=cells, day=day, diagnosis=diagnosis)
+    return replace(first, where=where, cells=cells, day=day, diagnosis=diagnosis)
 
 
 def _in_range(row: ClinicalRow, scores: Mapping[str, float], account: Reconciliation) -> dict[str, float]:

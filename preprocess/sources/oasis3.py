@@ -242,10 +242,10 @@ def _add_scores(
     }
     if not clinical.visits and not clinical.entry_ages:
         return
-    seen = {session.subject for session in sessions.values()} | {visit.subject for visit in clinical.visits}
+    scanned = {session.subject for session in sessions.values()}
     for subject, where in clinical.entries.items():
-        if subject not in seen:
-            account.add("row_without_scan", where, f"{where}: {subject}: no scan and no visit of this person here")
+        if subject not in scanned:
+            account.add("row_without_scan", where, f"{where}: {subject}: no scan of this person here")
     taken = nearest_visits(list(sessions.values()), clinical.visits, window_days=window_days, account=account)
     say_diagnoses(taken.values(), DIAGNOSES, "diagnosis", account)
     listing.scans = [

@@ -55,6 +55,7 @@ _KEYS = ("oasisid", "daystovisit", "oasissessionlabel")
 _OLD_KEY = "adrcadrcclinicaldataid"
 _D1_AD = ("probad", "possad", "alzdis", "alzdisif")
 """Visits of the form's version 3 fill alzdis and alzdisif and no longer the first two."""
+_D1_MCI = ("mciamem", "mciaplus", "mcinon1", "mcinon2")
 _LABEL = re.compile(r"(OAS3\d{4})_\w+_d(\d{4,5})")
 _SUBJECT = re.compile(r"OAS3\d{4}")
 _LATEST_DAY = 36525
@@ -119,7 +120,7 @@ def _form_of(table: StudyTable) -> str:
 def _read(
     table: StudyTable, form: str, rows: list[ClinicalRow], ages: list[ClinicalRow], account: Reconciliation
 ) -> None:
-    flags = {plain for plain in table.headings if plain.startswith("mci")} | {"normcog", "demented", *_D1_AD}
+    flags = {"normcog", "demented", *_D1_AD, *_D1_MCI}
     used = {
         "b4": {*_KEYS, *_SCORES.values(), "ageatvisit", "dx1"},
         "d1": {*_KEYS, *flags},
@@ -197,4 +198,4 @@ def _diagnosis(table: StudyTable, row: Row) -> str:
         return "normal cognition"
     if ticked("demented"):
         return _AD if ticked(*_D1_AD) else _OTHER
-    return _MCI if ticked(*(plain for plain in table.headings if plain.startswith("mci"))) else ""
+    return _MCI if ticked(*_D1_MCI) else ""

@@ -63,6 +63,7 @@ CODES: Mapping[str, tuple[Part, str]] = MappingProxyType(
         "no_visit_in_window": ("scans_without_row", "too far from each visit"),
         "scan_without_row": ("scans_without_row", ""),
         "bad_id": ("rows_not_used", "unusable ids"),
+        "date_not_needed": ("rows_not_used", "dates of no visit with scores"),
         "duplicate_row": ("rows_not_used", "say the same twice"),
         "duplicate_visit": ("rows_not_used", "contradict another row"),
         "empty_key": ("rows_not_used", "without an id or a path"),

@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 
 from preprocess.sources import Listing, list_scans
-from tests.support.studies import ADNI_SCANS, ADNIMERGE, adni_scan, put, write_adni
+from tests.support.studies import (
+    ADNI_SCANS,
+    ADNIMERGE,
+    ADNIMERGE_HEADINGS,
+    QUALITY_HEADINGS,
+    adni_scan,
+    merged,
+    put,
+    table,
+    write_adni,
+)
 
 
 def listed(root: Path, *names: str, **options: Any) -> Listing:
@@ -148,3 +158,18 @@ def test_a_wider_window_takes_the_visit_that_is_further_away(tmp_path: Path) -> 
     scans, tables = write_adni(tmp_path)
     listing = list_scans(str(scans), ("T1w",), source_kind="adni", tables=str(tables), window_days=261)
     assert {scan.run: scan.outcomes.get("mmse") for scan, _, _ in listing.scans}["I30001"] == 28
+
+
+def test_rows_about_an_image_of_another_person_are_named_and_not_used(tmp_path: Path) -> None:
+    scans, tables = write_adni(tmp_path)
+    rating = {"RID": 907, "LONI_IMAGE": "I14032", "SERIES_QUALITY": 4}
+    put(tables, "MAYOADIRL_MRI_IMAGEQC_18Oct2024.csv", table(QUALITY_HEADINGS, [rating]))
+    row = merged("002_S_0413", "bl", "2006-05-19", 29, 0, IMAGEUID=23456)
+    put(tables, "ADNIMERGE_18Oct2024.csv", table(ADNIMERGE_HEADINGS, [row]))
+    listing = list_scans(str(scans), ("T1w",), source_kind="adni", tables=str(tables))
+    assert "I14032" in {scan.run for scan, _, _ in listing.scans}
+    messages = [one.message for one in listing.account.remarks if one.code == "bad_id"]
+    assert messages[0] == (
+        "MAYOADIRL_MRI_IMAGEQC_18Oct2024.csv line 2: I14032 is of RID 413, and not of RID 907; correct the row"
+    )
+    assert messages[1].endswith("IMAGEUID stands in a row of RID 413, and the image is of RID 907; correct the row")

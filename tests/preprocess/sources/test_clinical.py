@@ -49,6 +49,21 @@ def test_what_rows_about_one_visit_contradict_each_other_in_stays_empty() -> Non
     }
 
 
+def test_a_third_row_does_not_settle_what_two_rows_contradict_each_other_in() -> None:
+    account = Reconciliation()
+    (visit,) = to_visits([row(2, mmse="29"), row(3, mmse="28"), row(4, mmse="28")], account, Choice())
+    assert visit.scores == {}
+    assert visit.where == "t.csv line 2 and t.csv line 3 and t.csv line 4"
+
+
+def test_a_row_of_another_table_with_nothing_new_is_counted_too() -> None:
+    account = Reconciliation()
+    to_visits([row(2, mmse="29"), row(7, table="u.csv", mmse="29")], account, Choice())
+    assert said(account) == {
+        "duplicate_row": ["u.csv line 7: A d0000 again (first in t.csv line 2), and nothing new; nothing to do"]
+    }
+
+
 def test_codes_outside_a_scale_are_missing_and_other_values_outside_it_are_named() -> None:
     account = Reconciliation()
     cells = [("-4", "0"), ("97", "9"), ("31", "3"), ("8", "0.5")]
