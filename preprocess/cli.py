@@ -75,6 +75,7 @@ def preprocess(
     from preprocess.recipe import VolumeRecipe, override, parse, read_toml
     from preprocess.shards import commit_shards, read_shard, run_shard
     from preprocess.sources import list_scans
+    from preprocess.sources.people_account import people_json, people_lines
     from preprocess.sources.sentinels import read_choice
     from preprocess.storage import Location
     from preprocess.store import Store
@@ -119,12 +120,14 @@ def preprocess(
             "scans": [{"row": claim.row, "scan": claim.scan.name, "source": claim.source_name} for claim in claims],
             "reconciliation": account.to_dict(),
         }
+        result |= {"people": people_json(listing.people)} if listing.people else {}
         counts = (
             f"{len(claims)} to do + {len(listing.scans) - len(claims)} stored before + {account.num_lost} left out = "
             f"{len(listing.scans) + account.num_lost} found"
         )
         lines = [
             *_lines("left out", lost),
+            *people_lines(listing.people),
             *(f"row {claim.row}: {claim.scan.name}  {claim.source_name}" for claim in claims),
             "; ".join(part for part in (counts, account.summary(), f"{plan.num_rows} rows; nothing written") if part),
         ]
@@ -167,10 +170,17 @@ def preprocess(
         "cohort": listing.cohort,
         "reconciliation": account.to_dict(),
     }
+    result |= {"people": people_json(listing.people)} if listing.people else {}
     counts = f"{manifest.num_kept} kept + {num_left_out} left out = {manifest.num_found + account.num_lost} found"
     ending = f"store {location.uri}, fingerprint {manifest.fingerprint}"
     summary = "; ".join(part for part in (counts, account.summary(), ending) if part)
-    lines = [*_lines("left out", reasons), *_lines("kept, but", remarks), *equal_lines(equal), summary]
+    lines = [
+        *_lines("left out", reasons),
+        *_lines("kept, but", remarks),
+        *equal_lines(equal),
+        *people_lines(listing.people),
+        summary,
+    ]
     emit(result, "\n".join(lines), as_json=json)
     return EXIT_LEFT_OUT if (left_out or lost) and not accept_left_out else EXIT_DONE
 

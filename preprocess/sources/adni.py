@@ -100,6 +100,7 @@ def list_adni(
                 if not pass_over_unread(listing, label, "volume", modality, leaves_out=is_lost):
                     listing.account.others.append(label)
     clinical = read_clinical(read_study_tables(listing, beside, tables), listing.account, choice)
+    listing.in_tables = frozenset(clinical.people)
     kept = _least_processed(listing, _without_failed(listing, images, clinical))
     _add_scans(listing, kept, true_names, clinical, WINDOW_DAYS if window_days is None else window_days)
     listing.names = frozenset((*undated.sizes, *(one.name for one in undated.unlisted)))

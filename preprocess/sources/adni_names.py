@@ -17,7 +17,8 @@ from preprocess.sources.names import derived_word, modalities_of, words_of
 _SUBJECT = re.compile(r"\d{3}_S_\d{4,5}")
 """Four digits, and five from ADNI4 on; a pattern of four drops all of that phase."""
 _DATE_FOLDER = re.compile(r"(\d{4})-(\d{2})-(\d{2})([_T ]\d{2}_\d{2}_\d{2}(?:\.\d+)?)?")
-_ARCHIVED = re.compile(r"(?<=_)\d{17}(?=_)")
+_TIME = re.compile(r"(?<![\dIS])(?:\d{17}|(?:19|20)\d\d-?[01]\d-?[0-3]\d(?:\d{6})?)(?!\d)")
+"""The 17 digits of archiving, and the date or time that dcm2niix puts into names; no number of an image or series."""
 _IMAGE = re.compile(r"I\d+")
 _SERIES = re.compile(r"S\d+")
 _STEPS = re.compile(r"gradwarp|b1[ _]correction|n3m?(?![a-z0-9])|scaled", re.IGNORECASE)
@@ -71,8 +72,19 @@ class AdniName:
 
     @property
     def rid(self) -> str:
-        """What the tables call the person: the last part of the id is the number RID."""
-        return f"RID {int(self.subject_id.rpartition('_')[2])}"
+        """What the tables call the person."""
+        return rid_of(self.subject_id)
+
+
+def person_of(text: str) -> str:
+    """The person whom a path names, as the tables call people, such as `RID 413`; empty for none."""
+    found = _SUBJECT.search(text)
+    return rid_of(found[0]) if found else ""
+
+
+def rid_of(subject_id: str) -> str:
+    """What the tables call a person: the last part of the id is the number RID."""
+    return f"RID {int(subject_id.rpartition('_')[2])}"
 
 
 def read_adni_name(name: str) -> AdniName:
@@ -151,4 +163,4 @@ def _undated(name: str, date_word: str) -> str:
     folders = [date_word if _DATE_FOLDER.fullmatch(folder) else folder for folder in folders]
     if not any(folder.startswith("DATE") for folder in folders) and date_word != "DATE":
         folders.append(date_word)
-    return "/".join((*folders, _ARCHIVED.sub("TIME", base)))
+    return "/".join((*folders, _TIME.sub("TIME", base)))

@@ -63,6 +63,7 @@ class Clinical:
         birth: ordinal of the day on which a person was 0, by person.
         images: person and visit code by image id; empty where no table has IMAGEUID.
         ratings: by image id what the study's quality control says.
+        people: everybody whom a table of visits or REGISTRY names.
         has_images: whether a table names images at all.
     """
 
@@ -70,6 +71,7 @@ class Clinical:
     birth: dict[str, float] = field(default_factory=dict)
     images: dict[str, tuple[str, str]] = field(default_factory=dict)
     ratings: dict[str, Rating] = field(default_factory=dict)
+    people: set[str] = field(default_factory=set)
     has_images: bool = False
 
 
@@ -139,6 +141,7 @@ def _take_visit(
     if not rid:
         account.add("bad_id", where, f"{where}: RID and PTID name nobody, or two people; correct it")
         return
+    clinical.people.add(rid)
     if code in _NO_VISITS or not code:
         message = f"{where}: {rid}: {code or 'no code'} stands for no visit; nothing to do"
         account.add("not_a_visit", where, message)

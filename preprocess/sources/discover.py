@@ -12,6 +12,7 @@ from preprocess.sources.folder import list_folder
 from preprocess.sources.layouts import refuse_misplaced
 from preprocess.sources.listing import ASIDE, Listing, leave_out_twins
 from preprocess.sources.names import readable, suffix_of
+from preprocess.sources.people_account import sort_people
 from preprocess.sources.reconciliation import CODES
 from preprocess.sources.scan_table import list_table
 from preprocess.sources.sentinels import Choice
@@ -114,8 +115,12 @@ def _list_study(
     window_days: float | None,
 ) -> Listing:
     files = _files(source, source_uri)
-    listing = STUDIES[source_kind](source, files, modalities, kinds, choice, tables=tables, window_days=window_days)
-    return _settled(listing, listing.names or frozenset((*files.sizes, *_names(files))))
+    study = STUDIES[source_kind]
+    listing = study.list(source, files, modalities, kinds, choice, tables=tables, window_days=window_days)
+    _settled(listing, listing.names or frozenset((*files.sizes, *_names(files))))
+    scans = [scan for scan, _, _ in listing.scans]
+    listing.people = sort_people(scans, listing.account, listing.in_tables, study.person_of)
+    return listing
 
 
 def _files(source: Location, source_uri: str) -> Files:

@@ -27,6 +27,7 @@ WINDOW_DAYS = 365.0
 OAS30001's first MR lies 129 days from the nearest visit."""
 _SESSION = re.compile(r"(OAS3\d{4})_([A-Za-z0-9]+)_(?:sess?-)?d(\d{4,5})")
 _SUBJECT = re.compile(r"(?:sub[-_])?(OAS3\d{4})", re.IGNORECASE)
+_ANY_SUBJECT = re.compile(r"OAS3\d{4}")
 _VISIT = re.compile(r"(?:ses|sess)[-_](d\d{4,5})", re.IGNORECASE)
 _DAY = re.compile(r"ses-d(\d{4,5})")
 _SCAN_FOLDER = re.compile(r"[a-z]+\d+(?:-\w+)?", re.IGNORECASE)
@@ -102,6 +103,12 @@ def list_oasis3(
     listing.account.others += sorted(name for name in sidecars.values() if name not in listing.account.read)
     _add_scores(listing, beside, tables, WINDOW_DAYS if window_days is None else window_days, choice)
     return listing
+
+
+def person_of(text: str) -> str:
+    """The person whom a path names, such as `OAS30001`; empty for none."""
+    found = _ANY_SUBJECT.search(text)
+    return found[0] if found else ""
 
 
 def _place_of(name: str) -> _Place | None:
@@ -234,6 +241,7 @@ def _add_scores(
     """Scores of the nearest visit, and the age on the day of the scan."""
     account = listing.account
     clinical = read_clinical(read_study_tables(listing, beside, tables), account, choice)
+    listing.in_tables = frozenset(clinical.people)
     sessions = {
         f"{scan.subject_id}_{scan.session_id}": Imaged(
             f"{scan.subject_id}_{scan.session_id}", scan.subject_id.removeprefix("sub-"), scan.day

@@ -63,11 +63,12 @@ _LATEST_DAY = 36525
 
 @dataclass(slots=True)
 class Clinical:
-    """What the tables say: visits, and by person the age in years on day 0 and the row about the entry."""
+    """What the tables say: visits, by person the age in years on day 0 and the row about the entry, and all people."""
 
     visits: list[ClinicalVisit] = field(default_factory=list)
     entries: dict[str, str] = field(default_factory=dict)
     entry_ages: dict[str, float] = field(default_factory=dict)
+    people: set[str] = field(default_factory=set)
 
 
 def read_clinical(tables: Sequence[StudyTable], account: Reconciliation, choice: Choice) -> Clinical:
@@ -80,6 +81,7 @@ def read_clinical(tables: Sequence[StudyTable], account: Reconciliation, choice:
     """
     rows: list[ClinicalRow] = []
     ages: list[ClinicalRow] = []
+    people: set[str] = set()
     newer = [table for table in tables if _form_of(table) == "b4"]
     for form in ("b4", "d1", "entry", "old", ""):
         for table in (one for one in tables if _form_of(one) == form):
@@ -89,9 +91,11 @@ def read_clinical(tables: Sequence[StudyTable], account: Reconciliation, choice:
                 why = f"of the older release, beside {newer[0].name} of the newer; give it alone to --tables to use it"
                 pass_over_table(table, "releases_mixed", why, account)
             else:
-                _read(table, form, rows, ages, account)
+                people |= _read(table, form, rows, ages, account)
     visits = to_visits(rows, account, choice)
-    clinical = Clinical([_without_age(visit) for visit in visits], {row.subject: row.where for row in ages})
+    clinical = Clinical(
+        [_without_age(visit) for visit in visits], {row.subject: row.where for row in ages}, people=people
+    )
     for visit in visits:
         if "age" in visit.scores and visit.day is not None:
             clinical.entry_ages.setdefault(visit.subject, visit.scores["age"] - visit.day / DAYS_OF_A_YEAR)
@@ -119,7 +123,9 @@ def _form_of(table: StudyTable) -> str:
 
 def _read(
     table: StudyTable, form: str, rows: list[ClinicalRow], ages: list[ClinicalRow], account: Reconciliation
-) -> None:
+) -> set[str]:
+    """Add a table's rows; returns everybody whom it names."""
+    people: set[str] = set()
     flags = {"normcog", "demented", *_D1_AD, *_D1_MCI}
     used = {
         "b4": {*_KEYS, *_SCORES.values(), "ageatvisit", "dx1"},
@@ -132,10 +138,14 @@ def _read(
         if form == "entry":
             subject = table.cell(row, "oasisid")
             if _known_subject(table, row, subject, account):
+                people.add(subject)
                 ages.append(_row(table, row, subject, None, {"age": table.cell(row, "ageatentry")}, ""))
             continue
         subject, day = _key(table, row, form)
-        if not _known_subject(table, row, subject, account) or not _plausible(table, row, subject, day, account):
+        if not _known_subject(table, row, subject, account):
+            continue
+        people.add(subject)
+        if not _plausible(table, row, subject, day, account):
             continue
         if form == "d1":
             rows.append(_row(table, row, subject, day, {}, _diagnosis(table, row)))
@@ -150,6 +160,7 @@ def _read(
         else:
             cells["age"] = table.cell(row, "ageatvisit")
         rows.append(_row(table, row, subject, day, cells, table.cell(row, "dx1")))
+    return people
 
 
 def _row(

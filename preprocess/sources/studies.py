@@ -1,9 +1,11 @@
 """Kinds of source that are named and not recognised: each has a lister of its own, which knows the study's layout."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
 
+from preprocess.sources import adni_names, oasis3
 from preprocess.sources.adni import list_adni
 from preprocess.sources.files import Files
 from preprocess.sources.listing import Listing
@@ -30,5 +32,20 @@ class StudyLister(Protocol):
         """As `list_oasis3`."""
 
 
-STUDIES: Mapping[SourceKind, StudyLister] = MappingProxyType({"oasis3": list_oasis3, "adni": list_adni})
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A kind of source.
+
+    Attributes:
+        list: lists its scans.
+        person_of: the person whom a path names, as the study's tables call people; empty for none.
+    """
+
+    list: StudyLister
+    person_of: Callable[[str], str]
+
+
+STUDIES: Mapping[SourceKind, Study] = MappingProxyType(
+    {"oasis3": Study(list_oasis3, oasis3.person_of), "adni": Study(list_adni, adni_names.person_of)}
+)
 """By kind of source."""

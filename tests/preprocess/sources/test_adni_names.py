@@ -79,6 +79,12 @@ def test_a_description_says_the_contrast_or_nothing(description: str, contrast: 
 def test_names_without_dates_stay_different_and_lead_back() -> None:
     first = adni_scan("002_S_0413", "MPRAGE", "2006-05-02", 14032)
     later = first.replace("2006-05-02", "2006-06-02").replace("20060502", "20060602")
+    converted = [
+        f"ADNI/002_S_0413/x/{one}.nii.gz" for one in ("MPRAGE_20060502123152_3", "a_2006-05-02", "I20061101_S1")
+    ]
+    assert [name.rpartition("/")[2] for name in without_dates(Files(dict.fromkeys(converted, 7)))[1]] == [
+        "MPRAGE_TIME_3.nii.gz", "a_TIME.nii.gz", "I20061101_S1.nii.gz",
+    ]  # fmt: skip
     bare = ["x_20070215174801158_I1.nii", "x_20080215174801158_I1.nii"]
     files = Files(dict.fromkeys([first, later, *bare], 7), [Unlisted("link_dangling", later, "why")])
     undated, true_names = without_dates(files)

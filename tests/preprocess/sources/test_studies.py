@@ -91,7 +91,6 @@ def unaccounted(listing: Listing, scans: Path, tables: Path) -> list[str]:
     said = " ".join(one.message for one in account.remarks)
     num_there = sum(path.is_file() for folder in (scans, tables) for path in folder.rglob("*"))
     lost = [] if account.files["there"] == num_there else [f"{account.files} of {num_there} files"]
-    used: set[str] = set()
     for path in sorted(tables.iterdir()):
         if path.name not in account.read:
             lost += [] if path.name in said or path.name in account.others else [path.name]
@@ -102,8 +101,15 @@ def unaccounted(listing: Listing, scans: Path, tables: Path) -> list[str]:
             has_scan = any(scan.subject_id.endswith(tuple(names)) for scan, _, _ in listing.scans)
             if f"{path.name} line {line}" not in said and not has_scan:
                 lost.append(f"{path.name} line {line}: {row}")
-            used |= names
+            if person and not person_there(person, listing):
+                lost.append(f"{person} is not among {sorted(listing.people)}")
     return lost
+
+
+def person_there(person: str, listing: Listing) -> bool:
+    """Whether the account of people has a table's person; a row with two ids, or none of the study's, names nobody."""
+    name = f"RID {person}" if person.isdigit() else person
+    return name in listing.people or any(one.code == "bad_id" for one in listing.account.remarks)
 
 
 def seen(listing: Listing) -> object:
