@@ -43,7 +43,7 @@ class AdniName:
     Attributes:
         subject_id: such as `002_S_0413`; empty where the path names none.
         other_subject: another person whom the path names too; else empty.
-        description: of the series, as its folder or the name writes it.
+        description: what the folder or the name calls the series.
         acquired: folder of the acquisition's date and time; empty where there is none.
         ordinal: proleptic day of that date; None without one.
         series: such as `S13893`; empty where unknown.

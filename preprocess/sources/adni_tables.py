@@ -59,7 +59,7 @@ class Clinical:
     """What the tables say.
 
     Attributes:
-        visits: of all people, by person (`RID 413`); `day` is a proleptic ordinal and never stored.
+        visits: those of all people, by person (`RID 413`); `day` is a proleptic ordinal and never stored.
         birth: ordinal of the day on which a person was 0, by person.
         images: person and visit code by image id; empty where no table has IMAGEUID.
         ratings: by image id what the study's quality control says.

@@ -77,7 +77,11 @@ def set_aside(listing: Listing, name: str, kinds: Collection[Kind]) -> bool:
         else:
             listing.account.others.append(name)
         return True
-    if len(parts) > 1 and (aside := ASIDE.get(parts[0].lower())):
+    # BIDS has these folders at the top; what was made from a scan lies beside it in some data sets.
+    made = next(
+        (part.lower() for part in parts[:-1] if part.lower() in ("derivatives", "sourcedata")), parts[0].lower()
+    )
+    if len(parts) > 1 and (aside := ASIDE.get(made)):
         if is_scan:
             listing.account.pass_over(aside[0], name, aside[1])
         else:

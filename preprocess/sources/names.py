@@ -16,7 +16,7 @@ _SPELT_SESSION = re.compile(r"(?:sess?|session)[-_](.+)", re.IGNORECASE)
 _DERIVED_ENTITIES = ("space", "desc", "label", "res", "den", "atlas", "seg", "from", "to", "mode")
 """Entities that only derivatives carry (BIDS derivatives, common file level)."""
 _DERIVED_WORDS = {
-    "mask", "masks", "brainmask", "dseg", "probseg", "seg", "segmentation", "aseg", "aparc", "wmparc", "ribbon", "parc",
+    "mask", "masks", "brainmask", "defacemask", "dseg", "probseg", "seg", "segmentation", "aseg", "aparc", "wmparc", "ribbon", "parc",
     "parcellation", "label", "labels", "labelmap", "lesion", "lesions", "roi", "rois", "pve", "probmap", "prob",
     "warped", "jacobian", "xfm",
 }  # fmt: skip

@@ -25,7 +25,7 @@ def sort_people(
 
     Args:
         scans: those that are listed.
-        account: of the study; files that were passed over name their people.
+        account: the study's; files that were passed over name their people.
         in_tables: everybody whom a table names.
         person_of: the person whom a text such as a path names; empty for none.
     """
