@@ -232,7 +232,8 @@ def _add_scans(
                 session_id=_session_id(group),
                 modality=image.modality,
                 uri=listing.uri_of(true_names[image.label]),
-                run=path.image,
+                # As BIDS numbers repeats, so that two of one day count as a rescan of each other.
+                run=path.image.replace("I", "run-"),
                 day=day,
                 site=path.subject_id[:3],
                 scanner=_scanner(listing, true_names, image.label),

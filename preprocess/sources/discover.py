@@ -116,7 +116,7 @@ def _list_study(
 ) -> Listing:
     files = _files(source, source_uri)
     study = STUDIES[source_kind]
-    listing = study.list(source, files, modalities, kinds, choice, tables=tables, window_days=window_days)
+    listing = study.lister(source, files, modalities, kinds, choice, tables=tables, window_days=window_days)
     _settled(listing, listing.names or frozenset((*files.sizes, *_names(files))))
     scans = [scan for scan, _, _ in listing.scans]
     listing.people = sort_people(scans, listing.account, listing.in_tables, study.person_of)

@@ -198,7 +198,7 @@ def _day_of(session: str) -> float | None:
 
 
 def _tell_apart(listing: Listing, found: Sequence[tuple[Scan, str, str]]) -> list[tuple[Scan, str, str]]:
-    """Several scans of a session are its runs; those without a run of their own take the name of their folder."""
+    """Several scans of a session are its runs; those without a run of their own take the number of their folder."""
     by_row: dict[tuple[str, ...], list[int]] = defaultdict(list)
     by_session: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for index, (scan, name, _) in enumerate(found):
@@ -209,7 +209,8 @@ def _tell_apart(listing: Listing, found: Sequence[tuple[Scan, str, str]]) -> lis
         if len({found[index][2] for index in twins}) == len(twins) > 1:
             for index in twins:
                 scan, name, folder = found[index]
-                run = "_".join(part for part in (scan.run, folder) if part)
+                number = re.search(r"\d+", folder)
+                run = "_".join(part for part in (scan.run, f"run-{number[0]}" if number else folder) if part)
                 scans[index] = (replace(scan, run=run), name, folder)
     for (subject, session, modality), names in by_session.items():
         if len(names) > 1:

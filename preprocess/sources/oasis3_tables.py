@@ -126,6 +126,7 @@ def _read(
 ) -> set[str]:
     """Add a table's rows; returns everybody whom it names."""
     people: set[str] = set()
+    said_ages: set[tuple[str, str]] = set()
     flags = {"normcog", "demented", *_D1_AD, *_D1_MCI}
     used = {
         "b4": {*_KEYS, *_SCORES.values(), "ageatvisit", "dx1"},
@@ -155,7 +156,8 @@ def _read(
         if form == "old":
             entry = _row(table, row, subject, None, {"age": table.cell(row, "ageatentry")}, "")
             # Each visit repeats it; only another age of the same person is worth a remark.
-            if (subject, entry.cells["age"]) not in {(one.subject, one.cells["age"]) for one in ages[-20:]}:
+            if (subject, entry.cells["age"]) not in said_ages:
+                said_ages.add((subject, entry.cells["age"]))
                 ages.append(entry)
         else:
             cells["age"] = table.cell(row, "ageatvisit")

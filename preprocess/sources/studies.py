@@ -37,11 +37,11 @@ class Study:
     """A kind of source.
 
     Attributes:
-        list: lists its scans.
+        lister: lists its scans.
         person_of: the person whom a path names, as the study's tables call people; empty for none.
     """
 
-    list: StudyLister
+    lister: StudyLister
     person_of: Callable[[str], str]
 
 

@@ -79,5 +79,5 @@ def test_an_earlier_scan_that_is_downloaded_later_moves_days_and_keeps_rows(
     assert run(line) == 0
     capsys.readouterr()
     assert {(record.row, record.run, record.day) for record in Store.open(tmp_path / "store").records} == {
-        (0, "I12", 365.0), (1, "I99", 0.0),
+        (0, "run-12", 365.0), (1, "run-99", 0.0),
     }  # fmt: skip

@@ -43,18 +43,18 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Listing:
 def test_each_acquisition_is_one_scan_with_its_day_and_the_scores_of_the_nearest_visit(whole: Listing) -> None:
     found = {scan.run: (scan.subject_id, scan.session_id, scan.day, scan.site) for scan, _, _ in whole.scans}
     assert found == {
-        "I14032": ("002_S_0413", "ses-I14032", 0, "002"),
-        "I40683": ("002_S_0413", "ses-I40683", 197, "002"),
-        "I23456": ("003_S_0907", "ses-I23456", 0, "003"),
-        "I61234": ("003_S_0907", "ses-I61234", 203, "003"),
-        "I30001": ("005_S_0553", "ses-I30001", 0, "005"),
-        "I10198501": ("100_S_10029", "ses-I10198501", 0, "100"),
+        "run-14032": ("002_S_0413", "ses-I14032", 0, "002"),
+        "run-40683": ("002_S_0413", "ses-I40683", 197, "002"),
+        "run-23456": ("003_S_0907", "ses-I23456", 0, "003"),
+        "run-61234": ("003_S_0907", "ses-I61234", 203, "003"),
+        "run-30001": ("005_S_0553", "ses-I30001", 0, "005"),
+        "run-10198501": ("100_S_10029", "ses-I10198501", 0, "100"),
     }
     scores = {scan.run: scan.outcomes for scan, _, _ in whole.scans}
-    assert scores["I14032"] == {"mmse": 29.0, "cdr_sb": 0.0, "age": 76.25}
-    assert scores["I40683"] == {"mmse": 29.0, "abeta": 812.3, "age": 76.79}
-    assert scores["I30001"] == {"age": 76.89}
-    assert scores["I10198501"] == {"mmse": 24.0}
+    assert scores["run-14032"] == {"mmse": 29.0, "cdr_sb": 0.0, "age": 76.25}
+    assert scores["run-40683"] == {"mmse": 29.0, "abeta": 812.3, "age": 76.79}
+    assert scores["run-30001"] == {"age": 76.89}
+    assert scores["run-10198501"] == {"mmse": 24.0}
 
 
 def test_found_is_kept_and_left_out(whole: Listing) -> None:
@@ -83,7 +83,7 @@ def test_of_processed_forms_alone_the_least_processed_is_kept(tmp_path: Path) ->
     forms = ["MPR__GradWarp__B1_Correction__N3", "MPR__GradWarp", "MPR__GradWarp__B1_Correction"]
     names = [adni_scan("002_S_0413", form, "2006-05-02", 9 - n, raw=False) for n, form in enumerate(forms)]
     listing = listed(tmp_path, *names)
-    assert [scan.run for scan, _, _ in listing.scans] == ["I8"]
+    assert [scan.run for scan, _, _ in listing.scans] == ["run-8"]
 
 
 def test_repeats_of_one_day_are_runs_of_one_session(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_repeats_of_one_day_are_runs_of_one_session(tmp_path: Path) -> None:
     ]
     listing = listed(tmp_path, *names)
     assert sorted((scan.session_id, scan.run, scan.day) for scan, _, _ in listing.scans) == [
-        ("ses-I11", "I11", 0), ("ses-I11", "I12", 0),
+        ("ses-I11", "run-11", 0), ("ses-I11", "run-12", 0),
     ]  # fmt: skip
     assert codes(listing)["several_runs"] == ["002_S_0413_ses-I11_T1w"]
 
@@ -126,7 +126,7 @@ def test_every_image_that_is_no_scan_is_named_with_the_reason(
 ) -> None:
     listing = listed(tmp_path, adni_scan("002_S_0413", "MPRAGE", "2006-05-02", 1), name)
     assert len(codes(listing)[code]) == 1
-    assert [scan.run for scan, _, _ in listing.scans] == ["I1"]
+    assert [scan.run for scan, _, _ in listing.scans] == ["run-1"]
     assert listing.account.num_lost == is_lost
 
 
@@ -150,14 +150,14 @@ def test_the_scanner_is_what_a_sidecar_beside_the_image_says(tmp_path: Path) -> 
 
 def test_a_file_without_its_folders_is_kept_without_a_day(tmp_path: Path) -> None:
     listing = listed(tmp_path, "ADNI_002_S_0413_MR_MPRAGE_br_raw_20060503091122333_1_S1_I14032.nii")
-    assert [(scan.run, scan.day) for scan, _, _ in listing.scans] == [("I14032", None)]
+    assert [(scan.run, scan.day) for scan, _, _ in listing.scans] == [("run-14032", None)]
     assert len(codes(listing)["days_missing"]) == 1
 
 
 def test_a_wider_window_takes_the_visit_that_is_further_away(tmp_path: Path) -> None:
     scans, tables = write_adni(tmp_path)
     listing = list_scans(str(scans), ("T1w",), source_kind="adni", tables=str(tables), window_days=261)
-    assert {scan.run: scan.outcomes.get("mmse") for scan, _, _ in listing.scans}["I30001"] == 28
+    assert {scan.run: scan.outcomes.get("mmse") for scan, _, _ in listing.scans}["run-30001"] == 28
 
 
 def test_rows_about_an_image_of_another_person_are_named_and_not_used(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_rows_about_an_image_of_another_person_are_named_and_not_used(tmp_path: 
     row = merged("002_S_0413", "bl", "2006-05-19", 29, 0, IMAGEUID=23456)
     put(tables, "ADNIMERGE_18Oct2024.csv", table(ADNIMERGE_HEADINGS, [row]))
     listing = list_scans(str(scans), ("T1w",), source_kind="adni", tables=str(tables))
-    assert "I14032" in {scan.run for scan, _, _ in listing.scans}
+    assert "run-14032" in {scan.run for scan, _, _ in listing.scans}
     messages = [one.message for one in listing.account.remarks if one.code == "bad_id"]
     assert messages[0] == (
         "MAYOADIRL_MRI_IMAGEQC_18Oct2024.csv line 2: I14032 is of RID 413, and not of RID 907; correct the row"

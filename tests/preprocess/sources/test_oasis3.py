@@ -115,9 +115,9 @@ def test_odd_names_are_read_and_said(name: str, session: str, code: str, tmp_pat
     assert [scan.session_id for scan, _, _ in listing.scans if scan.subject_id == "sub-OAS30002"] == [session]
 
 
-def test_scans_of_one_session_without_a_run_are_told_apart_by_their_folder(tmp_path: Path) -> None:
+def test_scans_of_one_session_without_a_run_take_the_number_of_their_folder(tmp_path: Path) -> None:
     listing = listed(tmp_path, "OAS30001_MR_d0129/anat3/NIFTI/sub-OAS30001_ses-d0129_T1w.nii.gz")
-    assert [scan.run for scan, _, _ in listing.scans] == ["anat2", "anat3"]
+    assert [scan.run for scan, _, _ in listing.scans] == ["run-2", "run-3"]
     assert codes(listing)["several_runs"] == ["sub-OAS30001_ses-d0129_T1w"]
 
 
