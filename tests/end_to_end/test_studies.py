@@ -5,12 +5,17 @@ import re
 import shlex
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from interscan.cli import run
 from preprocess.accounts import read_account
+from preprocess.manifest import OutcomeSpec
+from preprocess.sources import list_scans
 from preprocess.store import Store
 from tests.support.studies import ADNI_SCANS, ADNIMERGE, WRITERS, adni_scan, made_up_head, put
+from trainer.data.cohort import read_cohort
+from trainer.data.pairs import rescan_pairs, visit_pairs
 
 PAGES = Path(__file__).resolve().parents[2] / "docs"
 TINY = ("--set", "grid=[24,24,24]", "--set", "spacing_mm=8", "--workers", "0")
@@ -52,6 +57,36 @@ def test_a_store_of_a_study_is_made_verified_and_found_whole_again(
     assert again == first
     store = Store.open(tmp_path / "store")
     assert read_account(store.location, store.manifest, first["cohort"]) == first["reconciliation"]
+
+
+def test_repeats_of_one_day_are_rescans_and_visits_are_pairs_of_a_training_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scans, tables = WRITERS["adni"](tmp_path / "raw")
+    (tables / "MAYOADIRL_MRI_IMAGEQC_18Oct2024.csv").unlink()  # which fails the repeat
+    run(["preprocess", str(scans), str(tmp_path / "store"), "--source-kind", "adni", "--tables", str(tables), *TINY])
+    cohort = read_cohort(Store.open(tmp_path / "store"), "T1w", "mmse")
+    mmse = OutcomeSpec(name="mmse", higher_is_better=True, threshold=2.0)
+    assert len(rescan_pairs(cohort, mmse)) == 1
+    assert sorted(visit_pairs(cohort, mmse, "consecutive").gap_days_P.tolist()) == [197, 203]
+
+
+def test_scans_and_tables_may_lie_in_buckets(tmp_path: Path) -> None:
+    fs = fsspec.filesystem("memory")
+    scans, tables = WRITERS["oasis3"](tmp_path)
+    fs.put(str(tmp_path), "/studies", recursive=True)
+    try:
+        there = list_scans("memory://studies/scans", ("T1w",), source_kind="oasis3", tables="memory://studies/tables")
+        one = "memory://studies/tables/OASIS3_UDSb4_cdr.csv"
+        alone = list_scans("memory://studies/scans", ("T1w",), source_kind="oasis3", tables=one)
+    finally:
+        fs.rm("/studies", recursive=True)
+    here = list_scans(str(scans), ("T1w",), source_kind="oasis3", tables=str(tables))
+    assert [(scan.name, scan.outcomes) for scan, _, _ in there.scans] == [
+        (scan.name, scan.outcomes) for scan, _, _ in here.scans
+    ]
+    assert there.account.remarks == here.account.remarks
+    assert [scan.outcomes.get("mmse") for scan, _, _ in alone.scans] == [29, 29, 24, None, 29, None]
 
 
 def test_no_date_of_adni_reaches_the_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
