@@ -68,7 +68,7 @@ def test_repeats_of_one_day_are_rescans_and_visits_are_pairs_of_a_training_run(
     cohort = read_cohort(Store.open(tmp_path / "store"), "T1w", "mmse")
     mmse = OutcomeSpec(name="mmse", higher_is_better=True, threshold=2.0)
     assert len(rescan_pairs(cohort, mmse)) == 1
-    assert sorted(visit_pairs(cohort, mmse, "consecutive").gap_days_P.tolist()) == [197, 203]
+    assert sorted(visit_pairs(cohort, mmse, which="consecutive").gap_days_P.tolist()) == [197, 203]
 
 
 def test_scans_and_tables_may_lie_in_buckets(tmp_path: Path) -> None:
