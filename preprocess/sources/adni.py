@@ -15,7 +15,7 @@ from preprocess.sources.adni_tables import DIAGNOSES, Clinical, is_same_visit, r
 from preprocess.sources.bids_tables import scanner_of
 from preprocess.sources.clinical import ClinicalVisit, Imaged, nearest_visits, say_diagnoses
 from preprocess.sources.files import Files
-from preprocess.sources.listing import Listing, add_unlisted, looks_like_scan, pass_over_unread, set_aside
+from preprocess.sources.listing import Listing, looks_like_scan, pass_over_unread, set_aside
 from preprocess.sources.names import nearest
 from preprocess.sources.sentinels import Choice
 from preprocess.sources.study_tables import TABLE_ENDINGS, read_study_tables
@@ -73,7 +73,7 @@ def list_adni(
     """
     listing = Listing(source, cohort="ADNI")
     undated, true_names = without_dates(files)
-    add_unlisted(listing, undated, modalities, kinds)
+    _add_unlisted(listing, files, undated, modalities)
     beside: list[str] = []
     images: list[_Image] = []
     converted = {name.rpartition("/")[0] for name in true_names.values() if has_ending(name, "volume")}
@@ -105,6 +105,16 @@ def list_adni(
     _add_scans(listing, kept, true_names, clinical, WINDOW_DAYS if window_days is None else window_days)
     listing.names = frozenset((*undated.sizes, *(one.name for one in undated.unlisted)))
     return listing
+
+
+def _add_unlisted(listing: Listing, files: Files, undated: Files, modalities: Sequence[str]) -> None:
+    """Account for links to nothing and the like; one that would be a scan of a requested modality is lost."""
+    # Both are in the order of the true names.
+    for one, shown in zip(files.unlisted, undated.unlisted, strict=True):
+        contrast = contrast_of(read_adni_name(one.name).description)
+        is_scan = has_ending(one.name, "volume") and bool(nearest(contrast, modalities))
+        is_lost = (is_scan and one.code != "link_repeated") or one.code == "folder_unreadable"
+        listing.account.pass_over(shown.code, shown.name, shown.why, leaves_out=is_lost)
 
 
 def _modality(listing: Listing, label: str, path: AdniName, modalities: Sequence[str]) -> str:

@@ -53,12 +53,12 @@ def list_scans(
         StorageError: the bucket refuses.
     """
     source = Location(source_uri)
-    if source_kind == "auto" and (tables is not None or window_days is not None):
+    if source_kind not in STUDIES and (tables is not None or window_days is not None):
         option = "--tables" if tables is not None else "--window-days"
         raise UsageError(f"{option}: only a study has them; give --source-kind {' or '.join(STUDIES)} too")
     if window_days is not None and not 0 <= window_days < float("inf"):
         raise UsageError(f"--window-days {window_days:g}: below 0, or not finite; give days, such as 90")
-    if source_kind != "auto":
+    if source_kind in STUDIES:
         listing = _list_study(source, source_uri, modalities, kinds, choice, source_kind, tables, window_days)
     elif source_uri.lower().endswith((".csv", ".tsv")):
         listing = list_table(source_uri, modalities, choice, kinds)

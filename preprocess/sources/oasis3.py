@@ -77,8 +77,8 @@ def list_oasis3(
     listing = Listing(source, cohort="OASIS-3")
     add_unlisted(listing, files, modalities, kinds)
     beside: list[str] = []
-    sidecars: dict[tuple[str, str, str], str] = {}
-    found: list[tuple[Scan, str, str]] = []
+    sidecars: dict[tuple[_Place, str], str] = {}
+    found: list[tuple[Scan, str, _Place]] = []
     for name in files.sizes:
         if set_aside(listing, name, set(kinds.values())):
             continue
@@ -86,19 +86,23 @@ def list_oasis3(
         if name.lower().endswith(TABLE_ENDINGS):
             (beside if name.lower().endswith(".csv") else listing.account.others).append(name)
         elif place is not None and name.lower().endswith(".json"):
-            sidecars[place.subject, place.scan_folder, name.rpartition("/")[2][: -len(".json")]] = name
+            key = (place, name.rpartition("/")[2][: -len(".json")])
+            # Of two for one scan the first is read.
+            if sidecars.setdefault(key, name) != name:
+                listing.account.others.append(name)
         elif not looks_like_scan(name, set(kinds.values())):
             listing.account.others.append(name)
         elif place is None:
             why = "no folder or name of the form OAS3dddd_MR_dNNNN or sub-OAS3dddd; name it in a table of scans"
             listing.account.pass_over("id_grammar", name, why, leaves_out=True)
         elif (scan := _scan(listing, name, place, modalities, kinds)) is not None:
-            found.append((scan, name, place.scan_folder))
+            found.append((scan, name, place))
     _say_table_folders(listing, beside)
     scans = _tell_apart(listing, found)
     listing.scans = [
-        (replace(scan, scanner=_scanner(listing, sidecars, scan, name, folder)), name, files.sizes[name])
-        for scan, name, folder in scans
+        (replace(scan, scanner=_scanner(listing, sidecars.get((place, without_ending(name)), ""), name)), name, size)
+        for scan, name, place in scans
+        for size in (files.sizes[name],)
     ]
     listing.account.others += sorted(name for name in sidecars.values() if name not in listing.account.read)
     _add_scores(listing, beside, tables, WINDOW_DAYS if window_days is None else window_days, choice)
@@ -197,7 +201,7 @@ def _day_of(session: str) -> float | None:
     return float(found[1]) if found else None
 
 
-def _tell_apart(listing: Listing, found: Sequence[tuple[Scan, str, str]]) -> list[tuple[Scan, str, str]]:
+def _tell_apart(listing: Listing, found: Sequence[tuple[Scan, str, _Place]]) -> list[tuple[Scan, str, _Place]]:
     """Several scans of a session are its runs; those without a run of their own take the number of their folder."""
     by_row: dict[tuple[str, ...], list[int]] = defaultdict(list)
     by_session: dict[tuple[str, ...], list[str]] = defaultdict(list)
@@ -206,12 +210,12 @@ def _tell_apart(listing: Listing, found: Sequence[tuple[Scan, str, str]]) -> lis
         by_session[scan.subject_id, scan.session_id, scan.modality].append(name)
     scans = list(found)
     for twins in by_row.values():
-        if len({found[index][2] for index in twins}) == len(twins) > 1:
+        if len({found[index][2].scan_folder for index in twins}) == len(twins) > 1:
             for index in twins:
-                scan, name, folder = found[index]
-                number = re.search(r"\d+", folder)
-                run = "_".join(part for part in (scan.run, f"run-{number[0]}" if number else folder) if part)
-                scans[index] = (replace(scan, run=run), name, folder)
+                scan, name, place = found[index]
+                number = re.search(r"\d+", place.scan_folder)
+                own = f"run-{number[0]}" if number else place.scan_folder
+                scans[index] = (replace(scan, run="_".join(part for part in (scan.run, own) if part)), name, place)
     for (subject, session, modality), names in by_session.items():
         if len(names) > 1:
             one = f"{subject}_{session}_{modality}"
@@ -220,9 +224,8 @@ def _tell_apart(listing: Listing, found: Sequence[tuple[Scan, str, str]]) -> lis
     return scans
 
 
-def _scanner(listing: Listing, sidecars: Mapping[tuple[str, str, str], str], scan: Scan, name: str, folder: str) -> str:
-    sidecar = sidecars.get((scan.subject_id, folder, without_ending(name)))
-    if sidecar is None:
+def _scanner(listing: Listing, sidecar: str, name: str) -> str:
+    if not sidecar:
         message = f"{name}: no JSON sidecar, so the scanner is unknown; fetch the BIDS resource of its scan too"
         listing.account.add("sidecar_missing", name, message)
         return ""

@@ -173,3 +173,13 @@ def test_rows_about_an_image_of_another_person_are_named_and_not_used(tmp_path: 
         "MAYOADIRL_MRI_IMAGEQC_18Oct2024.csv line 2: I14032 is of RID 413, and not of RID 907; correct the row"
     )
     assert messages[1].endswith("IMAGEUID stands in a row of RID 413, and the image is of RID 907; correct the row")
+
+
+def test_a_link_to_nothing_that_would_be_a_scan_is_lost_by_name(tmp_path: Path) -> None:
+    for description in ("MPRAGE", "Axial_DTI"):
+        path = tmp_path / adni_scan("002_S_0413", description, "2006-06-02", 2)
+        path.parent.mkdir(parents=True)
+        path.symlink_to("/nowhere")
+    listing = listed(tmp_path, adni_scan("002_S_0413", "MPRAGE", "2006-05-02", 1))
+    assert (listing.account.num_lost, len(codes(listing)["link_dangling"])) == (1, 2)
+    assert "2006" not in json.dumps(listing.account.to_dict())

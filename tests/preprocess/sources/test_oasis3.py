@@ -140,3 +140,13 @@ def test_tables_without_a_study_and_a_window_below_0_are_refused(tmp_path: Path)
         list_scans(str(tmp_path), ("T1w",), tables="tables")
     with pytest.raises(UsageError, match="--window-days -1: below 0"):
         listed(tmp_path / "x", window_days=-1)
+
+
+def test_sidecars_of_one_name_in_several_sessions_and_folders_are_all_accounted_for(tmp_path: Path) -> None:
+    names = [f"OAS30002_MR_d{day}/anat1/{folder}T1w.json" for day in ("0001", "0002") for folder in ("BIDS/", "x/")]
+    scans = [f"OAS30002_MR_d{day}/anat1/T1w.nii.gz" for day in ("0001", "0002")]
+    for number, name in enumerate(names):
+        put(tmp_path, name, f'{{"Manufacturer": "Maker {number}"}}')
+    listing = listed(tmp_path, *scans)
+    assert [scan.scanner for scan, _, _ in listing.scans] == ["", "Maker 0", "Maker 2"]
+    assert listing.account.files == {"there": 7, "scans": 3, "read": 2, "other": 2, "passed_over": 0}
