@@ -178,19 +178,36 @@ def _least_processed(listing: Listing, images: Sequence[_Image]) -> list[_Image]
             why = f"{path.description}, not corrected for distortion, beside {twin} of that day, which is kept"
             listing.account.pass_over("raw_and_processed", image.label, f"{why}; delete {twin} to keep this one")
             continue
-        path = image.path
         acquisition = path.acquired or path.series or image.label
         forms[path.subject_id, image.modality, acquisition].append(image)
     kept = []
     for group in forms.values():
-        first, *others = sorted(group, key=lambda one: (one.path.steps, _number(one.path.image), one.label))
-        kept.append(replace(first, forms=tuple(one.path.image for one in (first, *others))))
-        for image in others:
-            what = f"{image.path.description or image.label}, another form of {first.label}"
-            why = f"{what} ({first.path.description}), which has no more steps of processing and is kept"
-            listing.account.pass_over("raw_and_processed", image.label, f"{why}; delete the form that is not meant")
+        for first, *others in _acquisitions(group):
+            kept.append(replace(first, forms=tuple(one.path.image for one in (first, *others))))
+            for image in others:
+                what = f"{image.path.description or image.label}, another form of {first.label}"
+                why = f"{what} ({first.path.description}), which has no more steps of processing and is kept"
+                listing.account.pass_over("raw_and_processed", image.label, f"{why}; delete the form that is not meant")
     _say_mixed(listing, kept)
     return sorted(kept, key=lambda one: one.label)
+
+
+def _acquisitions(group: Sequence[_Image]) -> list[list[_Image]]:
+    """Images of one time by acquisition, the one to keep first.
+
+    Times may be blank or shared by repeats: two images of two series are two acquisitions where neither is processed
+    further than the other.
+    """
+    found: list[list[_Image]] = []
+    for image in sorted(group, key=lambda one: (one.path.steps, _number(one.path.image), one.label)):
+        series, steps = image.path.series, image.path.steps
+        same = [one for one in found if one[0].path.series == series]
+        same += [one for one in found if steps > one[0].path.steps or not (series and one[0].path.series)]
+        if same:
+            same[0].append(image)
+        else:
+            found.append([image])
+    return found
 
 
 def _number(image: str) -> int:

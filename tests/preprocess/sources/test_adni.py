@@ -86,6 +86,19 @@ def test_of_processed_forms_alone_the_least_processed_is_kept(tmp_path: Path) ->
     assert [scan.run for scan, _, _ in listing.scans] == ["run-8"]
 
 
+def test_repeats_at_one_time_stay_two_scans_each_with_its_own_processed_form(tmp_path: Path) -> None:
+    names = [
+        adni_scan("002_S_0413", "MPRAGE", "2006-05-02", 1, series=11),
+        adni_scan("002_S_0413", "MPRAGE", "2006-05-02", 2, series=12),
+        adni_scan("002_S_0413", "MPR__GradWarp", "2006-05-02", 3, series=12, raw=False),
+    ]
+    listing = listed(tmp_path, *names)
+    assert [scan.run for scan, _, _ in listing.scans] == ["run-1", "run-2"]
+    (one,) = [one.message for one in listing.account.remarks if one.code == "raw_and_processed"]
+    assert "_S12_I3.nii: MPR__GradWarp, another form of" in one
+    assert "_S12_I2.nii (MPRAGE)" in one
+
+
 def test_repeats_of_one_day_are_runs_of_one_session(tmp_path: Path) -> None:
     names = [
         adni_scan("002_S_0413", "MPRAGE", "2006-05-02", 12),
