@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from preprocess.console import EXIT_DONE, EXIT_LEFT_OUT, LOG, Assignments, JsonFlag, emit, progress
 from preprocess.errors import UsageError
+from preprocess.types import SourceKind
 
 _MOST_LINES = 50
 """Scans left out that are named one by one in the text; JSON has all."""
@@ -22,6 +23,9 @@ def preprocess(
     cohort: str | None = None,
     missing: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     not_missing: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    source_kind: SourceKind = "auto",
+    tables: str | None = None,
+    window_days: float | None = None,
     settings: Assignments = (),
     workers: int | None = None,
     shard: str | None = None,
@@ -49,6 +53,11 @@ def preprocess(
         missing: a score that means missing in a column, for example mmse=-4; may be repeated. Codes such as -4, -99 and
             999 are recognised by the column's other values when nothing is given, and each is reported.
         not_missing: a score that is one although it looks like a code, for example zscore=-4; may be repeated.
+        source_kind: study whose folders and tables the source has: oasis3 (docs/oasis3.md) or adni (docs/adni.md); auto
+            looks at the source, and takes BIDS, a plain folder or a table.
+        tables: folder of the study's clinical tables, or one table; those that lie among the scans when not given.
+        window_days: days by which a clinical visit may lie before or after a scan to give it its scores; 365 for oasis3
+            and 90 for adni when not given.
         settings: one recipe value, for example spacing_mm=3 or kinds.LUS=clip; may be repeated.
         workers: processes; one per core when not given, 0 for none.
         shard: do one share of the work, I/N counted from 0, for example 0/32 on the first of 32 machines; `auto` takes
@@ -66,6 +75,7 @@ def preprocess(
     from preprocess.recipe import VolumeRecipe, override, parse, read_toml
     from preprocess.shards import commit_shards, read_shard, run_shard
     from preprocess.sources import list_scans
+    from preprocess.sources.people_account import people_json, people_lines
     from preprocess.sources.sentinels import read_choice
     from preprocess.storage import Location
     from preprocess.store import Store
@@ -79,7 +89,16 @@ def preprocess(
     volumes = parse(VolumeRecipe, override(data, settings), where=str(recipe) if recipe else "preprocess")
     location = Location(store)
     choice = read_choice(missing, not_missing)
-    listing = list_scans(source, volumes.modalities, kinds=volumes.kinds, cohort=cohort, choice=choice)
+    listing = list_scans(
+        source,
+        volumes.modalities,
+        kinds=volumes.kinds,
+        cohort=cohort,
+        choice=choice,
+        source_kind=source_kind,
+        tables=tables,
+        window_days=window_days,
+    )
     account = listing.account
     for line in (*leave_forgotten(listing, location), *account.lines()):
         LOG.warning("%s", line)
@@ -101,12 +120,14 @@ def preprocess(
             "scans": [{"row": claim.row, "scan": claim.scan.name, "source": claim.source_name} for claim in claims],
             "reconciliation": account.to_dict(),
         }
+        result |= {"people": people_json(listing.people)} if listing.people else {}
         counts = (
             f"{len(claims)} to do + {len(listing.scans) - len(claims)} stored before + {account.num_lost} left out = "
             f"{len(listing.scans) + account.num_lost} found"
         )
         lines = [
             *_lines("left out", lost),
+            *people_lines(listing.people),
             *(f"row {claim.row}: {claim.scan.name}  {claim.source_name}" for claim in claims),
             "; ".join(part for part in (counts, account.summary(), f"{plan.num_rows} rows; nothing written") if part),
         ]
@@ -149,10 +170,17 @@ def preprocess(
         "cohort": listing.cohort,
         "reconciliation": account.to_dict(),
     }
+    result |= {"people": people_json(listing.people)} if listing.people else {}
     counts = f"{manifest.num_kept} kept + {num_left_out} left out = {manifest.num_found + account.num_lost} found"
     ending = f"store {location.uri}, fingerprint {manifest.fingerprint}"
     summary = "; ".join(part for part in (counts, account.summary(), ending) if part)
-    lines = [*_lines("left out", reasons), *_lines("kept, but", remarks), *equal_lines(equal), summary]
+    lines = [
+        *_lines("left out", reasons),
+        *_lines("kept, but", remarks),
+        *equal_lines(equal),
+        *people_lines(listing.people),
+        summary,
+    ]
     emit(result, "\n".join(lines), as_json=json)
     return EXIT_LEFT_OUT if (left_out or lost) and not accept_left_out else EXIT_DONE
 

@@ -16,6 +16,9 @@ PROGRESSIONS: tuple[Progression, ...] = ("improved", "stable", "declined")
 Kind = Literal["volume", "clip", "image", "array"]
 """What a modality's rows are: (C, D, H, W), (T, C, H, W), (C, H, W), or (F,) and (R, F)."""
 
+SourceKind = Literal["auto", "oasis3", "adni"]
+"""What `--source-kind` may be; `auto` looks at the source and takes BIDS, a plain folder or a table."""
+
 MAX_VOXELS = 2**28
 """1 GiB as float32, ten times a 0.8 mm head: a header that asks for more is a bad or hostile file."""
 

@@ -325,16 +325,27 @@ def sidecar_scanner(source: Location, name: str, names: Mapping[str, int], accou
     """Maker and model from the scan's JSON sidecar; empty where there is none."""
     folder = name.rpartition("/")[0]
     sidecar = f"{folder}/{without_ending(name)}.json"
-    if sidecar not in names:
-        return ""
-    account.read.add(sidecar)
+    return scanner_of(source, sidecar, account) if sidecar in names else ""
+
+
+def scanner_of(source: Location, sidecar: str, account: Reconciliation, *, label: str = "") -> str:
+    """Maker and model as a sidecar gives them; empty, with a remark, where it cannot be read.
+
+    Args:
+        source: the folder that it lies below.
+        sidecar: its name there.
+        account: gets the remark.
+        label: what messages call it; its name when empty.
+    """
+    label = label or sidecar
+    account.read.add(label)
     try:
         fields = json.loads(read_text(source, sidecar))
         fault = "" if isinstance(fields, dict) else f"a {type(fields).__name__}"
     except (TextError, json.JSONDecodeError, RecursionError) as error:
         fault = str(error)
     if fault:
-        message = f"{sidecar}: not a JSON object of fields ({fault}), so the scanner is unknown; mend it"
-        account.add("sidecar_unreadable", sidecar, message)
+        message = f"{label}: not a JSON object of fields ({fault}), so the scanner is unknown; mend it"
+        account.add("sidecar_unreadable", label, message)
         return ""
     return " ".join(str(fields[key]) for key in ("Manufacturer", "ManufacturersModelName") if fields.get(key))

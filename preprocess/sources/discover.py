@@ -12,11 +12,13 @@ from preprocess.sources.folder import list_folder
 from preprocess.sources.layouts import refuse_misplaced
 from preprocess.sources.listing import ASIDE, Listing, leave_out_twins
 from preprocess.sources.names import readable, suffix_of
+from preprocess.sources.people_account import sort_people
 from preprocess.sources.reconciliation import CODES
 from preprocess.sources.scan_table import list_table
 from preprocess.sources.sentinels import Choice
+from preprocess.sources.studies import STUDIES
 from preprocess.storage import Location
-from preprocess.types import Kind, Scan
+from preprocess.types import Kind, Scan, SourceKind
 
 _ALL_VOLUMES: Mapping[str, Kind] = MappingProxyType({})
 _NO_CHOICE = Choice()
@@ -29,6 +31,9 @@ def list_scans(
     kinds: Mapping[str, Kind] = _ALL_VOLUMES,
     cohort: str | None = None,
     choice: Choice = _NO_CHOICE,
+    source_kind: SourceKind = "auto",
+    tables: str | None = None,
+    window_days: float | None = None,
 ) -> Listing:
     """List the scans of a source.
 
@@ -38,6 +43,9 @@ def list_scans(
         kinds: kinds of the modalities that are no volumes; in folders, their files are recognised by their endings.
         cohort: name within which subjects are unique; the data set's own name when None.
         choice: what the user says about codes for missing scores.
+        source_kind: study whose layout the source has; `auto` for all other sources.
+        tables: a study's folder of clinical tables, or one of them; those among the scans when None.
+        window_days: greatest distance of a study's clinical visit from a scan in days; the study's own when None.
 
     Raises:
         UsageError: nothing there, a folder whose layout is not understood, a table without the columns it needs, or
@@ -45,7 +53,14 @@ def list_scans(
         StorageError: the bucket refuses.
     """
     source = Location(source_uri)
-    if source_uri.lower().endswith((".csv", ".tsv")):
+    if source_kind not in STUDIES and (tables is not None or window_days is not None):
+        option = "--tables" if tables is not None else "--window-days"
+        raise UsageError(f"{option}: only a study has them; give --source-kind {' or '.join(STUDIES)} too")
+    if window_days is not None and not 0 <= window_days < float("inf"):
+        raise UsageError(f"--window-days {window_days:g}: below 0, or not finite; give days, such as 90")
+    if source_kind in STUDIES:
+        listing = _list_study(source, source_uri, modalities, kinds, choice, source_kind, tables, window_days)
+    elif source_uri.lower().endswith((".csv", ".tsv")):
         listing = list_table(source_uri, modalities, choice, kinds)
     else:
         listing = _list_folder(source, source_uri, modalities, kinds, choice)
@@ -75,11 +90,7 @@ def _named(listing: Listing, scan: Scan, file: str, size: int) -> tuple[Scan, st
 def _list_folder(
     source: Location, source_uri: str, modalities: Sequence[str], kinds: Mapping[str, Kind], choice: Choice
 ) -> Listing:
-    files = list_files(source)
-    if not files.sizes and not files.unlisted:
-        raise UsageError(
-            f"{source_uri}: no such folder, or an empty one; give a BIDS folder, a folder of NIfTI files or a table"
-        )
+    files = _files(source, source_uri)
     first = kinds.get(modalities[0], "volume")
     if not any(name.startswith("sub-") and "/" in name for name in (*files.sizes, *_names(files))):
         scans = (name for name in files.sizes if has_ending(name, first) and not _is_aside(name))
@@ -90,9 +101,42 @@ def _list_folder(
         listing = list_folder(source, files, modalities, kinds)
         if not listing.scans:
             _say_other_kinds(listing, files.sizes, modalities[0], first)
+    return _settled(listing, frozenset((*files.sizes, *_names(files))))
+
+
+def _list_study(
+    source: Location,
+    source_uri: str,
+    modalities: Sequence[str],
+    kinds: Mapping[str, Kind],
+    choice: Choice,
+    source_kind: SourceKind,
+    tables: str | None,
+    window_days: float | None,
+) -> Listing:
+    files = _files(source, source_uri)
+    study = STUDIES[source_kind]
+    listing = study.lister(source, files, modalities, kinds, choice, tables=tables, window_days=window_days)
+    _settled(listing, listing.names or frozenset((*files.sizes, *_names(files))))
+    scans = [scan for scan, _, _ in listing.scans]
+    listing.people = sort_people(scans, listing.account, listing.in_tables, study.person_of)
+    return listing
+
+
+def _files(source: Location, source_uri: str) -> Files:
+    files = list_files(source)
+    if not files.sizes and not files.unlisted:
+        raise UsageError(
+            f"{source_uri}: no such folder, or an empty one; give a BIDS folder, a folder of NIfTI files or a table"
+        )
+    return files
+
+
+def _settled(listing: Listing, names: frozenset[str]) -> Listing:
+    """The listing without twins, with its files counted; refused where every scan of it is left out."""
     leave_out_twins(listing)
     listing.account.num_scan_files = len(listing.scans)
-    listing.names = frozenset((*files.sizes, *_names(files)))
+    listing.names = names
     if not listing.scans:
         passed_over = listing.account.counts().get("passed_over", {})
         reported = {"other_modality", "unread_format", "suffix_case"}  # these are there by name already
@@ -102,7 +146,7 @@ def _list_folder(
     left_out = listing.account.left_out
     if not listing.scans and left_out:
         more = f" (and {len(left_out) - 1} more left out)" if len(left_out) > 1 else ""
-        raise UsageError(f"{source.uri}: no scan is left: {left_out[0].message}{more}")
+        raise UsageError(f"{listing.root.uri}: no scan is left: {left_out[0].message}{more}")
     return listing
 
 

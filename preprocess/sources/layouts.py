@@ -70,9 +70,9 @@ def refuse_unclear(uri: str, names: Sequence[str], kind: Kind, modalities: Seque
     for name in names:
         if found := _OASIS.search(name):
             release = "OASIS-3, whose folders are sessions"
-            raise _refusal(uri, name, f"{name} looks like {release}, not people", found[1], found[0])
+            raise _refusal(uri, name, f"{name} looks like {release}, not people", found[1], found[0], kind="oasis3")
         if (found := _ADNI.search(name)) and (name.count("/") > 1 or "MR_" in name or found.start() > 0):
-            raise _refusal(uri, name, f"{name} looks like a release of ADNI", found[0])
+            raise _refusal(uri, name, f"{name} looks like a release of ADNI", found[0], kind="adni")
         if name.count("/") > 2:
             raise _refusal(uri, name, f"{name} lies {name.count('/')} folders deep, and two are understood")
     unclear = [name for name in names if not naming.is_bids_name(without_ending(name), modalities)]
@@ -142,9 +142,11 @@ def _refuse_flat(uri: str, names: Sequence[str], kind: Kind) -> None:
         raise _refusal(uri, first, f"{first} and {second} may be two visits of one person, or two people")
 
 
-def _refusal(uri: str, name: str, seen: str, subject: str = "SUBJECT", session: str = "SESSION") -> UsageError:
+def _refusal(
+    uri: str, name: str, seen: str, subject: str = "SUBJECT", session: str = "SESSION", *, kind: str = ""
+) -> UsageError:
     line = f"{name},{subject},{session},DAY"
     return UsageError(
         f"{uri}: {seen}; give a CSV table with the columns path,subject_id,session_id,day and a line a scan, "
-        f"such as {line}"
+        f"such as {line}" + (f", or --source-kind {kind}" if kind else "")
     )

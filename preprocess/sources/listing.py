@@ -31,6 +31,8 @@ class Listing:
         account: what became of everything else there.
         cohort: the data set's own name, empty where it gives none.
         cohort_given: whether the user named the cohort, and so answers for its subjects being those of that name.
+        in_tables: everybody whom a study's tables name; empty for other sources.
+        people: what became of each person of a study, by id; empty for other sources.
         names: every file of the source (of a table: every path it names), whether listed as a scan or not.
     """
 
@@ -40,6 +42,8 @@ class Listing:
     account: Reconciliation = field(default_factory=Reconciliation)
     cohort: str = ""
     cohort_given: bool = False
+    in_tables: frozenset[str] = frozenset()
+    people: dict[str, str] = field(default_factory=dict)
     names: frozenset[str] = frozenset()
 
     @property
@@ -73,7 +77,11 @@ def set_aside(listing: Listing, name: str, kinds: Collection[Kind]) -> bool:
         else:
             listing.account.others.append(name)
         return True
-    if len(parts) > 1 and (aside := ASIDE.get(parts[0].lower())):
+    # BIDS has these folders at the top; what was made from a scan lies beside it in some data sets.
+    made = next(
+        (part.lower() for part in parts[:-1] if part.lower() in ("derivatives", "sourcedata")), parts[0].lower()
+    )
+    if len(parts) > 1 and (aside := ASIDE.get(made)):
         if is_scan:
             listing.account.pass_over(aside[0], name, aside[1])
         else:

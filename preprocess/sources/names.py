@@ -16,9 +16,9 @@ _SPELT_SESSION = re.compile(r"(?:sess?|session)[-_](.+)", re.IGNORECASE)
 _DERIVED_ENTITIES = ("space", "desc", "label", "res", "den", "atlas", "seg", "from", "to", "mode")
 """Entities that only derivatives carry (BIDS derivatives, common file level)."""
 _DERIVED_WORDS = {
-    "mask", "masks", "brainmask", "dseg", "probseg", "seg", "segmentation", "aseg", "aparc", "wmparc", "ribbon", "parc",
-    "parcellation", "label", "labels", "labelmap", "lesion", "lesions", "roi", "rois", "pve", "probmap", "prob",
-    "warped", "jacobian", "xfm",
+    "mask", "masks", "brainmask", "defacemask", "dseg", "probseg", "seg", "segmentation", "aseg", "aparc", "wmparc",
+    "ribbon", "parc", "parcellation", "label", "labels", "labelmap", "lesion", "lesions", "roi", "rois", "pve",
+    "probmap", "prob", "warped", "jacobian", "xfm",
 }  # fmt: skip
 """Words for images that were made from a scan; as a BIDS suffix or as a word of a plain name."""
 

@@ -22,12 +22,12 @@ def refusal(names: list[str], kind: Kind = "volume") -> str:
         (
             ["OAS30001_MR_d0129/anat1/x.nii.gz"],
             "looks like OASIS-3, whose folders are sessions, not people",
-            "OAS30001_MR_d0129/anat1/x.nii.gz,OAS30001,OAS30001_MR_d0129,DAY",
+            "OAS30001_MR_d0129/anat1/x.nii.gz,OAS30001,OAS30001_MR_d0129,DAY, or --source-kind oasis3",
         ),
         (
             ["ADNI/002_S_0413/MPRAGE/2006-05-02_12_31_52.0/S13893/x.nii"],
             "looks like a release of ADNI",
-            "ADNI/002_S_0413/MPRAGE/2006-05-02_12_31_52.0/S13893/x.nii,002_S_0413,SESSION,DAY",
+            "ADNI/002_S_0413/MPRAGE/2006-05-02_12_31_52.0/S13893/x.nii,002_S_0413,SESSION,DAY, or --source-kind adni",
         ),
         (["ADNI/100_S_10029/x.nii"], "looks like a release of ADNI", "ADNI/100_S_10029/x.nii,100_S_10029,SESSION,DAY"),
         (["ADNI_002_S_0413_MR_MPRAGE_br_raw_1_2_S1_I3.nii"], "looks like a release of ADNI", "002_S_0413,SESSION"),
