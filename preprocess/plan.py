@@ -91,28 +91,29 @@ def make_plan(
     rows = {_visit(record): record.row for record in stored}
     _refuse_changes([record for record in stored if record.present and identity_of(record) in reread.changed])
     new: list[Found] = []
-    for scan, source_name, num_bytes in scans:
+    for found in scans:
+        scan = found[0]
         identity = identity_of(scan)
         if identity in kept and identity not in reread.changed | reread.mended:
             kept[identity] = _as_today(kept[identity], scan, reread.findings.get(identity))
         else:
             # Left out before, and replaced or judged otherwise since: another chance, in its own row.
             kept.pop(identity, None)
-            new.append((scan, source_name, num_bytes))
+            new.append(found)
     next_row = 1 + max(rows.values(), default=-1)
     for cohort, subject_id, _, session_id, run in sorted({_order(scan) for scan, _, _ in new}):
         if (cohort, subject_id, session_id, run) not in rows:
             rows[cohort, subject_id, session_id, run] = next_row
             next_row += 1
-    claims = sorted(
-        (Claim(rows[_visit(scan)], scan, source_name) for scan, source_name, _ in new),
-        key=lambda claim: (claim.row, claim.scan.modality),
-    )
+    new.sort(key=lambda found: (rows[_visit(found[0])], found[0].modality))
+    claims = [Claim(rows[_visit(scan)], scan, source_name) for scan, source_name, _ in new]
     tasks = tuple(tuple(claims[start : start + SCANS_PER_TASK]) for start in range(0, len(claims), SCANS_PER_TASK))
-    sizes = {source_name: num_bytes for _, source_name, num_bytes in new}
     # Rows and labels belong to the name: records of a run that was cut off before a table was corrected would carry
     # the old labels, and, where days moved, another scan's row.
-    work = ([claim.row, claim.source_name, sizes[claim.source_name], _labels(claim.scan)] for claim in claims)
+    work = (
+        [claim.row, claim.source_name, num_bytes, _labels(claim.scan)]
+        for claim, (_, _, num_bytes) in zip(claims, new, strict=True)
+    )
     return Plan(next_row, tuple(kept.values()), tasks, _digest([fingerprint, next_row, len(kept)], work))
 
 
