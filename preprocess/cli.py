@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -20,6 +20,8 @@ def preprocess(
     recipe: Path | None = None,
     modality: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     cohort: str | None = None,
+    source_kind: Literal["auto", "dicom"] = "auto",
+    series_rules: Path | None = None,
     missing: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     not_missing: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     settings: Assignments = (),
@@ -38,14 +40,17 @@ def preprocess(
 
     Args:
         source: BIDS folder, plain folder (SUBJECT.nii.gz, SUBJECT/SESSION.nii.gz or SUBJECT/VISIT/FILE.nii.gz; the
-            modality that a file's name says is believed), or CSV/TSV table with the columns path and subject_id and,
-            where known, session_id, day or acq_time, run, modality, site, scanner and scores; path or URL. Links are
-            followed. A folder that does not say which part of a name is the person is refused.
+            modality that a file's name says is believed), folder of DICOM series, or CSV/TSV table with the columns
+            path and subject_id and, where known, session_id, day or acq_time, run, modality, site, scanner and scores;
+            path or URL. Links are followed. A folder that does not say which part of a name is the person is refused.
         store: where the store shall be: path, gs://, s3:// or memory://.
         recipe: TOML file with grid, spacing_mm, field_of_view, intensity_percentiles, dtype and [quality]; [kinds] says
             which modalities are clips, images or arrays, and [clip] and [image] how large they become.
         modality: BIDS suffix to keep, T1w when not given; may be repeated.
         cohort: name within which subjects are unique; the data set's own Name when not given.
+        source_kind: dicom lists a folder as DICOM series, whatever else lies there; auto does so where it holds DICOM
+            files and no NIfTI file.
+        series_rules: TOML file with the rules that choose the DICOM series of a session; docs/dicom.md explains them.
         missing: a score that means missing in a column, for example mmse=-4; may be repeated. Codes such as -4, -99 and
             999 are recognised by the column's other values when nothing is given, and each is reported.
         not_missing: a score that is one although it looks like a code, for example zscore=-4; may be repeated.
@@ -79,7 +84,15 @@ def preprocess(
     volumes = parse(VolumeRecipe, override(data, settings), where=str(recipe) if recipe else "preprocess")
     location = Location(store)
     choice = read_choice(missing, not_missing)
-    listing = list_scans(source, volumes.modalities, kinds=volumes.kinds, cohort=cohort, choice=choice)
+    listing = list_scans(
+        source,
+        volumes.modalities,
+        kinds=volumes.kinds,
+        cohort=cohort,
+        choice=choice,
+        source_kind=source_kind,
+        series_rules=series_rules,
+    )
     account = listing.account
     for line in (*leave_forgotten(listing, location), *account.lines()):
         LOG.warning("%s", line)

@@ -18,12 +18,12 @@ from preprocess.types import Affine, Finding
 _SAME_PLACE_MM = 0.01
 """Positions are written with 4 digits or more; the thinnest slices are ten times this apart."""
 _SAME_DIRECTION = 1e-3
-"""Of direction cosines: exporters round them, and 1e-3 moves a corner of a head by 0.1 mm."""
+"""Difference of direction cosines: exporters round them, and 1e-3 moves a corner of a head by 0.1 mm."""
 _UNIT = 1e-2
 _UNEVEN = 0.1
-"""Of the slice spacing: how far a slice may lie from its place on the grid. Rounding of positions is far below."""
+"""Share of the slice spacing: how far a slice may lie from its place on the grid; rounding is far below."""
 _GAP = 1.5
-"""Of the slice spacing: from here on a slice is missing."""
+"""Multiple of the slice spacing: from here on a slice is missing."""
 _SHEAR = np.tan(np.radians(0.5))
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _Points = npt.NDArray[np.float64]
@@ -51,7 +51,7 @@ def arrange(frames: Sequence[Frame], *, name: str) -> Stack:
     """Sort the planes of one series into a volume.
 
     Args:
-        frames: of all its files, in any order.
+        frames: those of all its files, in any order.
         name: what messages call the series.
 
     Raises:

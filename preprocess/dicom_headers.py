@@ -40,8 +40,8 @@ class Frame:
         position_mm: centre of the first pixel, LPS+; empty where the header has none.
         orientation: direction of growing columns, then of growing rows, LPS+; empty where the header has none.
         spacing_mm: between rows and between columns, in this order (PS3.3, 10.7.1.3); empty where the header has none.
-        slope: of stored values to real units.
-        intercept: of stored values to real units.
+        slope: real units of a stored step.
+        intercept: real units of a stored zero.
         echo: echo time in ms and number of the echo.
         moment: time point, acquisition and inversion time.
         sort: the values of ImageType or FrameType.
@@ -66,7 +66,7 @@ class Header:
         group: patient, study and series; equal for files of one series.
         patient_id: as written; empty where it was removed.
         dates: study, series and acquisition date as far as they are there, YYYYMMDD.
-        time: of the study, HHMMSS.
+        time: the study's, HHMMSS.
         series_number: as shown at the scanner; 0 where it was removed.
         sop_class: what the object is.
         modality: for example `MR`.
@@ -77,6 +77,7 @@ class Header:
         has_contrast: whether a contrast agent is named.
         interpretation: for example `MONOCHROME2`.
         scanner: maker and model.
+        is_mosaic: whether its picture is a sheet of slices (Siemens).
         frames: the file's planes; empty in what is no image.
     """
 
@@ -94,6 +95,7 @@ class Header:
     has_contrast: bool
     interpretation: str
     scanner: str
+    is_mosaic: bool
     frames: tuple[Frame, ...]
 
 
@@ -131,18 +133,19 @@ def read_header(stream: BinaryIO, *, name: str) -> Header | None:
 
 
 def _header(header: Any) -> Header:
-    group = tuple(_text(header, key) for key in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID"))
+    group = [_text(header, key) for key in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")]
     dates = [_text(header, key)[:8] for key in ("StudyDate", "SeriesDate", "AcquisitionDate", "AcquisitionDateTime")]
     scanner = " ".join(part for key in ("Manufacturer", "ManufacturerModelName") if (part := _text(header, key)))
     is_media_index = str(header.file_meta.get("MediaStorageSOPClassUID", "")) == "1.2.840.10008.1.3.10"
     frames = () if is_media_index else _frames(header)
     echo_time = _number(header, "EchoTime")
+    number = int(_number(header, "SeriesNumber") or 0)
     return Header(
-        group=(group[0], group[1], group[2]),
+        group=(group[0], group[1], group[2] or f"number {number}"),
         patient_id=group[0],
         dates=tuple(date for date in dates if date),
         time=_text(header, "StudyTime"),
-        series_number=int(_number(header, "SeriesNumber") or 0),
+        series_number=number,
         sop_class=_text(header, "SOPClassUID") or ("1.2.840.10008.1.3.10" if is_media_index else ""),
         modality=_text(header, "Modality"),
         text=(_text(header, "SeriesDescription"), _text(header, "ProtocolName")),
@@ -152,6 +155,8 @@ def _header(header: Any) -> Header:
         has_contrast=bool(_text(header, "ContrastBolusAgent")),
         interpretation=_text(header, "PhotometricInterpretation"),
         scanner=scanner,
+        # XA30 calls enhanced objects of single slices MOSAIC too: those say where each of their frames lies.
+        is_mosaic="MOSAIC" in _words(header, "ImageType") and _text(header, "SOPClassUID") not in _ENHANCED,
         frames=frames,
     )
 

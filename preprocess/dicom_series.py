@@ -11,12 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from preprocess.dicom import read_dicom
-from preprocess.dicom_geometry import arrange, split_volumes
+from preprocess.dicom_geometry import Stack, arrange, split_volumes
 from preprocess.dicom_headers import Frame, Header, read_header
 from preprocess.errors import ScanError
 from preprocess.types import MAX_VOXELS, Finding, Image
-
-ONE_SLICE = "one slice of a series; give the folder or a zip of the series"
 
 
 def read_series(files: Sequence[bytes], *, name: str, max_voxels: int = MAX_VOXELS, volume: int | None = None) -> Image:
@@ -67,11 +65,11 @@ def read_series(files: Sequence[bytes], *, name: str, max_voxels: int = MAX_VOXE
     return Image(voxels_XYZ=voxels_ZYX.transpose(2, 1, 0), affine=stack.affine, dtype=dtype, findings=remarks)
 
 
-def check_series(headers: Sequence[Header], *, name: str) -> None:
-    """Refuse a series that can be no volume, by its headers alone.
+def check_series(headers: Sequence[Header], *, name: str) -> Stack:
+    """Sort the slices of a series, or refuse what can be no volume, by its headers alone.
 
     Args:
-        headers: of its files that are images.
+        headers: one for each of its files that is an image.
         name: what messages call the series.
 
     Raises:
@@ -82,7 +80,7 @@ def check_series(headers: Sequence[Header], *, name: str) -> None:
     if num_voxels > MAX_VOXELS:
         raise _refusal("too_large", f"{name}: {num_voxels} voxels is more than {MAX_VOXELS}; resample or crop the scan")
     refuse_pictures(headers, name=name)
-    arrange(frames, name=name)
+    return arrange(frames, name=name)
 
 
 def refuse_pictures(headers: Sequence[Header], *, name: str) -> None:
@@ -96,8 +94,7 @@ def refuse_pictures(headers: Sequence[Header], *, name: str) -> None:
             said = header.interpretation or "none"
             message = f"{name}: PhotometricInterpretation {said}, expected MONOCHROME2; export the grey values"
             raise _refusal("photometric", message)
-        # XA30 calls enhanced objects of single slices MOSAIC too: those say where each of their frames lies.
-        if "MOSAIC" in header.image_type and len(header.frames) == 1:
+        if header.is_mosaic:
             message = f"{name}: a Siemens mosaic (slices side by side in one picture); export it as single slices"
             raise _refusal("mosaic", message)
         for frame in header.frames:

@@ -93,6 +93,17 @@ class Location:
             data: bytes = self.fs.cat_file(self.key(name))
             return data
 
+    def read_part(self, name: str, start: int, end: int) -> bytes:
+        """Bytes of an object from `start` up to `end`.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+            StorageError: the file system refuses.
+        """
+        with self._refusals(name, missing_is_error=False):
+            data: bytes = self.fs.cat_file(self.key(name), start=start, end=end)
+            return data
+
     def write(self, name: str, data: bytes) -> None:
         """Put a whole object, replacing what was there."""
         with self._refusals(name):

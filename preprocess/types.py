@@ -53,6 +53,7 @@ class Scan:
         scanner: scanner name, empty when unknown.
         outcomes: scores of that visit by name, for example `{"mmse": 27.0}`; absent scores are left out.
         cohort: name of the data set within which `subject_id` is unique; empty when it has none.
+        parts: files that the scan is made of, relative to the source, as a DICOM series is; empty where `uri` is it.
     """
 
     subject_id: str
@@ -65,6 +66,7 @@ class Scan:
     scanner: str = ""
     outcomes: dict[str, float] = field(default_factory=dict)
     cohort: str = ""
+    parts: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def visit(self) -> tuple[str, str, str]:

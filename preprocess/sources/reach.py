@@ -6,13 +6,17 @@ not there. A bucket that refuses everything is one error of the run.
 
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from preprocess.dicom_zip import pack
 from preprocess.errors import ScanError, StorageError
 from preprocess.storage import Location, Options, refusals
 from preprocess.types import Finding, Scan
 
 _Answer = TypeVar("_Answer")
+_PART_READERS = 8
+"""As a disk or a bucket answers several at once; a whole series is held anyway."""
 
 
 def is_whole(path: str) -> bool:
@@ -39,7 +43,7 @@ def size_of(uri: str) -> int:
 
 
 def read_scan(source: Location, scan: Scan) -> bytes:
-    """A scan's bytes.
+    """A scan's bytes; of a scan that is made of several files, the archive that `dicom_zip.pack` makes of them.
 
     Args:
         source: the folder or bucket that was listed; a refusal of its own bucket ends the run, to be gone on with.
@@ -49,6 +53,8 @@ def read_scan(source: Location, scan: Scan) -> bytes:
         ScanError: the file is missing or cannot be read; the message does not hold its path on this machine.
         StorageError: the source's own bucket refuses.
     """
+    if scan.parts:
+        return _read_parts(source, scan)
     label = _base(scan.uri)
     options: Options | None = source.options if "://" in scan.uri else None
     try:
@@ -59,6 +65,21 @@ def read_scan(source: Location, scan: Scan) -> bytes:
         if not source.is_local and scan.uri.startswith(f"{source.uri.rstrip('/')}/"):
             raise
         message = f"{scan.name}: {label} cannot be read ({_reason(error)}); correct its path, or make it readable"
+        raise ScanError(Finding("unreachable", message)) from error
+
+
+def _read_parts(source: Location, scan: Scan) -> bytes:
+    """The files of a series as one archive; none is named, since exporters put people and dates into names."""
+    try:
+        with ThreadPoolExecutor(_PART_READERS) as pool:
+            return pack(pool.map(source.read, scan.parts))
+    except FileNotFoundError as error:
+        message = f"{scan.name}: a file of its series is listed but not there; copy the series again"
+        raise ScanError(Finding("missing", message)) from error
+    except StorageError as error:
+        if not source.is_local:
+            raise
+        message = f"{scan.name}: a file of its series cannot be read ({_reason(error)}); make it readable"
         raise ScanError(Finding("unreachable", message)) from error
 
 

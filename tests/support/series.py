@@ -74,6 +74,12 @@ def slices(
     return made
 
 
+def fine_slices(**elements: Any) -> list[Dataset]:
+    """As `slices`, of a head that the rules take: 96 slices of 2 mm, 48 x 48 pixels of 4 mm."""
+    voxels = head(edge=96, spacing_mm=2.0)[::2, ::2].transpose(2, 1, 0)
+    return slices(voxels, spacing_mm=(2.0, 4.0, 4.0), **elements)
+
+
 def header(*, patient: str, visit: int, number: int, days: int, description: str) -> Dataset:
     """What all objects of a series share."""
     when = (FIRST_DAY + timedelta(days=days)).strftime("%Y%m%d")
