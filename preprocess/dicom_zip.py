@@ -69,6 +69,11 @@ def packed_size(sizes: Sequence[int]) -> int:
     return sum(sizes) + len(sizes) * _PACKED_EXTRA_BYTES + _END_BYTES
 
 
+def limit_bytes(max_voxels: int, num_files: int) -> int:
+    """Most bytes that the files of a series may have together."""
+    return max_voxels * _MAX_VALUE_BYTES + num_files * _MAX_HEADER_BYTES
+
+
 def _check_directory(data: bytes, name: str) -> None:
     """Refuse an archive whose directory alone would fill the memory: zipfile reads all of it at once."""
     at = data.rfind(_EMPTY_MAGIC, max(0, len(data) - 65_557))
@@ -93,7 +98,7 @@ def _check_entries(entries: Sequence[zipfile.ZipInfo], name: str, max_voxels: in
     if any(entry.filename.lower().endswith(".zip") for entry in entries):
         raise _refusal("bad_zip", f"{name}: an archive inside the zip archive; pack the files of one series alone")
     num_bytes = sum(entry.file_size for entry in entries)
-    most_bytes = max_voxels * _MAX_VALUE_BYTES + len(entries) * _MAX_HEADER_BYTES
+    most_bytes = limit_bytes(max_voxels, len(entries))
     if num_bytes > most_bytes:
         message = (
             f"{name}: unpacks to {num_bytes} bytes, more than {most_bytes} ({max_voxels} voxels and their headers)"

@@ -82,6 +82,11 @@ class Location:
         with self._refusals(name):
             return bool(self.fs.exists(self.key(name)))
 
+    def is_folder(self) -> bool:
+        """Whether this is a folder, and neither a file nor nothing."""
+        with self._refusals(""):
+            return bool(self.fs.isdir(self.path))
+
     def read(self, name: str = "") -> bytes:
         """The whole object.
 

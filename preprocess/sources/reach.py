@@ -9,10 +9,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from preprocess.dicom_zip import pack
-from preprocess.errors import ScanError, StorageError
+from preprocess.dicom_zip import MAX_ENTRIES, limit_bytes, pack, packed_size
+from preprocess.errors import ScanError, StorageError, UsageError
+from preprocess.sources.files import list_files
 from preprocess.storage import Location, Options, refusals
-from preprocess.types import Finding, Scan
+from preprocess.types import MAX_VOXELS, Finding, Scan
 
 _Answer = TypeVar("_Answer")
 _PART_READERS = 8
@@ -81,6 +82,28 @@ def _read_parts(source: Location, scan: Scan) -> bytes:
             raise
         message = f"{scan.name}: a file of its series cannot be read ({_reason(error)}); make it readable"
         raise ScanError(Finding("unreachable", message)) from error
+
+
+def read_folder(folder: Location, *, name: str) -> bytes:
+    """All files of a folder as one archive, as a zip of a DICOM series is.
+
+    Args:
+        folder: which may hold folders.
+        name: what messages call the scan.
+
+    Raises:
+        UsageError: empty, or more files or bytes than a series has.
+        StorageError: it cannot be read.
+    """
+    sizes = list_files(folder).sizes
+    num_bytes, most_bytes = packed_size(list(sizes.values())), limit_bytes(MAX_VOXELS, len(sizes))
+    if not sizes or len(sizes) > MAX_ENTRIES or num_bytes > most_bytes:
+        raise UsageError(
+            f"{folder.uri}: {len(sizes)} files of {num_bytes} bytes in all, expected 1 to {MAX_ENTRIES} files of at "
+            f"most {most_bytes} bytes; give {name} as a NIfTI file or as the folder of one DICOM series"
+        )
+    with ThreadPoolExecutor(_PART_READERS) as pool:
+        return pack(pool.map(folder.read, sizes))
 
 
 def label_of(path: str, scan_name: str) -> str:

@@ -1,6 +1,7 @@
 """A folder of DICOM files becomes one scan a visit and modality, and every other file has a reason."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 
+from interscan.cli import run
 from preprocess.cli import preprocess as preprocess_verb
 from preprocess.engine import preprocess
 from preprocess.errors import UsageError
@@ -247,3 +249,23 @@ def test_the_real_series_go_the_whole_road(real_data: Path, tmp_path: Path) -> N
     prepared = prepare_volume(read_scan(thin.root, thin.scans[0][0]), recipe, name="x")
     assert prepared.values is not None
     np.testing.assert_allclose(prepared.spacing_mm, (0.699988, 0.666667, 0.666667), atol=1e-4)
+
+
+@pytest.mark.real_data
+def test_the_example_of_the_page_runs_as_it_stands(
+    real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "dicom.md").read_text(encoding="utf-8")
+    (tmp_path / "rules.toml").write_text(page.partition("```toml\n")[2].partition("```")[0])
+    monkeypatch.chdir(tmp_path)
+    commands = re.findall(r"^\$ interscan (preprocess .*)\n(.*)$", page, re.MULTILINE)
+    codes_and_lines = []
+    for command, _ in commands:
+        words = command.replace("../shared/data", str(real_data)).split()
+        codes_and_lines.append((run(words), capsys.readouterr()))
+    (refused, first), (kept, second) = codes_and_lines
+    assert (refused, kept) == (2, 0)
+    assert first.err.strip().endswith(commands[0][1].partition("t1w_block: ")[2])
+    assert "kept, but: 02_ses-01_T1w: " in second.out
+    assert "1 kept + 0 left out = 1 found" in second.out
+    assert "fingerprint 5836814124ad0f4f" in second.out

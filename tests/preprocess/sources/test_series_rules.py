@@ -33,7 +33,7 @@ def facts(**changes: Any) -> SeriesFacts:
     "name",
     [
         *("MPRAGE", "MP-RAGE_SAG", "Sag 3D T1", "Accelerated Sag IR-FSPGR", "Sag IR-SPGR", "t1_mpr_sag", "anat-T1w"),
-        *("IR-FSPGR-REPEAT", "3D BRAVO", "T1W_3D_TFE", "ADNI3_T1"),
+        *("IR-FSPGR-REPEAT", "3D BRAVO", "T1W_3D_TFE", "ADNI3_T1", "3DT1"),
     ],
 )
 def test_what_scanners_call_a_t1w_is_one(name: str) -> None:
@@ -47,6 +47,7 @@ def test_what_scanners_call_a_t1w_is_one(name: str) -> None:
         ({"texts": ("T2 TSE", "")}, "series_unlike", "not_name"),
         ({"texts": ("FLAIR T1 like", "")}, "series_unlike", "not_name"),
         ({"texts": ("rest bold", "")}, "series_unlike", "fits no pattern"),
+        ({"texts": ("REST1 w SMS", "")}, "series_unlike", "fits no pattern"),
         ({"texts": ("T1 post Gd", "")}, "series_unlike", "not_name"),
         ({"image_types": frozenset({"ORIGINAL", "PRIMARY", "LOCALIZER"})}, "localizer", "ImageType"),
         ({"image_types": frozenset({"DERIVED", "SECONDARY", "MPR"})}, "derived_series", "ImageType has MPR"),
