@@ -17,6 +17,8 @@ from preprocess.types import Affine, Finding
 
 _SAME_PLACE_MM = 0.01
 """Positions are written with 4 digits or more; the thinnest slices are ten times this apart."""
+_FARTHEST_MM = 1e5
+"""No scanner is 100 m long; NaN is below nothing."""
 _SAME_DIRECTION = 1e-3
 """Difference of direction cosines: exporters round them, and 1e-3 moves a corner of a head by 0.1 mm."""
 _UNIT = 1e-2
@@ -103,7 +105,7 @@ def _refuse_unlike(frames: Sequence[Frame], name: str) -> None:
             ("ImageOrientationPatient", frame.orientation),
             ("PixelSpacing", frame.spacing_mm),
         )
-        if not value or not np.isfinite(value).all()
+        if not value or not all(abs(one) < _FARTHEST_MM for one in value)
     )
     if missing:
         what, count = missing.most_common(1)[0]

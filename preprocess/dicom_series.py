@@ -57,11 +57,13 @@ def read_series(files: Sequence[bytes], *, name: str, max_voxels: int = MAX_VOXE
     remarks = _same_pixels(places, planes, frames, name)
     rows, columns = frames[chosen[0]].size
     voxels_ZYX = np.empty((len(places), rows, columns), np.float32)
-    for index, place in enumerate(places):
-        frame = frames[place[0]]
-        voxels_ZYX[index] = planes[place[0]]
-        if (frame.slope, frame.intercept) != (1.0, 0.0):
-            voxels_ZYX[index] = voxels_ZYX[index] * np.float32(frame.slope) + np.float32(frame.intercept)
+    # What float32 cannot hold becomes infinite here and a finding in the quality check.
+    with np.errstate(over="ignore", invalid="ignore"):
+        for index, place in enumerate(places):
+            frame = frames[place[0]]
+            voxels_ZYX[index] = planes[place[0]]
+            if (frame.slope, frame.intercept) != (1.0, 0.0):
+                voxels_ZYX[index] = voxels_ZYX[index] * np.float32(frame.slope) + np.float32(frame.intercept)
     return Image(voxels_XYZ=voxels_ZYX.transpose(2, 1, 0), affine=stack.affine, dtype=dtype, findings=remarks)
 
 

@@ -69,7 +69,7 @@ def list_dicom(source: Location, files: Files, modalities: Sequence[str], rules:
         StorageError: the bucket refuses.
     """
     chosen = rules.of(modalities, where=where)
-    listing = Listing(source)
+    listing = Listing(source, by_person=True)
     found = read_files(source, files.sizes)
     _account(listing, found, files)
     if not found.series:

@@ -32,6 +32,7 @@ class Listing:
         cohort: the data set's own name, empty where it gives none.
         cohort_given: whether the user named the cohort, and so answers for its subjects being those of that name.
         names: every file of the source (of a table: every path it names), whether listed as a scan or not.
+        by_person: whether entries of the account are named by person, session and series, and not by file.
     """
 
     root: Location
@@ -41,6 +42,7 @@ class Listing:
     cohort: str = ""
     cohort_given: bool = False
     names: frozenset[str] = frozenset()
+    by_person: bool = False
 
     @property
     def notes(self) -> list[str]:

@@ -12,6 +12,8 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from preprocess.dicom_headers import read_header
@@ -258,6 +260,39 @@ def test_what_is_no_image_is_passed_over_and_a_cut_file_refused() -> None:
     assert code_of([b"README"])[0] == "wrong_file"
     assert code_of([*files[:-1], files[-1][:-100]])[0] in ("unreadable", "truncated")
     assert code_of(files, max_voxels=100)[0] == "too_large"
+
+
+@pytest.mark.parametrize("is_enhanced", [False, True])
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_damage_anywhere_is_a_finding_and_no_crash(is_enhanced: bool, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    tiny = HEAD[:6, :4, :4]
+    files = [file_of(enhanced(tiny))] if is_enhanced else files_of(slices(tiny, spacing_mm=(9.0, 10.0, 8.0)))
+    spoilt = []
+    for data in files:
+        changed = bytearray(data)
+        for at in random.integers(132, len(data), 3):
+            changed[at] = random.integers(0, 256)
+        spoilt.append(bytes(changed))
+    try:
+        said = f"{read_series(spoilt, name='x', max_voxels=10_000).spacing_mm}"
+    except ScanError as error:
+        said = str(error)
+    assert "\n" not in said
+    assert "Canary" not in said
+
+
+@pytest.mark.parametrize(("key", "value"), [("RescaleSlope", 1e300), ("RescaleIntercept", -1e300)])
+def test_a_scale_beyond_float32_gives_infinite_voxels_for_the_quality_check(key: str, value: float) -> None:
+    image = read_series(files_of(small(**{key: value})), name="x")
+    assert not np.isfinite(image.voxels_XYZ).all()
+
+
+def test_a_position_beyond_every_scanner_is_none() -> None:
+    code, line = code_of(files_of(moved(small(), 3, 2, 1e300)))
+    assert code == "geometry_bad"
+    assert "1 of 20 slices have no ImagePositionPatient" in line
 
 
 def oracle(case: str) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """Headers of a folder or bucket become series; what is no image is told apart, and pixels stay where they are."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
+from preprocess.errors import StorageError, UsageError
 from preprocess.sources import dicom_files
 from preprocess.sources.dicom_files import read_files
 from preprocess.sources.files import list_files
@@ -64,3 +66,29 @@ def test_of_a_bucket_only_headers_are_fetched_in_bounded_batches(monkeypatch: py
     (series,) = read_files(source, {name: len(data) for name, data in files.items()}).series.values()
     assert len(series.names) == 48
     assert fetched < 0.6 * sum(map(len, files.values()))  # pixels are 4,608 of some 6,000 bytes
+
+
+def test_without_pydicom_the_line_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_series(tmp_path, slices()[:2])
+    source = Location(tmp_path)
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    with pytest.raises(UsageError, match=r"pip install 'interscan\[dicom\]'"):
+        read_files(source, list_files(source).sizes)
+
+
+def test_a_file_that_is_gone_or_locked_is_said_and_a_bucket_that_refuses_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Location(tmp_path)
+    found = read_files(source, {"gone": 5000})
+    assert found.unreadable == {"gone": "listed but not there; copy it again"}
+
+    def refuse(*_: object) -> bytes:
+        raise StorageError("refused")
+
+    monkeypatch.setattr(Location, "read_part", refuse)
+    assert read_files(source, {"locked": 5000}).unreadable == {
+        "locked": "cannot be opened; give this user the right to read it"
+    }
+    with pytest.raises(StorageError):
+        read_files(Location("memory://refusing"), {"locked": 5000})

@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from interscan.cli import run
 from preprocess.cli import preprocess as preprocess_verb
 from preprocess.engine import preprocess
 from preprocess.errors import UsageError
+from preprocess.forget import forget_person
 from preprocess.kinds import prepare_volume
 from preprocess.sources import Listing, list_scans
 from preprocess.sources.reach import read_scan
@@ -269,3 +272,67 @@ def test_the_example_of_the_page_runs_as_it_stands(
     assert "kept, but: 02_ses-01_T1w: " in second.out
     assert "1 kept + 0 left out = 1 found" in second.out
     assert "fingerprint 5836814124ad0f4f" in second.out
+
+
+def test_a_person_who_was_deleted_on_request_is_not_in_the_account_either(tmp_path: Path) -> None:
+    source, store = tmp_path / "in", tmp_path / "store"
+    write_series(source / "a", fine_slices(patient="Secret1"))
+    write_series(source / "b", fine_slices(patient="Secret1", number=8, description="T2 TSE"))
+    write_series(source / "c", fine_slices(patient="P002"))
+    preprocess(str(source), str(store), RECIPE, workers=0)
+    forget_person(Location(store), "Secret1")
+    preprocess(str(source), str(store), RECIPE, workers=0)
+    written = b"".join(path.read_bytes() for path in store.rglob("*") if path.is_file())
+    assert b"Secret1" not in written
+    (account,) = (json.loads(path.read_text()) for path in (store / "reconciliation").iterdir())
+    assert account["files"] == {"there": 288, "scans": 96, "read": 0, "other": 0, "passed_over": 192}
+
+
+PIECES = st.lists(
+    st.tuples(
+        st.sampled_from(["P1", "P2", ""]),
+        st.integers(1, 2),
+        st.sampled_from(["T1w", "T2 TSE", "bold", ""]),
+        st.sampled_from(["whole", "gap", "few", "twice", "localizer", "broken", "text", "report"]),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(pieces=PIECES)
+def test_found_is_kept_and_left_out_whatever_lies_there(
+    tmp_path: Path, pieces: list[tuple[str, int, str, str]]
+) -> None:
+    shutil.rmtree(tmp_path / "in", ignore_errors=True)
+    thin = np.zeros((62, 2, 2), np.int16)
+    for number, (patient, visit, description, sort) in enumerate(pieces):
+        folder = tmp_path / "in" / str(number)
+        sets = slices(
+            thin, patient=patient, visit=visit, number=number, description=description, spacing_mm=(2.0, 2.0, 2.0)
+        )
+        if sort == "gap":
+            del sets[5]
+        elif sort == "few":
+            del sets[9:]
+        elif sort == "twice":
+            sets.append(sets[0])
+        elif sort == "localizer":
+            sets = [one for one in sets[:3] if setattr(one, "ImageType", ["ORIGINAL", "LOCALIZER"]) is None]
+        elif sort == "report":
+            for one in sets:
+                one.SOPClassUID = "1.2.840.10008.5.1.4.1.1.88.11"
+                del one.Rows
+        write_series(folder, sets[:1] if sort in ("broken", "text") else sets)
+        if sort in ("broken", "text"):
+            path = folder / "IM_0000"
+            path.write_bytes(b"x" * 500 if sort == "text" else path.read_bytes()[:400])
+    try:
+        listing = listed(tmp_path / "in", source_kind="dicom")
+    except UsageError:  # no scan is left, or no image is there
+        return
+    people = {patient for patient, _, _, sort in pieces if patient and sort not in ("broken", "text", "report")}
+    said = {scan.subject_id for scan, _, _ in listing.scans}
+    said |= {remark.name.partition("/")[0] for remark in listing.account.remarks}
+    assert people <= said
