@@ -8,6 +8,7 @@ import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import Any
 
 from preprocess.dicom_headers import Frame, Header, read_header
 from preprocess.errors import ScanError, StorageError
@@ -37,6 +38,7 @@ class Series:
     headers: dict[Header, list[Frame]] = field(default_factory=dict, repr=False)
     names: list[str] = field(default_factory=list, repr=False)
     sizes: list[int] = field(default_factory=list, repr=False)
+    _common: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False)
 
     @property
     def first(self) -> Header:
@@ -55,9 +57,22 @@ class Series:
 
     def add(self, name: str, size: int, header: Header) -> None:
         """Enter a file."""
-        self.headers.setdefault(replace(header, frames=()), []).extend(header.frames)
+        self.headers.setdefault(replace(header, frames=()), []).extend(map(self._compact, header.frames))
         self.names.append(name)
         self.sizes.append(size)
+
+    def _compact(self, frame: Frame) -> Frame:
+        """The plane with what it has in common with others kept once: its place alone is its own."""
+        known = self._common
+        return replace(
+            frame,
+            size=known.setdefault(frame.size, frame.size),
+            orientation=known.setdefault(frame.orientation, frame.orientation),
+            spacing_mm=known.setdefault(frame.spacing_mm, frame.spacing_mm),
+            echo=known.setdefault(frame.echo, frame.echo),
+            moment=known.setdefault(frame.moment, frame.moment),
+            sort=known.setdefault(frame.sort, frame.sort),
+        )
 
 
 @dataclass(slots=True)
