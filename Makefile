@@ -11,7 +11,7 @@ CUDA_ENV := CUBLAS_WORKSPACE_CONFIG=:4096:8
 # oneDNN then computes as on processors that have these instructions and no later ones. Read when torch is imported.
 NUMERIC_ISAS := AVX2 AVX512_CORE
 NUMERIC_TESTS := tests/trainer/encoders tests/trainer/fit
-BENCHMARKS := streaming training_step published_pipeline encoder_step
+BENCHMARKS := streaming training_step preprocess published_pipeline encoder_step
 
 .PHONY: install demo test test-numeric test-slow test-real test-deploy test-cuda check format lock sbom bench serve clean
 
@@ -27,7 +27,7 @@ demo: install ## the whole road on synthetic data, ending in report.html
 	$(BIN)/interscan demo $(OUT)
 
 test: install ## all but the slow tests and those of a GPU
-	$(TEST_ENV) $(BIN)/pytest -n $(TEST_JOBS) -m "not slow and not deploy and not cuda"
+	$(TEST_ENV) $(BIN)/pytest -n $(TEST_JOBS) --dist worksteal -m "not slow and not deploy and not cuda"
 
 test-numeric: install ## what computes in reduced precision, as on processors with other instructions
 	for isa in $(NUMERIC_ISAS); do \

@@ -23,9 +23,11 @@ from interscan.synthetic.brain.plan import describe_brain_cohort, scan_stream, s
 from interscan.synthetic.brain.scanner import acquire, grid_of
 from preprocess import head as heads
 from preprocess.foreground import foreground_box, otsu_threshold
+from preprocess.grey_levels import WHOLE_RANGE, GreyLevels
+from preprocess.head_outline import find_outline
 from preprocess.readers import read_nifti
 from preprocess.recipe import VolumeRecipe
-from preprocess.transforms import _closest_to_ras, _resample, _to_unit_range, grid_affine
+from preprocess.transforms import _closest_to_ras, _to_unit_range, grid_affine, resample
 from preprocess.types import FloatArray, Image
 
 KEPT_MM = (180, 160, 140, 120, 110, 100, 90, 80)
@@ -43,9 +45,7 @@ def ready(image: Image) -> Image:
 
 def placed_before(image: Image) -> np.ndarray:
     """The box's centre by transform version 1."""
-    low_mm, high_mm = foreground_box(
-        image, otsu_threshold(image.voxels_XYZ[::2, ::2, ::2]), min_fraction=1e-6, name="x"
-    )
+    low_mm, high_mm = foreground_box(image, otsu_threshold(GreyLevels.of(image.voxels_XYZ[::2, ::2, ::2])))
     centre_mm = (low_mm + high_mm) / 2
     centre_mm[2] = max(centre_mm[2], high_mm[2] - 85.0)
     return centre_mm
@@ -138,7 +138,7 @@ def print_shifts(title: str, images: dict[str, Image]) -> None:
 
 def volume_at(image: Image, centre_mm: np.ndarray) -> FloatArray:
     spacing_mm = np.full(3, RECIPE.spacing_mm)
-    resampled = _resample(image, grid_affine(centre_mm, RECIPE.grid, spacing_mm), RECIPE.grid, spacing_mm)
+    resampled = resample(image, grid_affine(centre_mm, RECIPE.grid, spacing_mm), RECIPE.grid)
     return _to_unit_range(resampled, RECIPE.intensity_percentiles[1])
 
 
@@ -182,12 +182,12 @@ def learn(images: dict[str, Image], rounds: int = 3, ridge: float = 1e-3) -> Non
     for _ in range(rounds):
         left, right, axes = np.zeros((len(exponents),) * 2), np.zeros(len(exponents)), []
         for image in images.values():
-            found, outline = heads.find_head(image), heads._find_outline(image)
-            scaled = (outline.points_mm - found.centre_mm) / found.half_axes_mm
+            found, outline = heads.find_head(image), find_outline(image, WHOLE_RANGE)
+            scaled = (outline.points_3N.T - found.centre_mm) / found.half_axes_mm
             radius = np.linalg.norm(scaled, axis=1)
             directions = scaled / radius[:, None]
             height = directions[:, 2] - heads._BROW * np.maximum(directions[:, 1], 0)
-            used = (height > -0.35) & (np.abs(radius / heads._bulge(directions)[0] - 1) < 0.08)
+            used = (height > -0.35) & (np.abs(radius / heads._bulge(directions.T)[0] - 1) < 0.08)
             terms = np.stack([np.prod(directions[used] ** np.array(row), axis=1) for row in exponents], axis=1)
             left += terms.T @ terms / used.sum()
             right += terms.T @ (radius[used] - 1) / used.sum()

@@ -31,7 +31,7 @@ from interscan.synthetic.pose import draw_pose
 from preprocess.readers import read_nifti
 from preprocess.recipe import VolumeRecipe
 from preprocess.tissue import STORED_MEANS, contrast_findings, fit_tissue, to_tissue_brightness
-from preprocess.transforms import _resample, to_volume
+from preprocess.transforms import resample, to_volume
 from preprocess.types import Affine, FloatArray, Image, TissueFit
 
 RECIPES = {way: VolumeRecipe(dtype="float32", intensity=way) for way in ("percentile", "tissue")}
@@ -85,8 +85,7 @@ def synthetic(seed: int, number: int, session: PlannedSession, spacing_mm: float
         palette[list(tissues)] = 1
         painted = paint([*head_layers(anatomy), *brain_layers(anatomy, session.atrophy)], grid, pose, palette)
         recipe = RECIPES["tissue"]
-        edges_mm = np.full(3, recipe.spacing_mm)
-        shares.append(_resample(Image(painted, grid.affine, "float32"), scan.affine, recipe.grid, edges_mm))
+        shares.append(resample(Image(painted, grid.affine, "float32"), scan.affine, recipe.grid))
     to_head = np.linalg.inv(nib.affines.from_matvec(pose.rotation, pose.shift_mm)) @ scan.affine
     return replace(scan, shares=tuple(shares), to_head=to_head)
 

@@ -16,7 +16,12 @@ from cyclopts import Parameter
 from preprocess.console import EXIT_DONE, JsonFlag, emit
 from preprocess.errors import UsageError
 
-SCRIPTS = {"stream": "streaming.py", "train": "training_step.py", "methods": "methods.py"}
+SCRIPTS = {
+    "stream": "streaming.py",
+    "train": "training_step.py",
+    "preprocess": "preprocess.py",
+    "methods": "methods.py",
+}
 SHOWN = {
     "stream": (
         "volumes_per_s",
@@ -29,6 +34,7 @@ SHOWN = {
         "requests_per_volume",
     ),
     "train": ("ms_per_volume", "reference_ms_per_volume", "speedup"),
+    "preprocess": ("ms_per_scan", "monai_ms_per_scan", "ratio"),
     "methods": (),
 }
 """Keys that are printed without --json; the tables of the methods stand on stderr."""
@@ -37,7 +43,7 @@ _END_SECONDS = 1.0
 
 
 def bench(
-    part: Literal["stream", "train", "methods"],
+    part: Literal["stream", "train", "preprocess", "methods"],
     *,
     quick: Annotated[bool, Parameter(negative="")] = False,
     peers_python: str | None = None,
@@ -47,6 +53,7 @@ def bench(
 
     `stream`: volumes a second from a bucket with 30 ms a request, beside raw reads and other readers: 3 to 8 minutes.
     `train`: the default encoder's training step against the published one, in ms a volume: about a minute.
+    `preprocess`: one head from file to volume beside MONAI's chain, in ms of CPU on one thread: about a minute.
     `methods`: the published methods and baselines on synthetic cohorts, five seeds each: about three hours.
 
     Args:
@@ -70,7 +77,7 @@ def find_script(part: str, root: Path | None = None) -> Path:
     """The script of a part.
 
     Args:
-        part: `stream`, `train` or `methods`.
+        part: `stream`, `train`, `preprocess` or `methods`.
         root: the checkout's folder; the folder above this package when not given.
 
     Raises:

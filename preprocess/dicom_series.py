@@ -14,6 +14,7 @@ from preprocess.dicom import read_dicom
 from preprocess.dicom_geometry import Stack, arrange, split_volumes
 from preprocess.dicom_headers import Frame, Header, read_header
 from preprocess.errors import ScanError
+from preprocess.readers import KEPT_TYPES
 from preprocess.types import MAX_VOXELS, Finding, Image
 
 
@@ -27,7 +28,8 @@ def read_series(files: Sequence[bytes], *, name: str, max_voxels: int = MAX_VOXE
         volume: which of several volumes to take, counted from 1 in the order of the files; None refuses several.
 
     Returns:
-        float32 voxels (columns, rows, slices) in real units; a remark where a slice was there twice.
+        Voxels (columns, rows, slices) in real units: integers of 8 and 16 bits stay what they are where no plane has a
+        slope or intercept, all else is float32. A remark where a slice was there twice.
 
     Raises:
         ScanError: as `check_series`; `wrong_file` without any image; `several_series`; `several_volumes`, also where
@@ -56,14 +58,16 @@ def read_series(files: Sequence[bytes], *, name: str, max_voxels: int = MAX_VOXE
     places = [[chosen[index] for index in place] for place in stack.places]
     remarks = _same_pixels(places, planes, frames, name)
     rows, columns = frames[chosen[0]].size
-    voxels_ZYX = np.empty((len(places), rows, columns), np.float32)
+    is_plain = all((frames[index].slope, frames[index].intercept) == (1.0, 0.0) for index in chosen)
+    kept = np.dtype(dtype) if is_plain and dtype in KEPT_TYPES else np.dtype(np.float32)
+    voxels_ZYX = np.empty((len(places), rows, columns), kept)
     # What float32 cannot hold becomes infinite here and a finding in the quality check.
     with np.errstate(over="ignore", invalid="ignore"):
-        for index, place in enumerate(places):
-            frame = frames[place[0]]
-            voxels_ZYX[index] = planes[place[0]]
-            if (frame.slope, frame.intercept) != (1.0, 0.0):
-                voxels_ZYX[index] = voxels_ZYX[index] * np.float32(frame.slope) + np.float32(frame.intercept)
+        for plane_YX, place in zip(voxels_ZYX, places, strict=True):
+            plane_YX[:] = planes[place[0]]
+            if not is_plain:
+                plane_YX *= np.float32(frames[place[0]].slope)
+                plane_YX += np.float32(frames[place[0]].intercept)
     return Image(voxels_XYZ=voxels_ZYX.transpose(2, 1, 0), affine=stack.affine, dtype=dtype, findings=remarks)
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from preprocess.accounts import describe, drop_replaced, write_account
 from preprocess.console import LOG
@@ -317,7 +318,8 @@ def _run_tasks(work: Work, plan: Plan, waiting: Sequence[int], workers: int) -> 
 def _run_task_alone(work: Work, claims: Iterable[Claim], number: int) -> int:
     """A task in a worker, which shares the cores with the others."""
     torch.set_num_threads(1)
-    return run_task(work, claims, number)
+    with threadpool_limits(limits=1, user_api="blas"):
+        return run_task(work, claims, number)
 
 
 def _gather(store: Location, records_folder: str, num_tasks: int) -> list[IndexRecord]:

@@ -10,10 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from preprocess.index import IndexRecord, listed, naming
+from preprocess.index import IndexRecord, from_table, listed, naming
 from preprocess.types import Finding
 
 EQUAL_CONTENT = "equal_content"
@@ -46,6 +48,24 @@ def equal_scans(records: Iterable[IndexRecord], shapes: Shapes) -> Groups:
             if digest:
                 by_digest[what, digest].append(index)
     return [tuple(compared[index] for index in group) for group in _joined(by_digest.values(), len(compared))]
+
+
+def equal_in_index(index: pa.Table, shapes: Shapes) -> Groups:
+    """As `equal_scans`, of an index as it is stored: only scans whose digest occurs twice become records.
+
+    Args:
+        index: the whole index, as `Store.index` has it.
+        shapes: shape of each modality's array, as in store.json.
+    """
+    modalities = pa.array([name for name, shape in shapes.items() if _can_tell(shape)], type=pa.string())
+    compared = index.filter(pc.and_(index["present"], pc.is_in(index["modality"], modalities)))
+    is_repeated = np.zeros(len(compared), dtype=np.bool_)
+    for name in ("content_sha256", "source_sha256"):
+        digest = compared[name].combine_chunks().dictionary_encode()
+        code_N = digest.indices.to_numpy(zero_copy_only=False)
+        is_known_N = np.asarray(pc.not_equal(compared[name], ""))
+        is_repeated |= is_known_N & (np.bincount(code_N, minlength=1)[code_N] > 1)
+    return equal_scans(from_table(compared.filter(pa.array(is_repeated))), shapes)
 
 
 def persons_together(groups: Groups) -> tuple[frozenset[str], ...]:

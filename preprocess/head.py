@@ -9,20 +9,20 @@ for all heads. Fitted by Gauss-Newton steps on distances along the surface norma
 function of Geman and McClure (1987), whose scale falls from 20 to 4 mm; sizes and angles are held by a normal prior.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import binary_fill_holes, binary_opening, gaussian_filter, label
 from scipy.spatial.transform import Rotation
 
-from preprocess.foreground import Millimetres, otsu_threshold
-from preprocess.types import Affine, Finding, FloatArray, Image
+from preprocess.foreground import Millimetres
+from preprocess.grey_levels import WHOLE_RANGE, GreyRange
+from preprocess.head_outline import Outline, find_outline
+from preprocess.types import Finding, Image
 
 _Numbers = npt.NDArray[np.float64]
 
-COARSE_MM = 4.0
-"""Edge of the blocks that the outline is looked for in; it is placed between their centres by interpolation."""
 _MEAN_HALF_AXES_MM = np.array([80.2, 105.2, 91.0])
 """Right, anterior, superior: the mean of five heads (IXI and MNI152); see benchmarks/head_box.py --learn."""
 _SIZE_SD = 0.08
@@ -61,11 +61,6 @@ _SOFT_EDGE = 0.15
 _LEAST_SEEN, _LEAST_AGREEMENT = 0.75, 0.5
 """Limits from benchmarks/head_box.py: where less was seen the box lay up to 6 mm off, where as much was seen up to
 2 on real heads and 4 on synthetic ones; real outlines agree to 0.68 and more."""
-_SHADING_MM, _FAR = 25.0, 0.02
-"""Half of a head away a coil may see a third; with this a slope of one to seven over the head moves the box by 0.8 mm
-at most, 11 mm without."""
-_EMPTY_EDGE = 0.3
-"""Share of the middle plane's foreground: an end plane with more of it is a cut, not the tip of something round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,32 +81,23 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
-class _Outline:
-    """Points on the outline in mm (N, 3), from where each was seen (N, 3), and the blocks they were found on."""
-
-    points_mm: _Numbers
-    outward: _Numbers
-    inside: npt.NDArray[np.bool_]
-    affine: Affine
-
-
-@dataclass(frozen=True, slots=True)
 class _Pose:
     centre_mm: Millimetres
     log_axes: Millimetres
     rotation: _Numbers
 
 
-def find_head(image: Image) -> Head | None:
+def find_head(image: Image, kept: GreyRange = WHOLE_RANGE) -> Head | None:
     """Fit the vault of a skull to a scan's outline.
 
     Args:
-        image: 3D, its axes closest to R, A and S, black at 0, no voxel negative or beyond all others.
+        image: 3D, its axes closest to R, A and S.
+        kept: the grey value of air, and one that no tissue exceeds.
 
     Returns:
         The head; None where no outline is seen, or none that agrees with a skull.
     """
-    outline = _find_outline(image)
+    outline = find_outline(image, kept)
     if outline is None:
         return None
     edges_mm = np.linalg.norm(outline.affine[:3, :3], axis=0)
@@ -121,7 +107,7 @@ def find_head(image: Image) -> Head | None:
         fade = min(1.0, number / _FADING_STEPS)
         scale_mm = _SCALES_MM[0] ** (1 - fade) * _SCALES_MM[1] ** fade
         prior = _prior(may_turn=fade == 1.0) * lines_per_cm2
-        moved = _step(pose, outline.points_mm, outline.outward, scale_mm, prior)
+        moved = _step(pose, outline.points_3N, outline.outward_3N, scale_mm, prior)
         if moved is None:
             return None
         after, agreement = moved
@@ -152,116 +138,7 @@ def doubts(head: Head | None, *, name: str) -> list[Finding]:
     return []
 
 
-def _find_outline(image: Image) -> _Outline | None:
-    blocks_XYZ, affine = _blocks(_without_empty_border(image))
-    blocks_XYZ = _evened(blocks_XYZ, np.linalg.norm(affine[:3, :3], axis=0))
-    threshold = otsu_threshold(np.sqrt(blocks_XYZ)) ** 2  # of the root: next to very bright fat the rest is not air
-    if threshold <= 0:
-        return None
-    levels = blocks_XYZ / np.float32(threshold)
-    is_bright = levels > 1
-    # Scalp is thin and bone dark: without filling, the opening would take the scalp away.
-    filled = np.stack([binary_fill_holes(is_bright[..., z]) for z in range(is_bright.shape[2])], axis=2)
-    parts, num_parts = label(binary_opening(filled))
-    if num_parts == 0:
-        return None
-    sizes = np.bincount(parts.ravel())
-    sizes[0] = 0
-    inside = parts == sizes.argmax()
-    found = [
-        _first_seen(inside, levels, axis, from_above=from_above)
-        for axis in range(3)
-        for from_above in (False, True)
-        if (axis, from_above) != (2, False)  # neck, or where the scan ends
-    ]
-    outline_N3 = np.concatenate([positions for positions, _ in found])
-    if len(outline_N3) < 100:
-        return None
-    edges = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    outward = np.concatenate(
-        [np.broadcast_to(sign * edges[:, axis], positions.shape) for (positions, (axis, sign)) in found]
-    )
-    return _Outline(outline_N3 @ affine[:3, :3].T + affine[:3, 3], outward, inside, affine)
-
-
-def _first_seen(
-    inside: npt.NDArray[np.bool_], levels: FloatArray, axis: int, *, from_above: bool
-) -> tuple[_Numbers, tuple[int, int]]:
-    """Where lines along an axis enter the head: index positions (N, 3), and the side they come from.
-
-    A line that starts inside sees no outline: there the field of view ends.
-    """
-    order = slice(None, None, -1 if from_above else 1)
-    mask = np.moveaxis(inside, axis, 0)[order]
-    level = np.moveaxis(levels, axis, 0)[order]
-    first = mask.argmax(axis=0)
-    j, k = np.nonzero(mask.any(axis=0) & (first > 0))
-    i = first[j, k]
-    here, before = level[i, j, k], level[i - 1, j, k]
-    # Between the last dark and the first bright block, where the level crosses 1; both bright: the opening's edge.
-    crossing = np.clip((1 - before) / np.maximum(here - before, 1e-6), 0, 1)
-    along = i - 1 + np.where(before < 1, crossing, 0.0)
-    along = mask.shape[0] - 1 - along if from_above else along
-    positions = np.empty((len(i), 3))
-    positions[:, axis] = along
-    positions[:, [other for other in range(3) if other != axis]] = np.stack([j, k], axis=1)
-    return positions, (axis, 1 if from_above else -1)
-
-
-def _without_empty_border(image: Image) -> Image:
-    """Planes of zeros cut off where the scan was cut before it was padded; a round end keeps its air."""
-    voxels = image.voxels_XYZ
-    window = []
-    for axis in range(3):
-        planes = np.moveaxis(voxels, axis, 0)
-        used = np.flatnonzero(planes[:, ::2, ::2].any(axis=(1, 2)))
-        if len(used) == 0:
-            return image
-        enough = _EMPTY_EDGE * np.count_nonzero(planes[len(planes) // 2])
-        low, high = int(used[0]), int(used[-1])
-        window.append(
-            slice(
-                low if np.count_nonzero(planes[low]) > enough else 0,
-                high + 1 if np.count_nonzero(planes[high]) > enough else len(planes),
-            )
-        )
-    affine = image.affine.copy()
-    affine[:3, 3] += affine[:3, :3] @ [part.start for part in window]
-    return replace(image, voxels_XYZ=voxels[tuple(window)], affine=affine)
-
-
-def _blocks(image: Image) -> tuple[FloatArray, Affine]:
-    """Means of blocks of whole voxels, about `COARSE_MM` long, and their affine."""
-    sizes = [max(1, round(COARSE_MM / edge)) for edge in image.spacing_mm]
-    counts = [max(1, length // size) for length, size in zip(image.voxels_XYZ.shape, sizes, strict=True)]
-    sizes = [min(size, length) for size, length in zip(sizes, image.voxels_XYZ.shape, strict=True)]
-    blocks = image.voxels_XYZ[tuple(slice(n * size) for n, size in zip(counts, sizes, strict=True))]
-    for axis, (count, size) in enumerate(zip(counts, sizes, strict=True)):
-        blocks = blocks.reshape(*blocks.shape[:axis], count, size, *blocks.shape[axis + 1 :]).mean(axis=axis + 1)
-    affine = image.affine.copy()
-    affine[:3, 3] += affine[:3, :3] @ ((np.array(sizes) - 1) / 2)
-    affine[:3, :3] *= sizes
-    return blocks, affine
-
-
-def _evened(blocks_XYZ: FloatArray, edges_mm: _Numbers) -> FloatArray:
-    """Grey values over the mean of the foreground around them, twice: a coil that sees one side better bends them.
-
-    Far from all foreground the mean of all of it takes over, so that air stays dark.
-    """
-    sigma = _SHADING_MM / edges_mm
-    for _ in range(2):
-        is_bright = blocks_XYZ > otsu_threshold(np.sqrt(blocks_XYZ)) ** 2
-        if not is_bright.any():
-            break
-        mean = blocks_XYZ[is_bright].mean()
-        total = gaussian_filter(np.where(is_bright, blocks_XYZ, np.float32(0)), sigma) + _FAR * mean
-        share = gaussian_filter(is_bright.astype(np.float32), sigma) + _FAR
-        blocks_XYZ = blocks_XYZ / (total / share)
-    return blocks_XYZ
-
-
-def _first_centre(outline: _Outline) -> Millimetres:
+def _first_centre(outline: Outline) -> Millimetres:
     """The middle of what is inside, but no lower than 75 mm below its top."""
     inside_mm = np.argwhere(outline.inside) @ outline.affine[:3, :3].T + outline.affine[:3, 3]
     low_mm, high_mm = np.percentile(inside_mm, (0.5, 99.5), axis=0)
@@ -270,60 +147,102 @@ def _first_centre(outline: _Outline) -> Millimetres:
     return centre_mm
 
 
-def _bulge(directions: _Numbers) -> tuple[_Numbers, _Numbers]:
-    """Radius over the ellipsoid's radius (N,), and its gradient by the direction (N, 3)."""
-    x, y, z = directions.T
-    radius = np.ones(len(directions))
-    gradient = np.zeros_like(directions)
-    powers = [[np.ones_like(axis), axis, axis**2, axis**3, axis**4] for axis in (x, y, z)]
-    for *exponents, share in _BULGES:
+@dataclass(frozen=True, slots=True)
+class _Bulges:
+    """The polynomial as a matrix: row 0 is the radius over the ellipsoid's, rows 1 to 3 its gradient.
+
+    Attributes:
+        steps: how each monomial but the first, which is 1, follows from an earlier one: its number, and the axis by
+            whose coordinate it is multiplied.
+        shares_4M: shares of the monomials.
+    """
+
+    steps: tuple[tuple[int, int], ...]
+    shares_4M: _Numbers
+
+
+@cache
+def _bulges(rows: tuple[tuple[int, int, int, float], ...]) -> _Bulges:
+    powers = [(i, j, n - i - j) for n in range(5) for i in range(n, -1, -1) for j in range(n - i, -1, -1)]
+    number_of = {exponents: number for number, exponents in enumerate(powers)}
+    first_axis = [next(axis for axis in range(3) if exponents[axis]) for exponents in powers[1:]]
+    steps = [(number_of[_lower(one, axis)], axis) for one, axis in zip(powers[1:], first_axis, strict=True)]
+    shares_4M = np.zeros((4, len(powers)))
+    shares_4M[0, 0] = 1.0
+    for *exponents, share in rows:
         i, j, k = exponents
-        radius += share * powers[0][i] * powers[1][j] * powers[2][k]
-        gradient[:, 0] += share * i * powers[0][max(i - 1, 0)] * powers[1][j] * powers[2][k]
-        gradient[:, 1] += share * j * powers[0][i] * powers[1][max(j - 1, 0)] * powers[2][k]
-        gradient[:, 2] += share * k * powers[0][i] * powers[1][j] * powers[2][max(k - 1, 0)]
-    return radius, gradient
+        shares_4M[0, number_of[i, j, k]] += share
+        for axis, power in enumerate(exponents):
+            if power:
+                shares_4M[1 + axis, number_of[_lower((i, j, k), axis)]] += share * power
+    return _Bulges(tuple(steps), shares_4M)
 
 
-def _in_band(directions: _Numbers) -> _Numbers:
+def _lower(exponents: tuple[int, int, int], axis: int) -> tuple[int, int, int]:
+    i, j, k = (power - (place == axis) for place, power in enumerate(exponents))
+    return i, j, k
+
+
+def _bulge(directions_3N: _Numbers) -> tuple[_Numbers, _Numbers]:
+    """Radius over the ellipsoid's radius (N,), and its gradient by the direction (3, N)."""
+    bulges = _bulges(_BULGES)
+    monomials_MN = np.ones((1 + len(bulges.steps), directions_3N.shape[1]))
+    for number, (earlier, axis) in enumerate(bulges.steps, start=1):
+        np.multiply(monomials_MN[earlier], directions_3N[axis], out=monomials_MN[number])
+    values_4N = bulges.shares_4M @ monomials_MN
+    return values_4N[0], values_4N[1:]
+
+
+def _in_band(directions_3N: _Numbers) -> _Numbers:
     """How much a direction of the head belongs to the band that counts, 0 to 1, shape (N,)."""
-    lowest = _LOWEST + _BROW * np.maximum(directions[:, 1], 0)
-    above = np.clip((directions[:, 2] - lowest) / _SOFT_EDGE, 0, 1)
-    below = np.clip((_HIGHEST - directions[:, 2]) / _SOFT_EDGE, 0, 1)
+    lowest = _LOWEST + _BROW * np.maximum(directions_3N[1], 0)
+    above = np.clip((directions_3N[2] - lowest) / _SOFT_EDGE, 0, 1)
+    below = np.clip((_HIGHEST - directions_3N[2]) / _SOFT_EDGE, 0, 1)
     weight: _Numbers = above * below
     return weight
 
 
+def _dot(first_3N: _Numbers, second_3N: _Numbers) -> _Numbers:
+    return np.asarray(first_3N[0] * second_3N[0] + first_3N[1] * second_3N[1] + first_3N[2] * second_3N[2])
+
+
+def _cross(first_3N: _Numbers, second_3N: _Numbers) -> _Numbers:
+    (a, b, c), (x, y, z) = first_3N, second_3N
+    return np.stack([b * z - c * y, c * x - a * z, a * y - b * x])
+
+
 def _step(
-    pose: _Pose, points_mm: _Numbers, outward: _Numbers, scale_mm: float, prior: _Numbers
+    pose: _Pose, points_3N: _Numbers, outward_3N: _Numbers, scale_mm: float, prior: _Numbers
 ) -> tuple[_Pose, float] | None:
     """One Gauss-Newton step on nine unknowns (centre, log half axes, turn); the new pose, and how much agrees."""
-    axes = np.exp(pose.log_axes)
-    local = (points_mm - pose.centre_mm) @ pose.rotation
+    axes = np.exp(pose.log_axes)[:, None]
+    local = pose.rotation.T @ (points_3N - pose.centre_mm[:, None])
     scaled = local / axes
-    radius = np.linalg.norm(scaled, axis=1)
-    weight = _in_band(scaled / np.maximum(radius, 1e-9)[:, None]) * (radius > 1e-3)
-    used = weight > 0
-    local, scaled, radius, weight = local[used], scaled[used], radius[used, None], weight[used]
+    radius = np.sqrt(_dot(scaled, scaled))
+    weight = _in_band(scaled / np.maximum(radius, 1e-9)) * (radius > 1e-3)
+    used = np.flatnonzero(weight)
+    local, scaled, outward = local[:, used], scaled[:, used], outward_3N[:, used]
+    radius, weight = radius[used], weight[used]
     directions = scaled / radius
     bulge, slope = _bulge(directions)
-    slope -= (slope * directions).sum(axis=1, keepdims=True) * directions
+    slope = slope - _dot(slope, directions) * directions
     # The level is 1 on the surface; over its gradient's length it is a distance in mm.
-    level = radius[:, 0] / bulge
-    by_scaled = (directions - slope / bulge[:, None]) / bulge[:, None]
+    level = radius / bulge
+    by_scaled = (directions - slope / bulge) / bulge
     normal = by_scaled / axes
-    per_mm = np.linalg.norm(normal, axis=1)
+    per_mm = np.sqrt(_dot(normal, normal))
     distance_mm = (level - 1) / per_mm
+    turned_normal = pose.rotation @ normal
     # A line that grazes the surface finds it badly, and many such lines meet there.
-    weight = weight * np.clip(((normal / per_mm[:, None]) @ pose.rotation.T * outward[used]).sum(axis=1), 0, 1) ** 2
+    weight = weight * np.clip(_dot(turned_normal, outward) / per_mm, 0, 1) ** 2
     robust = weight / (1 + (distance_mm / scale_mm) ** 2) ** 2
     if robust.sum() < 10:
         return None
-    jacobian = -np.hstack([normal @ pose.rotation.T, scaled * by_scaled, np.cross(local, normal)]) / per_mm[:, None]
+    jacobian_9N = -np.concatenate([turned_normal, scaled * by_scaled, _cross(local, normal)]) / per_mm
     angles = Rotation.from_matrix(pose.rotation).as_rotvec()
     unknowns = np.concatenate([np.zeros(3), pose.log_axes - np.log(_MEAN_HALF_AXES_MM), angles])
-    left = (jacobian * robust[:, None]).T @ jacobian + prior + 1e-6 * np.eye(9)
-    right = (jacobian * robust[:, None]).T @ distance_mm + prior @ unknowns
+    left = (jacobian_9N * robust) @ jacobian_9N.T + prior + 1e-6 * np.eye(9)
+    right = (jacobian_9N * robust) @ distance_mm + prior @ unknowns
     moved = -np.linalg.solve(left, right)
     moved[:3] = np.clip(moved[:3], -15.0, 15.0)
     moved[3:] = np.clip(moved[3:], -0.1, 0.1)
@@ -341,17 +260,18 @@ def _prior(*, may_turn: bool) -> _Numbers:
     return precision * _PRIOR_WEIGHT * _POINT_SD_MM**2
 
 
-def _seen(pose: _Pose, outline: _Outline) -> float:
+def _seen(pose: _Pose, outline: Outline) -> float:
     """Share of the band's surface that lies within the field of view, by 500 directions spread evenly."""
     number = np.arange(500) + 0.5
     height = 1 - 2 * number / 500
     turn = np.pi * (1 + np.sqrt(5)) * number  # golden spiral
     flat = np.sqrt(1 - height**2)
-    directions = np.stack([np.cos(turn) * flat, np.sin(turn) * flat, height], axis=1)
+    directions = np.stack([np.cos(turn) * flat, np.sin(turn) * flat, height])
     weight = _in_band(directions)
     bulge, _ = _bulge(directions)
-    surface_mm = (directions * bulge[:, None] * np.exp(pose.log_axes)) @ pose.rotation.T + pose.centre_mm
+    half_axes = np.exp(pose.log_axes)[:, None]
+    surface_mm = pose.rotation @ (directions * bulge * half_axes) + pose.centre_mm[:, None]
     to_index = np.linalg.inv(outline.affine)
-    index = surface_mm @ to_index[:3, :3].T + to_index[:3, 3]
-    is_seen = ((index > 0) & (index < np.array(outline.inside.shape) - 1)).all(axis=1)
+    index = to_index[:3, :3] @ surface_mm + to_index[:3, 3:]
+    is_seen = ((index > 0) & (index < np.array(outline.inside.shape)[:, None] - 1)).all(axis=0)
     return float(weight[is_seen].sum() / weight.sum())

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from preprocess.errors import StoreError
@@ -112,9 +112,17 @@ def make_plan(
     sizes = {source_name: num_bytes for _, source_name, num_bytes in new}
     # Rows and labels belong to the name: records of a run that was cut off before a table was corrected would carry
     # the old labels, and, where days moved, another scan's row.
-    work = [[claim.row, claim.source_name, sizes[claim.source_name], _labels(claim.scan)] for claim in claims]
-    named = json.dumps([fingerprint, next_row, len(kept), work]).encode()
-    return Plan(next_row, tuple(kept.values()), tasks, hashlib.sha256(named).hexdigest()[:16])
+    work = ([claim.row, claim.source_name, sizes[claim.source_name], _labels(claim.scan)] for claim in claims)
+    return Plan(next_row, tuple(kept.values()), tasks, _digest([fingerprint, next_row, len(kept)], work))
+
+
+def _digest(head: list[object], work: Iterable[object]) -> str:
+    """Names a list of work: of the JSON text of all, without holding it, since that of a million scans is large."""
+    digest = hashlib.sha256(f"{json.dumps(head)[:-1]}, [".encode())
+    for number, one in enumerate(work):
+        digest.update(f"{', ' if number else ''}{json.dumps(one)}".encode())
+    digest.update(b"]]")
+    return digest.hexdigest()[:16]
 
 
 def _refuse_changes(changed: Sequence[IndexRecord]) -> None:

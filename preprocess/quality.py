@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from preprocess.foreground import hot_limit
+from preprocess.grey_levels import GreyLevels
 from preprocess.recipe import Quality
 from preprocess.types import Finding, Image
 
@@ -51,7 +51,7 @@ def _geometry(image: Image, limits: Quality, name: str) -> list[Finding]:
 
 def _values(image: Image, name: str) -> list[Finding]:
     voxels = image.voxels_XYZ
-    num_bad = int(voxels.size - np.count_nonzero(np.isfinite(voxels)))
+    num_bad = int(voxels.size - np.count_nonzero(np.isfinite(voxels))) if voxels.dtype.kind == "f" else 0
     if num_bad:
         return [Finding("non_finite", f"{name}: {num_bad} voxels are NaN or infinite; export the scan again")]
     lowest, highest = float(voxels.min()), float(voxels.max())
@@ -60,9 +60,9 @@ def _values(image: Image, name: str) -> list[Finding]:
     if image.dtype == "uint16" and highest > 65_000:
         # Negative values stored as unsigned wrap to just below 65,536 while tissue stays far lower, and next to nothing
         # lies between. In air that rings about zero half the voxels may have wrapped: percentiles of all say little.
-        sample = voxels[::2, ::2, ::2]
-        if np.mean((sample >= 16_384) & (sample < 49_152)) < 0.001:
-            tissue = float(np.max(sample, initial=0.0, where=sample < 16_384))
+        levels = GreyLevels.of(voxels[::2, ::2, ::2])
+        if levels.num_within(16_384, 49_152) < 0.001 * levels.num_voxels:
+            tissue = float(np.max(levels.values_V, initial=0.0, where=levels.values_V < 16_384))
             return [
                 Finding(
                     "wrapped",
@@ -70,9 +70,4 @@ def _values(image: Image, name: str) -> list[Finding]:
                     "negative values wrapped round; export the scan as int16",
                 )
             ]
-    limit = hot_limit(voxels)
-    num_hot = int(np.count_nonzero(voxels > limit)) if highest > limit else 0
-    if num_hot:
-        message = f"{name}: {num_hot} voxels above {limit:.3g}, up to {highest:.3g}, are no tissue and are cut there"
-        return [Finding("hot_voxels", message, leaves_out=False)]
     return []

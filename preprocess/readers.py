@@ -6,25 +6,33 @@ silence). Each is refused here. Header extensions and free-text fields are never
 people hide.
 """
 
-import gzip
-import io
-import zlib
+import re
+from typing import cast
 
 import nibabel as nib
 import numpy as np
+from isal import isal_zlib
 from nibabel.spatialimages import HeaderDataError
 
 from preprocess.errors import ScanError
 from preprocess.file_types import impostor
 from preprocess.header_geometry import Believed, read_geometry
-from preprocess.types import MAX_VOXELS, Finding, Image
+from preprocess.types import MAX_VOXELS, Finding, FloatArray, Image, Voxels
 
-_GZIP_MAGIC = b"\x1f\x8b"
+_GZIP_MAGIC, _GZIP = b"\x1f\x8b", 31
+"""Its first bytes; and what tells zlib that header and checksum are those of gzip."""
 _MAX_GZIP_RATIO = 1032
 """No deflate stream grows more than this (258 bytes from two bits)."""
+_DAMAGED = cast(type[Exception], isal_zlib.error)
+"""A class, which the package declares as an object."""
+_MEMBER_BYTES = 2**14
+"""What is handed to each further member of a gzip file; what it leaves is copied, and bgzip writes hundreds."""
+_ZEROS = re.compile(rb"\0*")
 _MAX_PADDING_BYTES = 2**20
 """What may follow the voxels, if it is zeros: some writers fill the last block."""
 _READABLE = {"uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64", "int64", "uint64"}
+KEPT_TYPES = {"uint8", "int8", "uint16", "int16"}
+"""Types that stay what they are: float32 would take two or four times the memory."""
 _HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 """By sizeof_hdr, the first field, which also tells the byte order."""
 
@@ -39,8 +47,9 @@ def read_nifti(data: bytes, *, name: str, max_voxels: int = MAX_VOXELS, believed
         believed: which of two placements in space is taken; see `header_geometry`.
 
     Returns:
-        The image with slope and intercept applied; 3D or 4D as on disk (trailing axes of length 1 dropped). Its
-        findings are remarks on the header.
+        The image with slope and intercept applied; 3D or 4D as on disk (trailing axes of length 1 dropped). Integers of
+        8 and 16 bits without slope and intercept stay what they are, and may be read-only. Its findings are remarks on
+        the header.
 
     Raises:
         ScanError: the file is not a whole, sane NIfTI file; its finding says which rule it breaks.
@@ -82,12 +91,19 @@ def read_nifti(data: bytes, *, name: str, max_voxels: int = MAX_VOXELS, believed
     voxels = np.frombuffer(data, dtype, num_voxels, offset).reshape(shape, order="F")
     while voxels.ndim > 3 and voxels.shape[-1] == 1:
         voxels = voxels[..., 0]
+    return Image(_in_real_units(voxels, slope, intercept), geometry.affine, dtype.name, geometry.findings)
+
+
+def _in_real_units(voxels: np.ndarray, slope: float, intercept: float) -> Voxels:
+    if (slope, intercept) == (1.0, 0.0) and voxels.dtype.name in KEPT_TYPES:
+        return voxels.astype(voxels.dtype.newbyteorder("="), copy=False)
     # What float32 cannot hold becomes infinite here and a finding in the quality check.
     with np.errstate(over="ignore", invalid="ignore"):
-        values = voxels.astype(np.float32)
+        values: FloatArray = voxels.astype(np.float32)
         if (slope, intercept) != (1.0, 0.0):
-            values = values * np.float32(slope) + np.float32(intercept)
-    return Image(voxels_XYZ=values, affine=geometry.affine, dtype=dtype.name, findings=geometry.findings)
+            values *= np.float32(slope)
+            values += np.float32(intercept)
+    return values
 
 
 def _read_header(start: bytes, name: str) -> nib.Nifti1Header:
@@ -112,27 +128,38 @@ def _read_header(start: bytes, name: str) -> nib.Nifti1Header:
 def _gunzip_start(data: bytes, *, name: str) -> bytes:
     """The first bytes of a gzip stream, enough for a header."""
     try:
-        return zlib.decompressobj(wbits=31).decompress(data[:65536], max(_HEADERS))
-    except zlib.error as error:
+        return isal_zlib.decompressobj(wbits=_GZIP).decompress(data[:65536], max(_HEADERS))
+    except _DAMAGED as error:
         raise _refusal("truncated", f"{name}: damaged gzip stream ({error}); copy the file again") from error
 
 
 def _gunzip(data: bytes, *, name: str, limit_bytes: int) -> bytes:
     """Unpack all members (bgzip writes many) with their checksums, stopping at the limit: a small bomb stays small."""
-    try:
-        with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
-            plain = stream.read(limit_bytes + 1)
-    except gzip.BadGzipFile as error:
-        if "Not a gzipped file" in str(error):
-            raise _refusal("trailing_bytes", f"{name}: bytes behind the gzip stream; copy the file again") from error
-        raise _refusal("truncated", f"{name}: damaged gzip stream ({error}); copy the file again") from error
-    except EOFError as error:
-        raise _refusal("truncated", f"{name}: gzip stream ends early; copy the file again") from error
-    except zlib.error as error:
-        raise _refusal("truncated", f"{name}: damaged gzip stream ({error}); copy the file again") from error
-    if len(plain) > limit_bytes:
-        raise _refusal("too_large", f"{name}: unpacks to more than {limit_bytes} bytes, its header promises less")
-    return plain
+    parts, num_bytes = [], 0
+    start, stop = 0, len(data)
+    while start < len(data):
+        if not data.startswith(_GZIP_MAGIC, start):
+            raise _refusal("trailing_bytes", f"{name}: bytes behind the gzip stream; copy the file again")
+        member = isal_zlib.decompressobj(wbits=_GZIP)
+        while not member.eof:
+            if start == len(data):
+                raise _refusal("truncated", f"{name}: gzip stream ends early; copy the file again")
+            try:
+                part = member.decompress(memoryview(data)[start:stop], limit_bytes + 1 - num_bytes)
+            except _DAMAGED as error:
+                raise _refusal("truncated", f"{name}: damaged gzip stream ({error}); copy the file again") from error
+            parts.append(part)
+            num_bytes += len(part)
+            if num_bytes > limit_bytes:
+                raise _refusal(
+                    "too_large", f"{name}: unpacks to more than {limit_bytes} bytes, its header promises less"
+                )
+            start = min(stop, len(data)) - len(member.unused_data)
+            stop = start + _MEMBER_BYTES
+        # Zeros behind a member fill the last block of a tape or disk.
+        start = _ZEROS.match(data, start).end()  # type: ignore[union-attr]  # it matches everywhere
+        stop = start + _MEMBER_BYTES
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _refuse_impostor(data: bytes, name: str) -> None:

@@ -27,8 +27,9 @@ from pydantic import (
 from preprocess.errors import UsageError
 from preprocess.types import Kind
 
-TRANSFORM_VERSION = 2
-"""Raised whenever the same recipe would give other voxels. 2: the box is placed by the skull's vault (ADR 12)."""
+TRANSFORM_VERSION = 3
+"""Raised whenever the same recipe would give other voxels. 2: the box is placed by the skull's vault (ADR 12). 3: one
+linear map an axis (ADR 22), which rounds a few voxels to the next of their 255 levels."""
 
 
 class Recipe(BaseModel):

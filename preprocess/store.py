@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from preprocess import index as indexing
@@ -62,6 +63,11 @@ class Store:
     def records(self) -> list[IndexRecord]:
         """All rows of the index, by row and modality."""
         return indexing.from_table(self.index)
+
+    def content_digests(self, modality: str) -> dict[int, str]:
+        """SHA-256 of the decoded voxels by row, of one modality; empty for scans that were left out."""
+        mine = self.index.filter(pc.equal(self.index["modality"], modality))
+        return dict(zip(mine["row"].to_pylist(), mine["content_sha256"].to_pylist(), strict=True))
 
     def require_fingerprint(self, fingerprint: str) -> None:
         """Refuse a store whose voxels were made by another recipe.

@@ -2,21 +2,25 @@
 
 One resampling with trilinear weights from the scan's own voxels into an axis-aligned RAS+ box of fixed size in
 millimetres. Axes finer than the grid are smoothed first (Gaussian, so that a structure thinner than a grid voxel is
-averaged, not sampled). Intensities: a low percentile of the scan becomes 0 and a high percentile of the foreground in
-the middle of the head becomes 1, or the tissues of a T1w head lie at fixed values (`tissue.py`); then the stored type.
+averaged, not sampled); where the scan's axes are the grid's, both are one map an axis (`axis_maps.py`). Intensities: a
+low percentile of the scan becomes 0 and a high percentile of the foreground in the middle of the head becomes 1, or the
+tissues of a T1w head lie at fixed values (`tissue.py`); then the stored type.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
+import numpy.typing as npt
 import torch
 from monai.data import MetaTensor
 from monai.transforms import SpatialResample
-from scipy.ndimage import gaussian_filter1d
 
+from preprocess.axis_maps import AxisMap, apply_axis_maps, axis_map
 from preprocess.errors import ScanError
-from preprocess.foreground import Millimetres, foreground_box, hot_limit, otsu_threshold
+from preprocess.foreground import Millimetres, foreground_box, hot_limit, otsu_threshold, require_foreground
+from preprocess.grey_levels import WHOLE_RANGE, GreyLevels, GreyRange
 from preprocess.head import doubts, find_head
 from preprocess.recipe import VolumeRecipe
 from preprocess.tissue import contrast_findings, fit_tissue, to_tissue_brightness
@@ -25,6 +29,8 @@ from preprocess.types import Affine, Finding, FloatArray, Image, TissueFit, Volu
 _INNER_RADIUS = 0.6
 """Radius of the foreground's ball, in half edges of the box. A cube of half the edges would reach the scalp with its
 corners."""
+_PARALLEL = 1e-3
+"""Voxels by which a sample may lie beside its line along a scan axis, at most, for the axes to count as the grid's."""
 _FWHM_TO_SIGMA = 1.0 / 2.3548
 _INTEGER_RANGE = {"uint8": 255, "uint16": 65535}
 
@@ -38,8 +44,8 @@ def to_volume(image: Image, recipe: VolumeRecipe, *, name: str) -> Volume:
         name: what messages call the scan.
 
     Returns:
-        The volume, shape (1, *grid), RAS+, in the recipe's dtype; with a finding where the head's position is in doubt,
-        or where tissue was asked for and percentiles had to do.
+        The volume, shape (1, *grid), RAS+, in the recipe's dtype; with a finding where hot voxels are cut, where the
+        head's position is in doubt, or where tissue was asked for and percentiles had to do.
 
     Raises:
         ScanError: too little of the field of view is foreground.
@@ -47,27 +53,30 @@ def to_volume(image: Image, recipe: VolumeRecipe, *, name: str) -> Volume:
     image = _closest_to_ras(image)
     # From here on black is 0, so that the padding outside the scan is black too, for signed data as well. One voxel of
     # 1e30 would take the whole volume with it as soon as anything is averaged.
-    black = np.float32(np.percentile(image.voxels_XYZ[::2, ::2, ::2], recipe.intensity_percentiles[0]))
-    limit = np.float32(hot_limit(image.voxels_XYZ))
-    image = replace(image, voxels_XYZ=np.clip(image.voxels_XYZ, black, max(limit, black)) - black)
-    threshold = otsu_threshold(image.voxels_XYZ[::2, ::2, ::2])
-    low_mm, high_mm = foreground_box(image, threshold, min_fraction=recipe.quality.min_foreground, name=name)
-    centre_mm, findings = (low_mm + high_mm) / 2, []
+    levels = GreyLevels.of(image.voxels_XYZ[::2, ::2, ::2])
+    black = levels.percentile(recipe.intensity_percentiles[0])
+    kept = GreyRange(black, max(hot_limit(levels), black))
+    findings = _hot(image, kept.top, name)
+    levels = levels.within(kept)
+    threshold = otsu_threshold(levels)
+    require_foreground(levels, threshold, min_fraction=recipe.quality.min_foreground, name=name)
     if recipe.field_of_view == "stretched":
+        low_mm, high_mm = foreground_box(image, threshold, kept)
+        centre_mm = (low_mm + high_mm) / 2
         if (high_mm - low_mm).min() <= 0:
             raise ScanError(Finding("empty", f"{name}: the foreground is flat, no box can be stretched; see the scan"))
         spacing = (high_mm - low_mm) / np.asarray(recipe.grid)
     else:
         spacing = np.full(3, recipe.spacing_mm)
-        head = find_head(image)
-        findings = doubts(head, name=name)
-        centre_mm = centre_mm if head is None else head.centre_mm
+        head = find_head(image, kept)
+        findings += doubts(head, name=name)
+        centre_mm = np.mean(foreground_box(image, threshold, kept), axis=0) if head is None else head.centre_mm
     affine = grid_affine(centre_mm, recipe.grid, spacing)
-    resampled_DHW = _resample(image, affine, recipe.grid, spacing)
+    resampled_DHW = resample(image, affine, recipe.grid, kept)
     tissue = None
     if recipe.intensity == "tissue":
         unit_DHW, tissue, remarks = _to_tissue(resampled_DHW, recipe.intensity_percentiles[1], spacing, name)
-        findings = [*findings, *remarks]
+        findings += remarks
     else:
         unit_DHW = _to_unit_range(resampled_DHW, recipe.intensity_percentiles[1])
     return Volume(to_stored(unit_DHW[None], recipe.dtype), affine, tuple(findings), tissue)
@@ -83,13 +92,24 @@ def grid_affine(centre_mm: Millimetres, grid: tuple[int, int, int], spacing_mm: 
 def to_stored(unit: FloatArray, dtype: str) -> np.ndarray:
     """Values in [0, 1] as the stored type; integers round to the nearest of their full range."""
     if dtype in _INTEGER_RANGE:
-        return np.rint(unit * _INTEGER_RANGE[dtype]).astype(dtype)
+        scaled = unit * unit.dtype.type(_INTEGER_RANGE[dtype])
+        stored: np.ndarray = np.rint(scaled, out=scaled).astype(dtype)
+        return stored
     return unit.astype(dtype)
 
 
 def unit_scale(dtype: str) -> float:
     """What a stored value is multiplied by to lie in [0, 1]: 1/255 for uint8, 1/65535 for uint16, else 1."""
     return 1.0 / _INTEGER_RANGE.get(dtype, 1)
+
+
+def _hot(image: Image, limit: float, name: str) -> list[Finding]:
+    highest = float(image.voxels_XYZ.max())
+    if highest <= limit:
+        return []
+    num_hot = int(np.count_nonzero(image.voxels_XYZ > limit))
+    message = f"{name}: {num_hot} voxels above {limit:.3g}, up to {highest:.3g}, are no tissue and are cut there"
+    return [Finding("hot_voxels", message, leaves_out=False)]
 
 
 def _closest_to_ras(image: Image) -> Image:
@@ -103,20 +123,58 @@ def _closest_to_ras(image: Image) -> Image:
     return replace(image, voxels_XYZ=voxels_XYZ, affine=affine)
 
 
-def _resample(image: Image, affine: Affine, grid: tuple[int, int, int], spacing_mm: Millimetres) -> FloatArray:
-    smooth_XYZ = image.voxels_XYZ
-    # The grid's edge as seen along each scan axis: how much is averaged into one grid voxel there.
-    axes = image.affine[:3, :3] / np.asarray(image.spacing_mm)
-    for axis, source_mm in enumerate(image.spacing_mm):
-        target_mm = float(np.abs(axes[:, axis]) @ spacing_mm / np.abs(axes[:, axis]).sum())
-        if target_mm > source_mm * 1.05:
-            sigma_mm = _FWHM_TO_SIGMA * np.sqrt(target_mm**2 - source_mm**2)
-            smooth_XYZ = gaussian_filter1d(smooth_XYZ, sigma_mm / source_mm, axis=axis, truncate=2.5, mode="nearest")
-    source = MetaTensor(torch.as_tensor(np.ascontiguousarray(smooth_XYZ))[None], affine=torch.as_tensor(image.affine))
-    resample = SpatialResample(mode="bilinear", padding_mode="zeros", align_corners=True, dtype=torch.float32)
-    resampled = resample(source, dst_affine=torch.as_tensor(affine), spatial_size=grid)
+def resample(image: Image, affine: Affine, grid: tuple[int, int, int], kept: GreyRange = WHOLE_RANGE) -> FloatArray:
+    """Smooth a scan for a grid and interpolate it there, once.
+
+    Args:
+        image: 3D, its axes closest to R, A and S.
+        affine: from the grid to RAS+ mm, diagonal.
+        grid: number of samples along each axis.
+        kept: grey values that are kept; the lowest becomes 0, as is all outside the scan.
+
+    Returns:
+        float32 of the grid's shape.
+    """
+    counts = image.voxels_XYZ.shape
+    to_index = np.linalg.inv(image.affine) @ affine
+    sigmas = _sigmas(image, np.diag(affine)[:3])
+    offsets = np.abs(to_index[:3, :3] - np.diag(np.diag(to_index)[:3])) @ (np.array(grid) - 1)
+    if (offsets < _PARALLEL).all():
+        positions = [to_index[axis, axis] * np.arange(grid[axis]) + to_index[axis, 3] for axis in range(3)]
+        return apply_axis_maps(image.voxels_XYZ, _maps(counts, positions, sigmas), kept)
+    # Smooth what the grid's corners enclose and what its samples reach beyond them, in the scan's own voxels.
+    corners = np.stack(np.meshgrid(*([0, edge - 1] for edge in grid), indexing="ij"), axis=-1).reshape(8, 3)
+    index_83 = corners @ to_index[:3, :3].T + to_index[:3, 3]
+    first = np.clip(np.floor(index_83.min(axis=0)).astype(int) - 1, 0, np.array(counts) - 1)
+    stop = np.clip(np.ceil(index_83.max(axis=0)).astype(int) + 2, first + 1, counts)
+    positions = [np.arange(low, high, dtype=np.float64) for low, high in zip(first, stop, strict=True)]
+    smooth_XYZ = apply_axis_maps(image.voxels_XYZ, _maps(counts, positions, sigmas), kept)
+    from_first = image.affine.copy()
+    from_first[:3, 3] += image.affine[:3, :3] @ first
+    source = MetaTensor(torch.as_tensor(smooth_XYZ)[None], affine=torch.as_tensor(from_first))
+    interpolate = SpatialResample(mode="bilinear", padding_mode="zeros", align_corners=True, dtype=torch.float32)
+    resampled = interpolate(source, dst_affine=torch.as_tensor(affine), spatial_size=grid)
     values: FloatArray = np.asarray(resampled.as_tensor()[0].numpy(), dtype=np.float32)
     return values
+
+
+def _sigmas(image: Image, spacing_mm: Millimetres) -> list[float]:
+    """Standard deviation of the smoothing along each scan axis, in its voxels; 0 where the grid is no coarser."""
+    # The grid's edge as seen along each scan axis: how much is averaged into one grid voxel there.
+    axes = np.abs(image.affine[:3, :3] / np.asarray(image.spacing_mm))
+    sigmas = []
+    for axis, source_mm in enumerate(image.spacing_mm):
+        target_mm = float(axes[:, axis] @ spacing_mm / axes[:, axis].sum())
+        is_finer = target_mm > source_mm * 1.05
+        sigmas.append(_FWHM_TO_SIGMA * np.sqrt(target_mm**2 - source_mm**2) / source_mm if is_finer else 0.0)
+    return sigmas
+
+
+def _maps(
+    counts: tuple[int, ...], positions: Sequence[npt.NDArray[np.float64]], sigmas: Sequence[float]
+) -> tuple[AxisMap, AxisMap, AxisMap]:
+    over_x, over_y, over_z = (axis_map(*one) for one in zip(counts, positions, sigmas, strict=True))
+    return over_x, over_y, over_z
 
 
 def _to_tissue(
@@ -137,8 +195,8 @@ def _to_unit_range(values_DHW: FloatArray, percentile: float) -> FloatArray:
     high = _bright_level(values_DHW, percentile)
     if high <= 0:
         return np.zeros_like(values_DHW)
-    unit_DHW: FloatArray = np.clip(values_DHW / np.float32(high), 0.0, 1.0)
-    return unit_DHW
+    unit_DHW: FloatArray = values_DHW / np.float32(high)
+    return np.clip(unit_DHW, 0.0, 1.0, out=unit_DHW)
 
 
 def _bright_level(values_DHW: FloatArray, percentile: float) -> float:
@@ -148,9 +206,12 @@ def _bright_level(values_DHW: FloatArray, percentile: float) -> float:
     which some sequences show three times as bright as white matter, would otherwise take most of the range. Otsu's
     threshold is not used here: next to very bright fat it lies above the brain. Padding (exactly 0) does not count.
     """
-    axes = [np.linspace(-1.0, 1.0, edge) ** 2 for edge in values_DHW.shape]
-    radius_DHW = np.sqrt(axes[0][:, None, None] + axes[1][:, None] + axes[2])
-    foreground = values_DHW[(radius_DHW <= _INNER_RADIUS) & (values_DHW > 0)]
+    axes = [np.linspace(-1.0, 1.0, edge) for edge in values_DHW.shape]
+    near = [np.flatnonzero(np.abs(axis) <= _INNER_RADIUS) for axis in axes]
+    squares = [axis[inner] ** 2 for axis, inner in zip(axes, near, strict=True)]
+    is_inner_DHW = squares[0][:, None, None] + squares[1][:, None] + squares[2] <= _INNER_RADIUS**2
+    inner_DHW = values_DHW[np.ix_(*near)]
+    foreground = inner_DHW[is_inner_DHW & (inner_DHW > 0)]
     if foreground.size == 0:
         foreground = values_DHW.ravel()
     return float(np.percentile(foreground, percentile))

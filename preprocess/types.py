@@ -4,7 +4,7 @@ Axes are RAS+ in millimetres: voxels_CDHW has C channels, then right, anterior a
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,8 @@ MAX_VOXELS = 2**28
 
 FloatArray = npt.NDArray[np.float32]
 Affine = npt.NDArray[np.float64]
+Voxels = npt.NDArray[np.float32 | np.integer[Any]]
+"""Grey values as read: float32, or integers of 8 or 16 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +86,14 @@ class Image:
     """A scan's voxels as read.
 
     Attributes:
-        voxels_XYZ: float32 in real units (slope and intercept applied); 3D once quality has passed.
+        voxels_XYZ: in real units (slope and intercept applied), 3D once quality has passed; 8- and 16-bit integers stay
+            what they are where the file asks for no other scale, all else is float32.
         affine: voxel index to RAS+ millimetres.
         dtype: the dtype on disk.
         findings: remarks on the header; none of them leaves the scan out.
     """
 
-    voxels_XYZ: FloatArray
+    voxels_XYZ: Voxels
     affine: Affine
     dtype: str
     findings: tuple[Finding, ...] = ()

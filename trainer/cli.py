@@ -82,7 +82,7 @@ def evaluate(run: str, *, store: str | None = None, json: JsonFlag = False) -> i
     report = f"{location.uri}/{REPORT_NAME}"
     text = "\n".join([verdict.headline, *verdict.details, f"report: {report}"])
     result = {"verdict": verdict.headline, "standing": verdict.standing, "report": report}
-    emit({**result, **evaluation.model_dump(mode="json"), **headline(evaluation)}, text, as_json=json)
+    emit({**result, **headline(evaluation), **evaluation.model_dump(mode="json")}, text, as_json=json)
     return EXIT_DONE
 
 

@@ -1,4 +1,4 @@
-"""A store made before the box was placed by the skull: it opens, verifies and trains, and takes no newer rows."""
+"""A store of an older transform version: it opens, verifies and trains, and takes no newer rows."""
 
 import json
 from pathlib import Path
@@ -15,16 +15,17 @@ SMALL = ("--set", "grid=[24, 24, 24]", "--set", "spacing_mm=8")
 RECIPE = VolumeRecipe(grid=(24, 24, 24), spacing_mm=8.0)
 
 
-def dated_back(store: Path) -> None:
-    """The same rows under the fingerprint that version 1 gave them: in store.json and in the arrays' own notes."""
-    first = RECIPE.fingerprint(transform_version=1)
+def dated_back(store: Path, version: int) -> None:
+    """The same rows under the fingerprint that a version gave them: in store.json and in the arrays' own notes."""
+    first = RECIPE.fingerprint(transform_version=version)
     path = store / "store.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "fingerprint": first}))
     zarr.open_array(store / "volumes.zarr" / "T1w", mode="r+").attrs["fingerprint"] = first
 
 
-def test_a_store_of_version_1_is_read_and_refuses_rows_of_version_2(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("version", range(1, TRANSFORM_VERSION))
+def test_a_store_of_an_older_version_is_read_and_refuses_newer_rows(
+    version: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     days = {"01": 0.0, "02": 200.0}
     raw, store = tmp_path / "raw", tmp_path / "store"
@@ -32,7 +33,7 @@ def test_a_store_of_version_1_is_read_and_refuses_rows_of_version_2(
     write_bids(raw, people, days)
     again = ["preprocess", str(raw), str(store), *SMALL, "--workers", "0"]
     assert run(again) == 0
-    dated_back(store)
+    dated_back(store, version)
     assert Store.open(store).manifest.fingerprint != RECIPE.fingerprint()
     assert run(["verify", str(store)]) == 0
     training = ["train", "simclr", "--store", str(store), "--run", str(tmp_path / "run")]
@@ -42,5 +43,7 @@ def test_a_store_of_version_1_is_read_and_refuses_rows_of_version_2(
     capsys.readouterr()
     assert run(again) == 3
     (line,) = capsys.readouterr().err.strip().splitlines()
-    assert f"transform version 1, this program makes them by version {TRANSFORM_VERSION}; keep that store" in line
+    assert (
+        f"transform version {version}, this program makes them by version {TRANSFORM_VERSION}; keep that store" in line
+    )
     assert tree(store) == before

@@ -22,6 +22,7 @@ from interscan.synthetic.brain.render import Grid, paint
 from interscan.synthetic.brain.scanner import SCANNERS
 from interscan.synthetic.pose import Pose
 from preprocess.foreground import hot_limit
+from preprocess.grey_levels import GreyLevels
 from preprocess.head import doubts, find_head
 from preprocess.readers import read_nifti
 from preprocess.recipe import VolumeRecipe
@@ -114,7 +115,7 @@ def test_slices_of_any_direction_and_thickness_show_it_there(
 def _hot(image: Image) -> np.ndarray:
     voxels_XYZ = image.voxels_XYZ.copy()
     indices = np.random.default_rng(1).integers(0, voxels_XYZ.size, 400)
-    voxels_XYZ.ravel()[indices] = hot_limit(voxels_XYZ)
+    voxels_XYZ.ravel()[indices] = hot_limit(GreyLevels.of(voxels_XYZ[::2, ::2, ::2]))
     return voxels_XYZ
 
 

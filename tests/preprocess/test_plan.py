@@ -1,5 +1,7 @@
 """The planner: every scan one row, no row twice, whatever is found and whatever is stored."""
 
+import hashlib
+import json
 from dataclasses import replace
 
 import pytest
@@ -203,3 +205,21 @@ def test_the_plan_does_not_depend_on_the_order_of_listing(visits: dict[Names, in
     shuffled = list(found)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     assert make_plan(found, [], "f") == make_plan(shuffled, [], "f")
+
+
+def test_the_digest_is_that_of_the_whole_work_as_json() -> None:
+    """Records of a run that an earlier version began are found again under the same name."""
+    found = [scan("b", "s1", 3.0), scan("a", "s2", None), scan("a", "s1", 0.0)]
+    plan = make_plan(found, (), "0123456789abcdef")
+
+    sizes = {name: size for _, name, size in found}
+    work = [
+        [
+            claim.row, claim.source_name, sizes[claim.source_name],
+            [claim.scan.cohort, claim.scan.name, claim.scan.day, claim.scan.site, claim.scan.scanner, []],
+        ]
+        for claim in claims_of(plan)
+    ]  # fmt: skip
+    whole = json.dumps(["0123456789abcdef", 3, 0, work]).encode()
+    assert plan.digest == hashlib.sha256(whole).hexdigest()[:16]
+    assert make_plan([], (), "f").digest == hashlib.sha256(json.dumps(["f", 0, 0, []]).encode()).hexdigest()[:16]

@@ -58,7 +58,9 @@ def test_every_grey_dtype_byte_order_and_version_reads_as_nibabel_reads_it(
     np.testing.assert_array_equal(image.voxels_XYZ, truth)
     np.testing.assert_array_equal(image.voxels_XYZ, voxels.astype(np.float32))
     np.testing.assert_allclose(image.affine, affine)
-    assert image.voxels_XYZ.dtype == np.float32
+    # What holds 8 or 16 bits stays so, in this machine's byte order; the rest is float32.
+    assert image.voxels_XYZ.dtype == (dtype if voxels.dtype.itemsize <= 2 else "float32")
+    assert image.voxels_XYZ.dtype.isnative
     assert image.dtype == dtype
     assert image.spacing_mm == pytest.approx((1, 2, 3))
 
@@ -72,11 +74,14 @@ def test_slope_and_intercept_are_applied_and_a_slope_of_zero_means_none(
     np.testing.assert_allclose(read_nifti(data, name="x").voxels_XYZ, truth, rtol=1e-6)
     expected = VOXELS * slope + intercept if slope else VOXELS
     np.testing.assert_allclose(read_nifti(data, name="x").voxels_XYZ, expected, rtol=1e-5, atol=1e-3)
+    is_plain = slope == 0 or (slope, intercept) == (1.0, 0.0)
+    assert read_nifti(data, name="x").voxels_XYZ.dtype == ("int16" if is_plain else "float32")
 
 
 def test_an_image_is_the_same_gzipped_in_one_or_in_many_members() -> None:
     members = b"".join(gzip.compress(PLAIN[start : start + 400]) for start in range(0, len(PLAIN), 400))
-    for data in (gz(PLAIN), members, gz(PLAIN) + b"\0" * 512):
+    padded = b"".join(gzip.compress(part) + b"\0" * 70_000 for part in (PLAIN[:500], b"", PLAIN[500:]))
+    for data in (gz(PLAIN), members, gz(PLAIN) + b"\0" * 512, padded):
         np.testing.assert_array_equal(read_nifti(data, name="x").voxels_XYZ, VOXELS)
 
 
@@ -118,6 +123,13 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "bad gzip checksum": (_flip(gz(PLAIN), len(gz(PLAIN)) - 6), "truncated"),
     "bad gzip length": (_flip(gz(PLAIN), len(gz(PLAIN)) - 2), "truncated"),
     "whole stream of a cut file": (gz(PLAIN[:-50]), "truncated"),
+    "bad checksum of the second member": (
+        _flip(gz(PLAIN[:500]) + gz(PLAIN[500:]), len(gz(PLAIN[:500]) + gz(PLAIN[500:])) - 6),
+        "truncated",
+    ),
+    "cut second member": ((gz(PLAIN[:500]) + gz(PLAIN[500:]))[:-9], "truncated"),
+    "garbage behind the second member": (gz(PLAIN[:500]) + gz(PLAIN[500:]) + b"x", "trailing_bytes"),
+    "unknown packing": (_flip(gz(PLAIN), 2), "truncated"),
     "garbage behind gzip": (gz(PLAIN) + b"garbage", "trailing_bytes"),
     "second scan behind gzip": (gz(PLAIN) + gz(PLAIN), "trailing_bytes"),
     "garbage behind voxels": (PLAIN + b"garbage", "trailing_bytes"),
@@ -188,7 +200,7 @@ def _reads_or_refuses(data: bytes) -> None:
         return
     assert isinstance(image, Image)
     assert np.isfinite(image.affine).all()
-    assert image.voxels_XYZ.dtype == np.float32
+    assert image.voxels_XYZ.dtype.name in {"float32", "uint8", "int8", "uint16", "int16"}
 
 
 _FLIPS = st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 255)), max_size=8)

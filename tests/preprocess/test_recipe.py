@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preprocess.errors import UsageError
-from preprocess.recipe import Quality, VolumeRecipe, digest, override, parse, read_toml
+from preprocess.recipe import TRANSFORM_VERSION, Quality, VolumeRecipe, digest, override, parse, read_toml
 
-FINGERPRINT = "5836814124ad0f4f"
-FIRST_FINGERPRINT = "8a4d742694454c6b"
-"""Of the same recipe by transform version 1, which stores made before hold."""
+FINGERPRINT = "714c01be641e1ddd"
+OLDER_FINGERPRINTS = {1: "8a4d742694454c6b", 2: "5836814124ad0f4f"}
+"""Of the same recipe by earlier transform versions, which stores made before hold."""
 DECISIVE = {
     "grid": (24, 24, 25),
     "spacing_mm": 2.5,
@@ -43,13 +43,16 @@ def test_the_fingerprint_of_the_default_recipe_stays_what_published_stores_hold(
     # sha256 of the canonical JSON, computed with coreutils; a change here needs a new TRANSFORM_VERSION.
     assert VolumeRecipe().fingerprint() == FINGERPRINT
     assert len(FINGERPRINT) == 16
-    assert VolumeRecipe().fingerprint(transform_version=1) == FIRST_FINGERPRINT
+    for version, fingerprint in OLDER_FINGERPRINTS.items():
+        assert VolumeRecipe().fingerprint(transform_version=version) == fingerprint
+    assert set(OLDER_FINGERPRINTS) == set(range(1, TRANSFORM_VERSION))
 
 
-def test_a_store_of_an_older_transform_version_is_distinguished_from_one_of_another_recipe() -> None:
-    older = VolumeRecipe().unlike(FIRST_FINGERPRINT)
-    assert "transform version 1, this program makes them by version 2; keep that store" in older
-    other = VolumeRecipe(spacing_mm=3).unlike(FIRST_FINGERPRINT)
+@pytest.mark.parametrize("version", OLDER_FINGERPRINTS)
+def test_a_store_of_an_older_transform_version_is_distinguished_from_one_of_another_recipe(version: int) -> None:
+    older = VolumeRecipe().unlike(OLDER_FINGERPRINTS[version])
+    assert f"transform version {version}, this program makes them by version 3; keep that store" in older
+    other = VolumeRecipe(spacing_mm=3).unlike(OLDER_FINGERPRINTS[version])
     assert "use the recipe in its store.json" in other
     assert "version" not in other
 
@@ -85,7 +88,7 @@ def test_settings_of_a_kind_decide_where_a_modality_is_of_it(changes: dict[str, 
 def test_columns_left_out_decide_and_none_of_them_changes_nothing() -> None:
     plain = VolumeRecipe.model_validate({"kinds": {"SC": "array"}})
     assert plain.model_dump(mode="json")["array"] == {"standardise": "none"}
-    assert plain.fingerprint() == "1cdce3c4f6ed7feb"  # as before there was this setting
+    assert plain.fingerprint() == "22c851f6c25d355e"  # as before there was this setting
     one, same = (
         VolumeRecipe.model_validate({"kinds": {"SC": "array"}, "array": {"leave_out": names}})
         for names in (["roi", "hemi"], ["hemi", "roi ", "roi"])

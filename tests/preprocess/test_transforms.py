@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.ndimage import affine_transform
+from scipy.ndimage import affine_transform, gaussian_filter1d, map_coordinates
+from threadpoolctl import threadpool_limits
 
 from preprocess.errors import ScanError
+from preprocess.grey_levels import GreyRange
 from preprocess.readers import read_nifti
 from preprocess.recipe import VolumeRecipe
-from preprocess.transforms import grid_affine, to_stored, to_volume, unit_scale
+from preprocess.transforms import grid_affine, resample, to_stored, to_volume, unit_scale
 from preprocess.types import Image
 from tests.support.images import RECIPE, centred_affine, head
 
@@ -78,6 +80,92 @@ def test_a_landmark_left_of_the_middle_lies_at_the_low_indices_of_the_first_axis
     volume = to_volume(head_in(affine, shape, np.array([-50.0, 0, 0])), FINE, name="x")
     brightest = np.unravel_index(volume.voxels_CDHW[0].argmax(), FINE.grid)
     assert brightest[0] < 16
+
+
+def _in_float64(image: Image, affine: np.ndarray, grid: tuple[int, int, int], kept: GreyRange) -> np.ndarray:
+    """The operator in two steps: every voxel smoothed, then linear interpolation with zeros outside."""
+    values = np.clip(image.voxels_XYZ.astype(np.float64), kept.black, kept.top) - kept.black
+    edges_mm = np.linalg.norm(image.affine[:3, :3], axis=0)
+    for axis, edge_mm in enumerate(edges_mm):
+        along = np.abs(image.affine[:3, axis]) / np.abs(image.affine[:3, axis]).sum()
+        target_mm = along @ np.diag(affine)[:3]
+        if target_mm > 1.05 * edge_mm:
+            sigma = np.sqrt(target_mm**2 - edge_mm**2) / 2.3548 / edge_mm
+            values = gaussian_filter1d(values, sigma, axis=axis, truncate=2.5, mode="nearest")
+    index = np.stack(np.meshgrid(*map(np.arange, grid), indexing="ij"), -1)
+    position = nib.affines.apply_affine(np.linalg.inv(image.affine) @ affine, index)
+    return map_coordinates(values, np.moveaxis(position, -1, 0), order=1, mode="grid-constant", cval=0.0)
+
+
+def _turned(degrees: float, spacing: tuple[float, float, float], shape: tuple[int, int, int]) -> np.ndarray:
+    matrix = nib.eulerangles.euler2mat(*np.radians([degrees, -0.8 * degrees, 1.3 * degrees])) * np.asarray(spacing)
+    return nib.affines.from_matvec(matrix, -matrix @ (np.asarray(shape) - 1) / 2 + [1.3, -2.1, 0.7])
+
+
+RESAMPLED = {
+    "1 mm": (0.0, (4.0, 4.0, 4.0)),
+    "anisotropic": (0.0, (3.1, 6.4, 9.0)),
+    "turned by what a header rounds": (1e-6, (4.0, 4.0, 4.0)),
+    "turned by a twentieth of a degree": (0.05, (4.0, 4.0, 4.0)),
+    "oblique": (11.0, (4.0, 4.0, 4.0)),
+    "oblique and anisotropic": (7.0, (3.1, 6.4, 9.0)),
+}
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
+@pytest.mark.parametrize("name", RESAMPLED)
+def test_a_scan_is_resampled_as_float64_does_it_in_two_steps(name: str, dtype: str) -> None:
+    degrees, spacing = RESAMPLED[name]
+    voxels = np.minimum(head() // 5, 250).astype(dtype)
+    image = Image(voxels, _turned(degrees, spacing, voxels.shape), dtype)
+    # 256 mm: a scan of 192 mm ends within it, one of 149 mm on two sides.
+    affine, kept = grid_affine(np.array([3.0, 0.0, -20.0]), (32, 32, 32), np.full(3, 8.0)), GreyRange(4.4, 180.0)
+    found = resample(image, affine, (32, 32, 32), kept)
+    expected = _in_float64(image, affine, (32, 32, 32), kept)
+    assert np.count_nonzero(expected == 0) > 1000
+    # A hundredth of a step of uint8 where the axes are the grid's; float32 positions of an oblique one are coarser.
+    assert np.abs(found - expected).max() < expected.max() / 255 * (0.01 if degrees < 0.01 else 0.1)
+
+
+@pytest.mark.parametrize("degrees", [0.0, 9.0])
+def test_the_number_of_threads_changes_no_bit(degrees: float) -> None:
+    voxels = head()
+    image, volumes = Image(voxels, _turned(degrees, (4.0, 4.0, 4.0), voxels.shape), "int16"), []
+    for limit in (1, 2):
+        with threadpool_limits(limits=limit):
+            volumes.append(to_volume(image, RECIPE, name="x"))
+    np.testing.assert_array_equal(volumes[0].voxels_CDHW, volumes[1].voxels_CDHW)
+    np.testing.assert_array_equal(volumes[0].affine, volumes[1].affine)
+
+
+@pytest.mark.parametrize("slope", [1.0, 14.07])
+def test_integers_and_the_same_values_as_floats_give_the_same_volume(slope: float) -> None:
+    voxels = head()
+    whole = to_volume(Image(voxels, centred_affine(voxels.shape), "int16"), RECIPE, name="x").voxels_CDHW
+    scaled = to_volume(image_of(voxels.astype(np.float32) * np.float32(slope)), RECIPE, name="x").voxels_CDHW
+    assert np.abs(whole.astype(int) - scaled).max() <= 1
+    assert np.mean(whole != scaled) < 0.001
+
+
+@pytest.mark.parametrize("codes", ["LAS", "LPS", "PSR"])
+def test_integers_stored_in_another_order_give_the_same_volume(codes: str) -> None:
+    source = nib.Nifti1Image(head(edge=96, spacing_mm=2.0), centred_affine((96, 96, 96), 2.0))
+    turned = source.as_reoriented(
+        nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(codes))
+    )
+    volumes = [
+        to_volume(Image(np.asarray(one.dataobj), one.affine, "int16"), RECIPE, name="x") for one in (source, turned)
+    ]
+    np.testing.assert_array_equal(volumes[0].voxels_CDHW, volumes[1].voxels_CDHW)
+
+
+def test_hot_voxels_are_reported_and_cut() -> None:
+    voxels = head().astype(np.float32)
+    voxels[24, 24, 24] = 1e30
+    (finding,) = to_volume(image_of(voxels), RECIPE, name="sub-01").findings
+    assert finding.code == "hot_voxels"
+    assert finding.message.startswith("sub-01: 1 voxels above ")
+    assert not finding.leaves_out
 
 
 @pytest.mark.parametrize("codes", ["LAS", "RPS", "LPI", "PSR", "SAL", "AIR"])

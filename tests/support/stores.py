@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from preprocess.index import IndexRecord
+from preprocess.index import IndexRecord, to_table
 from preprocess.storage import Location
 from preprocess.store import Store, content_digest
 from preprocess.types import Finding
@@ -58,3 +58,8 @@ def write_store(folder: str | Path | Location, num_rows: int = 4, *, left_out: t
         records.append(record(row, voxels_NCDHW[row] if is_here else None))
     commit(location, SMALL, records)
     return Store.open(location)
+
+
+def with_index(store: Store, records: list[IndexRecord]) -> Store:
+    """The same store with another index in memory, as if it had been committed so."""
+    return Store(store.location, store.manifest, to_table(records))

@@ -1,16 +1,19 @@
 """The scans of one modality, or the visits with several, as arrays: what splits, pairs and batches are made from."""
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from preprocess.equal_content import Groups, equal_scans, persons_together, summary
+from preprocess.equal_content import Groups, equal_in_index, equal_scans, persons_together, summary
 from preprocess.errors import StoreError
-from preprocess.index import IndexRecord, subject_of
+from preprocess.index import IndexRecord, person_of, subject_of
+from preprocess.schema import OUTCOME_PREFIX
 from preprocess.store import Store
 
 Rows = npt.NDArray[np.int64]
@@ -123,21 +126,29 @@ def read_cohort(store: Store, modality: str, outcome: str) -> Cohort:
     """
     store.layout(modality)
     _require_outcome(store, outcome)
-    records = [record for record in store.records if record.present and record.modality == modality]
-    if not records:
+    scans = store.index.filter(pc.and_(store.index["present"], pc.equal(store.index["modality"], modality)))
+    if not len(scans):
         raise StoreError(f"{store.location.uri}: every {modality} scan was left out; see the findings in its index")
-    unknown = float("nan")
-    records.sort(key=lambda record: _order(record, record.day))
-    equal = equal_scans(store.records, store.manifest.arrays)
-    records = _each_content_once(records, equal)
+    # By columns: a million scans as records would take a minute to make and gigabytes to hold.
+    person_N, persons = _joined_column(scans, ("cohort", "subject_id"), person_of)
+    day_N = _numbers(scans, "day")
+    columns = (_codes(scans, name) for name in ("session_id", "run"))
+    session_N, run_N = (_ranks(values)[code_N] for code_N, values in columns)
+    order_N = np.lexsort((run_N, session_N, np.where(np.isnan(day_N), np.inf, day_N), _ranks(persons)[person_N]))
+    equal = equal_in_index(store.index, store.manifest.arrays)
+    row_N = scans["row"].to_numpy()
+    order_N = order_N[_is_first_of_its_content(row_N[order_N], modality, equal)]
+    visit_N, sessions = _joined_column(scans, ("session_id", "run"), _session_name)
+    kind_N, acquisitions = _joined_column(scans, ("run",), _acquisition_name)
+    scanner_N, scanners = _codes(scans, "scanner")
     return Cohort(
-        rows_N=np.array([record.row for record in records], dtype=np.int64),
-        subject_ids=tuple(record.person for record in records),
-        days_N=np.array([unknown if record.day is None else record.day for record in records]),
-        scores_N=np.array([record.outcomes.get(outcome, unknown) for record in records]),
-        scanners=tuple(record.scanner for record in records),
-        sessions=tuple(_session(record) for record in records),
-        acquisitions=tuple(_acquisition(record) for record in records),
+        rows_N=row_N[order_N],
+        subject_ids=tuple(persons[code] for code in person_N[order_N].tolist()),
+        days_N=day_N[order_N],
+        scores_N=_numbers(scans, OUTCOME_PREFIX + outcome)[order_N],
+        scanners=tuple(scanners[code] for code in scanner_N[order_N].tolist()),
+        sessions=tuple(sessions[code] for code in visit_N[order_N].tolist()),
+        acquisitions=tuple(acquisitions[code] for code in kind_N[order_N].tolist()),
         together=persons_together(equal),
         note=_note(equal),
     )
@@ -216,12 +227,59 @@ def _order(record: IndexRecord, day: float | None) -> tuple[str, float, str, str
 
 
 def _session(record: IndexRecord) -> str:
-    return "_".join(part for part in (record.session_id, record.run) if part)
+    return _session_name(record.session_id, record.run)
 
 
 def _acquisition(record: IndexRecord) -> str:
+    return _acquisition_name(record.run)
+
+
+def _session_name(session_id: str, run: str) -> str:
+    return "_".join(part for part in (session_id, run) if part)
+
+
+def _acquisition_name(run: str) -> str:
     """The run without the number of a repeat: scans of one day that differ in more are no rescans of each other."""
-    return "_".join(part for part in record.run.split("_") if part and not _REPEAT.fullmatch(part))
+    return "_".join(part for part in run.split("_") if part and not _REPEAT.fullmatch(part))
+
+
+def _codes(scans: pa.Table, name: str) -> tuple[Rows, list[str]]:
+    """A column of texts as codes (N,) and the text of each code."""
+    encoded = scans[name].combine_chunks().dictionary_encode()
+    return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary.to_pylist()
+
+
+def _joined_column(scans: pa.Table, names: Sequence[str], join: Callable[..., str]) -> tuple[Rows, list[str]]:
+    """Several columns of texts as one: codes (N,), and what `join` makes of the texts of each."""
+    columns = [_codes(scans, name) for name in names]
+    together_N, *code_NC = np.unique(np.stack([code_N for code_N, _ in columns]), axis=1, return_inverse=True)
+    texts = [join(*(values[code] for code, (_, values) in zip(codes, columns, strict=True))) for codes in together_N.T]
+    return code_NC[0].reshape(-1), texts
+
+
+def _ranks(values: Sequence[str]) -> Rows:
+    """The place of each text among all in order."""
+    rank = np.empty(len(values), dtype=np.int64)
+    rank[sorted(range(len(values)), key=values.__getitem__)] = np.arange(len(values))
+    return rank
+
+
+def _numbers(scans: pa.Table, name: str) -> Floats:
+    """A column of numbers, NaN where unknown or where the index has no such column."""
+    if name not in scans.column_names:
+        return np.full(len(scans), np.nan)
+    return np.asarray(scans[name].to_numpy(), dtype=np.float64)
+
+
+def _is_first_of_its_content(row_N: Rows, modality: str, equal: Groups) -> Flags:
+    """Which scans of one modality, in this order, are the first of their content; see `_each_content_once`."""
+    group_of = {one.row: number for number, group in enumerate(equal) for one in group if one.modality == modality}
+    is_first_N, seen = np.ones(len(row_N), dtype=np.bool_), set()
+    for index in np.flatnonzero(np.isin(row_N, list(group_of))).tolist():
+        group = group_of[int(row_N[index])]
+        is_first_N[index] = group not in seen
+        seen.add(group)
+    return is_first_N
 
 
 def _each_content_once(records: Sequence[IndexRecord], equal: Groups) -> list[IndexRecord]:

@@ -76,7 +76,7 @@ class VolumeReader:
         self._cache = cache
         self._fs = store.location.fs
         self._root = store.location.key("")
-        self._keys = {r.row: r.content_sha256 for r in store.records if r.modality == modality} if cache else {}
+        self._keys = store.content_digests(modality) if cache else {}
         self._resident: dict[int, np.ndarray] = {}
         self._resident_room = resident_bytes
         self._lock = threading.Lock()

@@ -24,7 +24,7 @@ def headline(evaluation: Evaluation) -> dict[str, Any]:
     """Value of each headline metric; None where it was not measured.
 
     `macro_f1_interval` and `ece_interval` are the ends of 95 % intervals over people, `tissue_ridge_macro_f1` is the
-    control's; `flagged` has the share of held-out scans and pairs that are flagged, by kind.
+    control's; `flagged` has the share of held-out scans and pairs that are flagged, and how many were tried, by kind.
     """
     found: dict[str, Any] = {name: _value(evaluation.metrics, key) for name, key in _RENAMED.items()}
     for name in ("macro_f1", "ece"):
@@ -32,7 +32,7 @@ def headline(evaluation: Evaluation) -> dict[str, Any]:
         found[f"{name}_interval"] = None if metric is None or metric.low is None else [metric.low, metric.high]
     ridge = next((control.scores for control in evaluation.controls if control.name == "tissue_ridge"), {})
     found["tissue_ridge_macro_f1"] = _value(ridge, "macro_f1")
-    found["flagged"] = {kind: one.share for kind, one in evaluation.flagged.items()} or None
+    found["flagged"] = {kind: one.model_dump() for kind, one in evaluation.flagged.items()}
     return found
 
 

@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from preprocess.equal_content import equal_scans, persons_together
 from preprocess.errors import StoreError
+from preprocess.index import IndexRecord
 from preprocess.store import Store
 from tests.support.cohorts import MODALITY, TinyScan, default_scans, write_store
+from tests.support.stores import with_index
 from tests.support.visits import ARRAYS, TinyVisit, default_visits, write_visits
 from trainer.data.cohort import read_cohort, read_visits
 
@@ -117,9 +120,10 @@ def test_modalities_of_a_visit_that_contradict_each_other_are_refused(
     tmp_path: Path, field: str, value: object, message: str
 ) -> None:
     store = write_visits(tmp_path, [TinyVisit("a", 1.0, frozenset({"SC", "FC"}))])
-    store.records[1] = replace(store.records[1], **{field: value})
+    first, second = store.records
+    changed = with_index(store, [first, replace(second, **{field: value})])
     with pytest.raises(StoreError, match=message):
-        read_visits(store, ("SC", "FC"), "impaired")
+        read_visits(changed, ("SC", "FC"), "impaired")
 
 
 def test_a_modality_that_nobody_has_is_refused(tmp_path: Path) -> None:
@@ -130,11 +134,11 @@ def test_a_modality_that_nobody_has_is_refused(tmp_path: Path) -> None:
 
 def with_equal(store: Store, *groups: Sequence[int]) -> Store:
     """The store, the rows of each group with the content of its first."""
+    records = list(store.records)
     for first, *others in groups:
         for row in others:
-            content = store.records[first].content_sha256
-            store.records[row] = replace(store.records[row], content_sha256=content)
-    return store
+            records[row] = replace(records[row], content_sha256=records[first].content_sha256)
+    return with_index(store, records)
 
 
 def test_a_copy_of_a_visit_is_no_visit_and_its_original_stays(tmp_path: Path) -> None:
@@ -172,8 +176,8 @@ def test_copies_in_another_modality_keep_people_together_too(tmp_path: Path) -> 
 def test_equal_ids_of_two_cohorts_are_two_people(tmp_path: Path) -> None:
     scans = [TinyScan("sub-01", f"s{day}", float(day), 1.0) for day in (0, 90)]
     store = write_store(tmp_path, scans)
-    store.records[1] = replace(store.records[1], cohort="south/east")
-    cohort = read_cohort(store, MODALITY, "mmse")
+    first, second = store.records
+    cohort = read_cohort(with_index(store, [first, replace(second, cohort="south/east")]), MODALITY, "mmse")
     assert cohort.subject_ids == ("south%2Feast/sub-01", "sub-01") == cohort.labels
     assert cohort.of_subjects({"sub-01"}).labels == ("sub-01",)
     assert cohort.of_subjects({"south%2Feast/sub-01"}).labels == ("sub-01",)
@@ -186,3 +190,43 @@ def test_equal_ids_of_two_cohorts_are_two_people(tmp_path: Path) -> None:
 def test_an_acquisition_is_the_run_without_the_number_of_a_repeat(tmp_path: Path, run: str, acquisition: str) -> None:
     cohort = read_cohort(write_store(tmp_path, [TinyScan("s", "a", 0.0, 1.0, run=run)]), MODALITY, "mmse")
     assert cohort.acquisitions == (acquisition,)
+
+
+def test_the_columns_say_what_the_records_say(tmp_path: Path) -> None:
+    """Order, names and copies by the plain way: records one after another."""
+    draws = np.random.default_rng(5)
+    scans = [
+        TinyScan(
+            f"s{draws.integers(6)}",
+            f"v{number}",
+            None if draws.random() < 0.2 else float(draws.integers(4)),
+            None if draws.random() < 0.2 else float(draws.integers(30)),
+            run=("", "2", "acq-b_run-1")[draws.integers(3)],
+            scanner=("", "A", "B")[draws.integers(3)],
+            present=draws.random() > 0.1,
+        )
+        for number in range(60)
+    ]
+    store = write_store(tmp_path, scans)
+    records = [
+        replace(record, cohort=("", "x", "y/z")[draws.integers(3)], content_sha256=f"{draws.integers(40):064d}")
+        for record in store.records
+    ]
+    cohort = read_cohort(with_index(store, records), MODALITY, "mmse")
+
+    def place(record: IndexRecord) -> tuple[str, float, str, str]:
+        return (record.person, np.inf if record.day is None else record.day, record.session_id, record.run)
+
+    seen: set[str] = set()
+    first = []
+    for record in sorted((record for record in records if record.present), key=place):
+        if record.content_sha256 not in seen:
+            first.append(record)
+        seen.add(record.content_sha256)
+    assert cohort.rows_N.tolist() == [record.row for record in first]
+    assert cohort.subject_ids == tuple(record.person for record in first)
+    assert cohort.sessions == tuple("_".join(filter(None, (record.session_id, record.run))) for record in first)
+    assert cohort.scanners == tuple(record.scanner for record in first)
+    np.testing.assert_array_equal(cohort.days_N, [np.nan if one.day is None else one.day for one in first])
+    np.testing.assert_array_equal(cohort.scores_N, [one.outcomes.get("mmse", np.nan) for one in first])
+    assert cohort.together == persons_together(equal_scans(records, store.manifest.arrays))

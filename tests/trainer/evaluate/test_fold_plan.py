@@ -10,6 +10,7 @@ import pytest
 
 from preprocess.errors import UsageError
 from tests.support.cohorts import MODALITY, default_scans, tiny_recipe, write_store
+from tests.support.stores import with_index
 from trainer.data.cohort import Cohort, read_cohort
 from trainer.data.splits import SPLITS
 from trainer.evaluate.fold_plan import MAX_BINS, PlannedFold, plan_folds, score_bins
@@ -186,12 +187,14 @@ def test_people_who_share_equal_scans_are_tested_together_and_none_of_them_train
 def test_no_content_of_a_store_is_on_two_sides_of_a_run_or_of_a_fold(tmp_path: Path) -> None:
     """The digests of the store are held against the splits, those of copies that no cohort reads included."""
     store = write_store(tmp_path, default_scans(num_subjects=24, rescans=False, odd=False))
-    rows = {(record.subject_id, record.day): row for row, record in enumerate(store.records)}
+    records = list(store.records)
+    rows = {(record.subject_id, record.day): row for row, record in enumerate(records)}
     for n in range(6):  # 00 and 08, 08 and 16 share a scan, so 00 and 16 belong together through 08
         for day, one, other in ((0.0, n, n + 8), (365.0, n + 8, n + 16)):
-            original = store.records[rows[f"sub-{one:02d}", day]].content_sha256
+            original = records[rows[f"sub-{one:02d}", day]].content_sha256
             row = rows[f"sub-{other:02d}", day]
-            store.records[row] = replace(store.records[row], content_sha256=original)
+            records[row] = replace(records[row], content_sha256=original)
+    store = with_index(store, records)
     people_by_content: dict[str, set[str]] = {}
     for record in store.records:
         people_by_content.setdefault(record.content_sha256, set()).add(record.person)
