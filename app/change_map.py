@@ -14,7 +14,7 @@ from app.inputs import PreparedScan
 from app.registry import LoadedModel
 from preprocess.console import LOG
 from preprocess.errors import UsageError
-from preprocess.readers import read_nifti
+from preprocess.images import read_image
 from preprocess.storage import Location, split_file
 from preprocess.types import Affine, FloatArray, Image
 from preprocess.voxel_shares import density_per_cm3, voxel_shares
@@ -104,7 +104,7 @@ def write_map(model: LoadedModel, earlier: PreparedScan, later: PreparedScan, la
     """
     require_map(out)
     recipe = model.manifest.inputs.volume_recipe
-    scan = read_nifti(later_file, name="later", believed=recipe.orientation)
+    scan = read_image(later_file, name="later", believed=recipe.orientation)
     shares_DHW = told_shares(model, earlier.voxels_CDHW, later.voxels_CDHW)
     density_XYZ = in_scan_space(shares_DHW, np.array(later.affine).reshape(4, 4), scan)
     folder, name = split_file(out, example="map.nii.gz")

@@ -118,8 +118,8 @@ def predict(
 
     Args:
         artefact: Artefact folder, local or gs://, s3://.
-        earlier: NIfTI file of the scan acquired first, path or URL.
-        later: NIfTI file of the scan acquired second.
+        earlier: Scan acquired first: NIfTI file, or folder or zip of one DICOM series; path or URL.
+        later: The same of the scan acquired second.
         more: Further scans of the same person, up to 16 in all; needs --days.
         days: Day of each scan with commas between, for example 0,365,730: days since any one day, never dates. Scans
             are put in the order of their days.
@@ -260,12 +260,16 @@ def embed(
 
 def _read_scan(uri: str, name: str) -> bytes:
     from preprocess.errors import UsageError
+    from preprocess.sources.reach import read_folder
     from preprocess.storage import Location
 
+    location = Location(uri)
     try:
-        return Location(uri).read()
+        return read_folder(location, name=name) if location.is_folder() else location.read()
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise UsageError(f"{uri}: no such file; give {name} as .nii or .nii.gz") from error
+        raise UsageError(
+            f"{uri}: no such file; give {name} as .nii or .nii.gz, or as a folder or zip of one DICOM series"
+        ) from error
 
 
 def _present_rows(index: "pa.Table", modality: str) -> "pa.Table":

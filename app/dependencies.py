@@ -19,6 +19,7 @@ from app.settings import Settings
 from app.telemetry import Telemetry
 from app.trajectory import MAX_VISITS, count_mismatch
 from app.trajectory_schemas import TrajectoryFields, UriTrajectory
+from preprocess.errors import UsageError
 
 SCAN_PART = ("scan",)
 PAIR_PARTS = ("earlier", "later")
@@ -42,7 +43,11 @@ class Service:
         else:
             data = read_upload(source, name=name, max_bytes=settings.max_upload_bytes)
         recipe = model.manifest.inputs.volume_recipe
-        return prepare(data, recipe, name=name, max_voxels=settings.max_voxels)
+        try:
+            return prepare(data, recipe, name=name, max_voxels=settings.max_voxels)
+        except UsageError as error:
+            detail = f"{name}: this service reads no DICOM; send NIfTI, or ask the operator for interscan[dicom]"
+            raise ProblemError(422, "decoder_missing", detail) from error
 
 
 async def get_service(request: Request) -> Service:

@@ -87,7 +87,11 @@ def read_uri(uri: str, prefixes: Sequence[str], *, name: str, max_bytes: int) ->
         with refusals(name, missing_is_error=False):
             entry = location.fs.info(location.path)
             if entry["type"] != "file":
-                raise ProblemError(422, "not_a_file", f"{name}: the URI names a folder; name one NIfTI file")
+                raise ProblemError(
+                    422,
+                    "not_a_file",
+                    f"{name}: the URI names a folder; name one NIfTI file, or a zip of one DICOM series",
+                )
             size = int(entry["size"])
             if size > max_bytes:
                 raise too_large(name, max_bytes)

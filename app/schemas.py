@@ -62,7 +62,12 @@ class PairFields(ModelChoice):
 
 
 ScanUri = Annotated[
-    str, Field(min_length=1, max_length=2048, description="A NIfTI file under a prefix that the server may read.")
+    str,
+    Field(
+        min_length=1,
+        max_length=2048,
+        description="A NIfTI file, or a zip of one DICOM series, that may be read.",
+    ),
 ]
 
 

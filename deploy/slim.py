@@ -66,7 +66,7 @@ _SHARED = (
 _IMPORTED = {
     "app": (
         *("torch.export", "torch.jit", "pyarrow.compute", "fastapi", "uvicorn", "multipart", "prometheus_client"),
-        "pydantic_settings",
+        *("pydantic_settings", "pydicom", "pydicom.pixels"),
     ),
     "preprocess": ("pydicom", "pydicom.pixels", "av"),
     "trainer": (

@@ -21,6 +21,7 @@ def preprocess(
     recipe: Path | None = None,
     modality: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     cohort: str | None = None,
+    series_rules: Path | None = None,
     missing: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     not_missing: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     source_kind: SourceKind = "auto",
@@ -42,19 +43,21 @@ def preprocess(
 
     Args:
         source: BIDS folder, plain folder (SUBJECT.nii.gz, SUBJECT/SESSION.nii.gz or SUBJECT/VISIT/FILE.nii.gz; the
-            modality that a file's name says is believed), or CSV/TSV table with the columns path and subject_id and,
-            where known, session_id, day or acq_time, run, modality, site, scanner and scores; path or URL. Links are
-            followed. A folder that does not say which part of a name is the person is refused.
+            modality that a file's name says is believed), folder of DICOM series, or CSV/TSV table with the columns
+            path and subject_id and, where known, session_id, day or acq_time, run, modality, site, scanner and scores;
+            path or URL. Links are followed. A folder that does not say which part of a name is the person is refused.
         store: where the store shall be: path, gs://, s3:// or memory://.
         recipe: TOML file with grid, spacing_mm, field_of_view, intensity_percentiles, dtype and [quality]; [kinds] says
             which modalities are clips, images or arrays, and [clip] and [image] how large they become.
         modality: BIDS suffix to keep, T1w when not given; may be repeated.
         cohort: name within which subjects are unique; the data set's own Name when not given.
+        source_kind: dicom lists a folder as DICOM series, whatever else lies there; oasis3 and adni read a study's
+            folders and tables (docs/oasis3.md, docs/adni.md); auto looks at the source, and takes BIDS, a plain folder,
+            a table, or DICOM series where DICOM files that may be slices lie there and no NIfTI file.
+        series_rules: TOML file with the rules that choose the DICOM series of a session; docs/dicom.md explains them.
         missing: a score that means missing in a column, for example mmse=-4; may be repeated. Codes such as -4, -99 and
             999 are recognised by the column's other values when nothing is given, and each is reported.
         not_missing: a score that is one although it looks like a code, for example zscore=-4; may be repeated.
-        source_kind: study whose folders and tables the source has: oasis3 (docs/oasis3.md) or adni (docs/adni.md); auto
-            looks at the source, and takes BIDS, a plain folder or a table.
         tables: folder of the study's clinical tables, or one table; those that lie among the scans when not given.
         window_days: days by which a clinical visit may lie before or after a scan to give it its scores; 365 for oasis3
             and 90 for adni when not given.
@@ -98,6 +101,7 @@ def preprocess(
         source_kind=source_kind,
         tables=tables,
         window_days=window_days,
+        series_rules=series_rules,
     )
     account = listing.account
     for line in (*leave_forgotten(listing, location), *account.lines()):

@@ -38,7 +38,7 @@ _DECODERS = {
 }
 """By transfer syntax, in the order they are tried: pydicom's own order may take GDCM for JPEG 2000, which ends the
 process on a damaged stream (ADR 18)."""
-_PYDICOM_ERRORS = (
+PYDICOM_ERRORS = (
     *(AttributeError, IndexError, KeyError, NotImplementedError, OSError, RuntimeError, TypeError, ValueError),
     *(OverflowError, struct.error, zlib.error),
 )
@@ -59,7 +59,7 @@ def read_dicom(data: bytes, *, name: str) -> np.ndarray:
         ScanError: `unreadable`, `truncated` or `too_large`.
         UsageError: pydicom, or the decoder of the file's transfer syntax, is not installed.
     """
-    pydicom, pixels = _pydicom(name)
+    pydicom, pixels = require_pydicom(name)
     try:
         # pydicom warns of odd values and quotes them, and a value may be a name.
         with warnings.catch_warnings(), pydicom.config.disable_value_validation():
@@ -74,7 +74,7 @@ def read_dicom(data: bytes, *, name: str) -> np.ndarray:
                 values = _painted(pixels, values, header)
     except EOFError as error:
         raise _refusal("truncated", f"{name}: the DICOM file ends early; copy it again") from error
-    except (*_PYDICOM_ERRORS, pydicom.errors.BytesLengthException, pydicom.errors.InvalidDicomError) as error:
+    except (*PYDICOM_ERRORS, pydicom.errors.BytesLengthException, pydicom.errors.InvalidDicomError) as error:
         reason = f"{type(error).__name__}; copy the file again, or export it uncompressed"
         raise _refusal("unreadable", f"{name}: no pixels can be decoded ({reason})") from error
     if shape[0] == 1 and values.ndim == (2 if shape[3] == 1 and interpretation != "PALETTE COLOR" else 3):
@@ -99,7 +99,7 @@ def _decoded(pixels: Any, header: Any, shape: list[int], name: str) -> np.ndarra
     for plugin in there[:-1]:
         try:
             return np.asarray(pixels.pixel_array(header, decoding_plugin=plugin))
-        except _PYDICOM_ERRORS:  # Pillow reads no 12 bit
+        except PYDICOM_ERRORS:  # Pillow reads no 12 bit
             continue
     return np.asarray(pixels.pixel_array(header, decoding_plugin=there[-1]))
 
@@ -135,7 +135,15 @@ def _inverted(values: np.ndarray) -> np.ndarray:
     return np.asarray(values.max() - values.astype(np.float64))
 
 
-def _pydicom(name: str) -> tuple[Any, Any]:
+def require_pydicom(name: str) -> tuple[Any, Any]:
+    """The modules pydicom and pydicom.pixels.
+
+    Args:
+        name: what messages call the file.
+
+    Raises:
+        UsageError: it is not installed; the line names the extra.
+    """
     try:
         import pydicom
         import pydicom.pixels

@@ -25,7 +25,7 @@ from preprocess.lease import LEASE_NAME, SHARD, STORE, Lease, held
 from preprocess.machine import num_cores
 from preprocess.people import Source, alike_ids, gone_from, refuse_another_name, refuse_other_people
 from preprocess.plan import AS_STORED, Claim, Plan, make_plan
-from preprocess.recheck import digest_of, judge, reread, source_digest
+from preprocess.recheck import digest_of, digest_reader, judge, reread
 from preprocess.recipe import VolumeRecipe
 from preprocess.schema import SHARDS_FOLDER, WORK_FOLDER, StoreManifest
 from preprocess.sources import Listing, list_scans
@@ -147,7 +147,7 @@ def plan_run(listing: Listing, store: Location, recipe: VolumeRecipe) -> Plan:
         is_claimed=listing.cohort_given,
         names=listing.names | {name for _, name, _ in scans},
     )
-    digest = partial(source_digest, listing.root)
+    digest = digest_reader(listing.root, scans)
     refuse_another_name(source, scans, stored, digest)
     refuse_other_people(source, scans, stored, seen.changed, digest)
     gone, note = gone_from(source, scans, stored)

@@ -7,15 +7,16 @@ from typing import Literal
 from preprocess.errors import ScanError
 from preprocess.types import Finding, Kind
 
-FileType = Literal["nifti", "numpy", "dicom", "video", "picture", "table"]
+FileType = Literal["nifti", "zip", "numpy", "dicom", "video", "picture", "table"]
 READ_BY: dict[Kind, tuple[FileType, ...]] = {
-    "volume": ("nifti",),
+    "volume": ("nifti", "zip"),
     "clip": ("numpy", "dicom", "video"),
     "image": ("picture", "dicom"),
     "array": ("numpy", "table"),
 }
 _NAMES: dict[FileType, str] = {
     "nifti": "a NIfTI or gzip file",
+    "zip": "a zip archive",
     "numpy": "a NumPy file",
     "dicom": "a DICOM file",
     "video": "a video",
@@ -24,6 +25,7 @@ _NAMES: dict[FileType, str] = {
 }
 _ENDINGS: dict[FileType, tuple[str, ...]] = {
     "nifti": (".nii", ".nii.gz"),
+    "zip": (),
     "numpy": (".npy",),
     "dicom": (".dcm", ".ima", ".dicom"),
     "video": (".mp4", ".mov", ".mpeg", ".mpg", ".avi"),
@@ -35,8 +37,7 @@ DICOM_ENDINGS = _ENDINGS["dicom"]
 _TEXT_TABLES = (".tsv", ".txt")
 """Matrices too, but notes and lists about a data set end so as well: only a table or a BIDS suffix can name them."""
 _NIB = "convert it with nib-convert, which comes with nibabel, to .nii.gz"
-_DICOM_REMEDY = "convert the series with dcm2niix -z y and give its folder"
-_DICOM_REASON = f"DICOM, from which volumes are not read yet; {_DICOM_REMEDY}"
+_DICOM_REASON = "DICOM, which is not listed with other files; list its folder with --source-kind dicom"
 _UNREAD: tuple[tuple[tuple[str, ...], str], ...] = (
     (_ENDINGS["dicom"], _DICOM_REASON),
     ((".mgz", ".mgh", ".mgh.gz"), "FreeSurfer volume, which is not read; convert it with mri_convert to .nii.gz"),
@@ -143,6 +144,8 @@ def file_type(data: bytes, uri: str) -> FileType | None:
     """What the file is; None where neither its first bytes nor, for tables, its name says so."""
     if data[:2] == b"\x1f\x8b" or data[:4] in _NIFTI_SIZES:
         return "nifti"
+    if data.startswith(b"PK\x03\x04"):
+        return "zip"
     if data.startswith(b"\x93NUMPY"):
         return "numpy"
     if data.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
@@ -168,7 +171,10 @@ def require_type(data: bytes, uri: str, kind: Kind, *, modality: str, name: str)
         ScanError: `wrong_file`, with the kind that would read it, or with how to fetch a file that is not there yet.
     """
     found = file_type(data, uri)
-    if found in READ_BY[kind]:
+    if found == "zip" and kind != "volume":
+        found = None  # NumPy's .npz and office documents are zip archives too
+    # A slice of a series is no clip in disguise: the reader of volumes says what is missing.
+    if found in READ_BY[kind] or (kind == "volume" and found == "dicom" and not is_own_object(data)):
         return found
     if found is None and kind == "volume" and impostor(data) is None:
         return "nifti"  # whose reader says what is wrong with it
@@ -178,10 +184,8 @@ def require_type(data: bytes, uri: str, kind: Kind, *, modality: str, name: str)
     elif found is None:
         expected = " or ".join(_NAMES[known] for known in READ_BY[kind])
         reason = f"begins with {data[:8].hex() or 'nothing'}, which is not {expected}; export it as one"
-    elif READ_BY["volume"] == (found,):
+    elif found in READ_BY["volume"]:
         reason = f"{_NAMES[found]}, which is no {kind}; take {modality} out of kinds, into a new store"
-    elif kind == "volume" and found == "dicom" and not is_own_object(data):
-        reason = _DICOM_REASON
     else:
         others = [other for other, types in READ_BY.items() if found in types]
         reason = f"{_NAMES[found]}, which is no {kind}; {kind_advice(others, kind, modality)}"

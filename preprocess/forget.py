@@ -4,6 +4,7 @@ Cut off anywhere, the same call again ends it: as long as the index names the pe
 What lies at the source, in backups and in copies elsewhere is not reached from here.
 """
 
+from collections.abc import Set
 from dataclasses import dataclass
 
 from preprocess.errors import UsageError
@@ -12,9 +13,12 @@ from preprocess.lease import STORE, held
 from preprocess.plan import Found
 from preprocess.schema import Forgotten
 from preprocess.sources.listing import Listing
+from preprocess.sources.reconciliation import CODES, Remark
 from preprocess.storage import Location
 from preprocess.store import Store, read_manifest
 from preprocess.writer import commit, roll_forward
+
+_DELETED = "its person was deleted from the store on request"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +86,28 @@ def leave_forgotten(listing: Listing, store: Location) -> list[str]:
         person = person_of(entry[0].cohort, entry[0].subject_id)
         (left if person_digest(person) in gone else taken).append(entry)
     listing.scans = taken
-    for number, _ in enumerate(left, start=1):
+    for number, (scan, _, _) in enumerate(left, start=1):
         # Without the name: the account stays in the store.
-        listing.account.pass_over("forgotten", f"scan {number}", "its person was deleted from the store on request")
+        listing.account.pass_over("forgotten", f"scan {number}", _DELETED, count=len(scan.parts) or 1)
+        listing.account.num_scan_files -= len(scan.parts)
+    if listing.by_person:
+        _hide_remarks(listing, gone)
     if not left:
         return []
     people = listed(sorted({scan.subject_id for scan, _, _ in left}))
     return [
         f"{len(left)} scans of {people} are not taken: deleted from the store on request; delete them at the source"
     ]
+
+
+def _hide_remarks(listing: Listing, gone: Set[str]) -> None:
+    """Take the people who were deleted out of an account whose entries begin with a person's id; files stay counted."""
+    kept: list[Remark] = []
+    for remark in listing.account.remarks:
+        subject_id, slash, _ = remark.name.partition("/")
+        if not slash or person_digest(person_of(listing.cohort, subject_id)) not in gone:
+            kept.append(remark)
+        elif CODES[remark.code][0] == "passed_over":
+            name = f"entry {len(kept) + 1}"
+            kept.append(Remark("forgotten", name, f"{name}: {_DELETED}", count=remark.count))
+    listing.account.remarks = kept

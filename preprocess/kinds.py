@@ -1,6 +1,6 @@
 """The way from a file to a row for each kind of modality; whatever is wrong with the file is a finding.
 
-volume   NIfTI                                   (1, D, H, W), the recipe's dtype
+volume   NIfTI, one DICOM series                 (1, D, H, W), the recipe's dtype
 clip     NumPy, multi-frame DICOM, video         (T, 1, H, W), the recipe's dtype
 image    PNG, JPEG, single-frame DICOM           (C, H, W), the recipe's dtype
 array    NumPy, CSV, text                        (F,) or (R, F), float32
@@ -16,9 +16,9 @@ from preprocess.dicom import read_dicom
 from preprocess.errors import ScanError
 from preprocess.file_types import require_type
 from preprocess.frames import fit, pick_frames, to_channels, to_unit
+from preprocess.images import read_image
 from preprocess.pictures import read_picture
 from preprocess.quality import check_image
-from preprocess.readers import read_nifti
 from preprocess.recipe import VolumeRecipe
 from preprocess.transforms import to_stored, to_volume
 from preprocess.types import MAX_VOXELS, Finding, Kind, Scan, TissueFit
@@ -89,18 +89,19 @@ def prepare_scan(data: bytes, scan: Scan, recipe: VolumeRecipe) -> Prepared:
 
 
 def prepare_volume(data: bytes, recipe: VolumeRecipe, *, name: str, max_voxels: int = MAX_VOXELS) -> Prepared:
-    """Read, check and resample one NIfTI file: the only way from a file to a volume, of batch jobs and of the service.
+    """Read, check and resample one file: the only way from a file to a volume, of batch jobs and of the service.
 
     Args:
-        data: the whole file.
+        data: the whole file: NIfTI, a zip of one DICOM series, or an enhanced DICOM file.
         recipe: sizes and limits.
         name: what messages call the scan.
         max_voxels: largest image taken.
 
     Raises:
         ScanError: the file cannot be read at all.
+        UsageError: DICOM, and pydicom or a decoder is not installed.
     """
-    image = read_nifti(data, name=name, max_voxels=max_voxels, believed=recipe.orientation)
+    image = read_image(data, name=name, max_voxels=max_voxels, believed=recipe.orientation)
     findings = check_image(image, recipe.quality, name=name)
     if any(finding.leaves_out for finding in findings):
         return Prepared(None, tuple(findings))

@@ -31,7 +31,7 @@ _ZEROS = re.compile(rb"\0*")
 _MAX_PADDING_BYTES = 2**20
 """What may follow the voxels, if it is zeros: some writers fill the last block."""
 _READABLE = {"uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64", "int64", "uint64"}
-_KEPT = {"uint8", "int8", "uint16", "int16"}
+KEPT_TYPES = {"uint8", "int8", "uint16", "int16"}
 """Types that stay what they are: float32 would take two or four times the memory."""
 _HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 """By sizeof_hdr, the first field, which also tells the byte order."""
@@ -95,7 +95,7 @@ def read_nifti(data: bytes, *, name: str, max_voxels: int = MAX_VOXELS, believed
 
 
 def _in_real_units(voxels: np.ndarray, slope: float, intercept: float) -> Voxels:
-    if (slope, intercept) == (1.0, 0.0) and voxels.dtype.name in _KEPT:
+    if (slope, intercept) == (1.0, 0.0) and voxels.dtype.name in KEPT_TYPES:
         return voxels.astype(voxels.dtype.newbyteorder("="), copy=False)
     # What float32 cannot hold becomes infinite here and a finding in the quality check.
     with np.errstate(over="ignore", invalid="ignore"):

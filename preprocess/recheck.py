@@ -16,6 +16,7 @@ from preprocess.index import IndexRecord
 from preprocess.kinds import prepare_scan
 from preprocess.plan import Found, Identity, Reread, identity_of
 from preprocess.recipe import VolumeRecipe
+from preprocess.sources.reach import read_scan
 from preprocess.storage import Location
 from preprocess.types import Finding, Scan
 
@@ -103,6 +104,26 @@ def source_digest(source: Location, name: str, uri: str) -> str:
         return digest_of(Location(uri or source.key(name)).read() if source.is_local else source.read(name))
     except FileNotFoundError:
         return ""
+
+
+def digest_reader(source: Location, scans: Sequence[Found]) -> Callable[[str, str], str]:
+    """`source_digest` for one source, which also knows the scans that are made of several files.
+
+    Args:
+        source: its folder.
+        scans: what it lists.
+    """
+    series = {name: scan for scan, name, _ in scans if scan.parts}
+
+    def digest(name: str, uri: str) -> str:
+        if name not in series:
+            return source_digest(source, name, uri)
+        try:
+            return digest_of(read_scan(source, series[name]))
+        except ScanError:
+            return ""
+
+    return digest
 
 
 @dataclass(frozen=True, slots=True)

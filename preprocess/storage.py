@@ -82,6 +82,11 @@ class Location:
         with self._refusals(name):
             return bool(self.fs.exists(self.key(name)))
 
+    def is_folder(self) -> bool:
+        """Whether this is a folder, and neither a file nor nothing."""
+        with self._refusals(""):
+            return bool(self.fs.isdir(self.path))
+
     def read(self, name: str = "") -> bytes:
         """The whole object.
 
@@ -91,6 +96,17 @@ class Location:
         """
         with self._refusals(name, missing_is_error=False):
             data: bytes = self.fs.cat_file(self.key(name))
+            return data
+
+    def read_part(self, name: str, start: int, end: int) -> bytes:
+        """Bytes of an object from `start` up to `end`.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+            StorageError: the file system refuses.
+        """
+        with self._refusals(name, missing_is_error=False):
+            data: bytes = self.fs.cat_file(self.key(name), start=start, end=end)
             return data
 
     def write(self, name: str, data: bytes) -> None:

@@ -16,8 +16,8 @@ PROGRESSIONS: tuple[Progression, ...] = ("improved", "stable", "declined")
 Kind = Literal["volume", "clip", "image", "array"]
 """What a modality's rows are: (C, D, H, W), (T, C, H, W), (C, H, W), or (F,) and (R, F)."""
 
-SourceKind = Literal["auto", "oasis3", "adni"]
-"""What `--source-kind` may be; `auto` looks at the source and takes BIDS, a plain folder or a table."""
+SourceKind = Literal["auto", "dicom", "oasis3", "adni"]
+"""What `--source-kind` may be; `auto` looks at the source: BIDS, a plain folder, a table, or DICOM series."""
 
 MAX_VOXELS = 2**28
 """1 GiB as float32, ten times a 0.8 mm head: a header that asks for more is a bad or hostile file."""
@@ -58,6 +58,7 @@ class Scan:
         scanner: scanner name, empty when unknown.
         outcomes: scores of that visit by name, for example `{"mmse": 27.0}`; absent scores are left out.
         cohort: name of the data set within which `subject_id` is unique; empty when it has none.
+        parts: files that the scan is made of, relative to the source, as a DICOM series is; empty where `uri` is it.
     """
 
     subject_id: str
@@ -70,6 +71,7 @@ class Scan:
     scanner: str = ""
     outcomes: dict[str, float] = field(default_factory=dict)
     cohort: str = ""
+    parts: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def visit(self) -> tuple[str, str, str]:

@@ -9,7 +9,7 @@ from app.schemas import EmbeddingAnswer, ScanFields, UriScan
 
 router = APIRouter(prefix="/v1", tags=["answers"], dependencies=[Depends(admit)])
 
-_BODY = request_body({"scan": "A NIfTI file, .nii or .nii.gz."}, ScanFields, UriScan)
+_BODY = request_body({"scan": "A NIfTI file, .nii or .nii.gz, or a zip of one DICOM series."}, ScanFields, UriScan)
 
 
 @router.post(

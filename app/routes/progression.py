@@ -12,7 +12,7 @@ router = APIRouter(prefix="/v1", tags=["answers"], dependencies=[Depends(admit)]
 
 _BODY = request_body(
     {
-        "earlier": "The scan acquired first: a NIfTI file, .nii or .nii.gz.",
+        "earlier": "The scan acquired first: NIfTI, .nii or .nii.gz, or a zip of one DICOM series.",
         "later": "The scan acquired second, of the same person and modality.",
     },
     PairFields,

@@ -13,7 +13,7 @@ from preprocess.errors import ArtefactError
 router = APIRouter(prefix="/v1", tags=["answers"], dependencies=[Depends(admit)])
 
 _BODY = request_body(
-    {"scans": "One scan a visit, of one person and modality: NIfTI files, .nii or .nii.gz, one part each."},
+    {"scans": "One scan a visit, of one person and modality: NIfTI, or zips of one DICOM series, one part each."},
     TrajectoryFields,
     UriTrajectory,
     several=(MIN_VISITS, MAX_VISITS),

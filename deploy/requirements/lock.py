@@ -12,7 +12,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]
-EXTRAS = {"app": ("serve",), "trainer": ("train",), "preprocess": ("dicom", "video")}
+EXTRAS = {"app": ("serve", "dicom"), "trainer": ("train",), "preprocess": ("dicom", "video")}
 """By target of the Dockerfile: what its program can do beside the core."""
 PYTHON = "3.11"
 _OF_TORCH = re.compile(r"^(torch|triton|cuda-[a-z-]+|nvidia-[a-z0-9-]+)==", re.MULTILINE)

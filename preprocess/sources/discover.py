@@ -1,12 +1,15 @@
-"""Looks at a source and picks the way to list it: BIDS folder, plain folder, or table."""
+"""Looks at a source and picks the way to list it: BIDS folder, plain folder, folder of DICOM series, or table."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
+from pathlib import Path
 from types import MappingProxyType
 
 from preprocess.errors import StorageError, UsageError
 from preprocess.file_types import DICOM_ENDINGS, READ_BY, has_ending, is_own_object, unread_reason
 from preprocess.sources.bids import DESCRIPTION, list_bids
+from preprocess.sources.dicom_folder import list_dicom
 from preprocess.sources.files import Files, list_files
 from preprocess.sources.folder import list_folder
 from preprocess.sources.layouts import refuse_misplaced
@@ -16,12 +19,16 @@ from preprocess.sources.people_account import sort_people
 from preprocess.sources.reconciliation import CODES
 from preprocess.sources.scan_table import list_table
 from preprocess.sources.sentinels import Choice
+from preprocess.sources.series_rules import read_rules
 from preprocess.sources.studies import STUDIES
 from preprocess.storage import Location
 from preprocess.types import Kind, Scan, SourceKind
 
 _ALL_VOLUMES: Mapping[str, Kind] = MappingProxyType({})
 _NO_CHOICE = Choice()
+_MOST_LOOKED_INTO = 20
+"""Files that are opened to see whether they are DICOM."""
+_START_BYTES = 1024
 
 
 def list_scans(
@@ -34,6 +41,7 @@ def list_scans(
     source_kind: SourceKind = "auto",
     tables: str | None = None,
     window_days: float | None = None,
+    series_rules: Path | None = None,
 ) -> Listing:
     """List the scans of a source.
 
@@ -43,9 +51,11 @@ def list_scans(
         kinds: kinds of the modalities that are no volumes; in folders, their files are recognised by their endings.
         cohort: name within which subjects are unique; the data set's own name when None.
         choice: what the user says about codes for missing scores.
-        source_kind: study whose layout the source has; `auto` for all other sources.
+        source_kind: `dicom` lists a folder as DICOM series whatever else lies there; `auto` does so where DICOM files
+            that may be slices lie there and no NIfTI file; a study's name says whose layout the source has.
         tables: a study's folder of clinical tables, or one of them; those among the scans when None.
         window_days: greatest distance of a study's clinical visit from a scan in days; the study's own when None.
+        series_rules: TOML file with the rules by which series are chosen; those of interscan when None.
 
     Raises:
         UsageError: nothing there, a folder whose layout is not understood, a table without the columns it needs, or
@@ -58,12 +68,22 @@ def list_scans(
         raise UsageError(f"{option}: only a study has them; give --source-kind {' or '.join(STUDIES)} too")
     if window_days is not None and not 0 <= window_days < float("inf"):
         raise UsageError(f"--window-days {window_days:g}: below 0, or not finite; give days, such as 90")
+    is_table = source_uri.lower().endswith((".csv", ".tsv"))
+    if series_rules is not None and (is_table or source_kind in STUDIES):
+        raise UsageError(f"{source_uri}: --series-rules choose among DICOM series, and none is here; leave them out")
     if source_kind in STUDIES:
         listing = _list_study(source, source_uri, modalities, kinds, choice, source_kind, tables, window_days)
-    elif source_uri.lower().endswith((".csv", ".tsv")):
+    elif is_table:
         listing = list_table(source_uri, modalities, choice, kinds)
     else:
-        listing = _list_folder(source, source_uri, modalities, kinds, choice)
+        files = _files(source, source_uri)
+        first = kinds.get(modalities[0], "volume")
+        if source_kind == "dicom" or (first == "volume" and _is_dicom(source, files)):
+            listing = _list_series(source, files, modalities, series_rules)
+        elif series_rules is not None:
+            raise UsageError(f"{source_uri}: --series-rules choose DICOM series, and none is here; leave them out")
+        else:
+            listing = _list_folder(source, files, modalities, kinds, choice)
     name = listing.cohort if cohort is None else " ".join(cohort.split())
     listing.cohort = name
     listing.cohort_given = cohort is not None
@@ -87,10 +107,47 @@ def _named(listing: Listing, scan: Scan, file: str, size: int) -> tuple[Scan, st
     return spelt, readable(file), size
 
 
+def _files(source: Location, source_uri: str) -> Files:
+    files = list_files(source)
+    if not files.sizes and not files.unlisted:
+        raise UsageError(
+            f"{source_uri}: no such folder, or an empty one; give a BIDS folder, a folder of NIfTI files or of DICOM "
+            "series, or a table"
+        )
+    return files
+
+
+def _is_dicom(source: Location, files: Files) -> bool:
+    """Whether a folder holds DICOM files that may be slices, and no NIfTI file."""
+    if any(has_ending(name, "volume") for name in files.sizes):
+        return False
+    named = [name for name in files.sizes if name.lower().endswith(DICOM_ENDINGS)]
+    bare = [name for name in files.sizes if "." not in name.rpartition("/")[2] or unread_reason(name) is not None]
+    return any(_is_slice(source, name) for name in islice(named or bare, _MOST_LOOKED_INTO))
+
+
+def _is_slice(source: Location, name: str) -> bool:
+    """Whether a file is DICOM and no examination of its own."""
+    try:
+        start = source.read_part(name, 0, _START_BYTES)
+    except (FileNotFoundError, StorageError):
+        return False
+    return start[128:132] == b"DICM" and not is_own_object(start)
+
+
+def _list_series(source: Location, files: Files, modalities: Sequence[str], series_rules: Path | None) -> Listing:
+    where = "the rules of interscan" if series_rules is None else str(series_rules)
+    listing = list_dicom(source, files, modalities, read_rules(series_rules), where=where)
+    left_out = listing.account.left_out
+    if not listing.scans and left_out:
+        more = f" (and {len(left_out) - 1} more left out)" if len(left_out) > 1 else ""
+        raise UsageError(f"{source.uri}: no scan is left: {left_out[0].message}{more}")
+    return listing
+
+
 def _list_folder(
-    source: Location, source_uri: str, modalities: Sequence[str], kinds: Mapping[str, Kind], choice: Choice
+    source: Location, files: Files, modalities: Sequence[str], kinds: Mapping[str, Kind], choice: Choice
 ) -> Listing:
-    files = _files(source, source_uri)
     first = kinds.get(modalities[0], "volume")
     if not any(name.startswith("sub-") and "/" in name for name in (*files.sizes, *_names(files))):
         scans = (name for name in files.sizes if has_ending(name, first) and not _is_aside(name))
@@ -121,15 +178,6 @@ def _list_study(
     scans = [scan for scan, _, _ in listing.scans]
     listing.people = sort_people(scans, listing.account, listing.in_tables, study.person_of)
     return listing
-
-
-def _files(source: Location, source_uri: str) -> Files:
-    files = list_files(source)
-    if not files.sizes and not files.unlisted:
-        raise UsageError(
-            f"{source_uri}: no such folder, or an empty one; give a BIDS folder, a folder of NIfTI files or a table"
-        )
-    return files
 
 
 def _settled(listing: Listing, names: frozenset[str]) -> Listing:

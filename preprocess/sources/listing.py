@@ -34,6 +34,7 @@ class Listing:
         in_tables: everybody whom a study's tables name; empty for other sources.
         people: what became of each person of a study, by id; empty for other sources.
         names: every file of the source (of a table: every path it names), whether listed as a scan or not.
+        by_person: whether entries of the account are named by person, session and series, and not by file.
     """
 
     root: Location
@@ -45,6 +46,7 @@ class Listing:
     in_tables: frozenset[str] = frozenset()
     people: dict[str, str] = field(default_factory=dict)
     names: frozenset[str] = frozenset()
+    by_person: bool = False
 
     @property
     def notes(self) -> list[str]:

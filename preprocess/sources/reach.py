@@ -6,13 +6,18 @@ not there. A bucket that refuses everything is one error of the run.
 
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from preprocess.errors import ScanError, StorageError
+from preprocess.dicom_zip import MAX_ENTRIES, limit_bytes, pack, packed_size
+from preprocess.errors import ScanError, StorageError, UsageError
+from preprocess.sources.files import list_files
 from preprocess.storage import Location, Options, refusals
-from preprocess.types import Finding, Scan
+from preprocess.types import MAX_VOXELS, Finding, Scan
 
 _Answer = TypeVar("_Answer")
+_PART_READERS = 8
+"""As a disk or a bucket answers several at once; a whole series is held anyway."""
 
 
 def is_whole(path: str) -> bool:
@@ -39,7 +44,7 @@ def size_of(uri: str) -> int:
 
 
 def read_scan(source: Location, scan: Scan) -> bytes:
-    """A scan's bytes.
+    """A scan's bytes; of a scan that is made of several files, the archive that `dicom_zip.pack` makes of them.
 
     Args:
         source: the folder or bucket that was listed; a refusal of its own bucket ends the run, to be gone on with.
@@ -49,6 +54,8 @@ def read_scan(source: Location, scan: Scan) -> bytes:
         ScanError: the file is missing or cannot be read; the message does not hold its path on this machine.
         StorageError: the source's own bucket refuses.
     """
+    if scan.parts:
+        return _read_parts(source, scan)
     label = _base(scan.uri)
     options: Options | None = source.options if "://" in scan.uri else None
     try:
@@ -60,6 +67,43 @@ def read_scan(source: Location, scan: Scan) -> bytes:
             raise
         message = f"{scan.name}: {label} cannot be read ({_reason(error)}); correct its path, or make it readable"
         raise ScanError(Finding("unreachable", message)) from error
+
+
+def _read_parts(source: Location, scan: Scan) -> bytes:
+    """The files of a series as one archive; none is named, since exporters put people and dates into names."""
+    try:
+        with ThreadPoolExecutor(_PART_READERS) as pool:
+            return pack(pool.map(source.read, scan.parts))
+    except FileNotFoundError as error:
+        message = f"{scan.name}: a file of its series is listed but not there; copy the series again"
+        raise ScanError(Finding("missing", message)) from error
+    except StorageError as error:
+        if not source.is_local:
+            raise
+        message = f"{scan.name}: a file of its series cannot be read ({_reason(error)}); make it readable"
+        raise ScanError(Finding("unreachable", message)) from error
+
+
+def read_folder(folder: Location, *, name: str) -> bytes:
+    """All files of a folder as one archive, as a zip of a DICOM series is.
+
+    Args:
+        folder: which may hold folders.
+        name: what messages call the scan.
+
+    Raises:
+        UsageError: empty, or more files or bytes than a series has.
+        StorageError: it cannot be read.
+    """
+    sizes = list_files(folder).sizes
+    num_bytes, most_bytes = packed_size(list(sizes.values())), limit_bytes(MAX_VOXELS, len(sizes))
+    if not sizes or len(sizes) > MAX_ENTRIES or num_bytes > most_bytes:
+        raise UsageError(
+            f"{folder.uri}: {len(sizes)} files of {num_bytes} bytes in all, expected 1 to {MAX_ENTRIES} files of at "
+            f"most {most_bytes} bytes; give {name} as a NIfTI file or as the folder of one DICOM series"
+        )
+    with ThreadPoolExecutor(_PART_READERS) as pool:
+        return pack(pool.map(folder.read, sizes))
 
 
 def label_of(path: str, scan_name: str) -> str:

@@ -59,6 +59,25 @@ CODES: Mapping[str, tuple[Part, str]] = MappingProxyType(
         "two_sessions": ("passed_over", "two sessions in one path"),
         "two_subjects": ("passed_over", "two subjects in one path"),
         "unread_format": ("passed_over", "in formats that are not read"),
+        "bad_scale": ("passed_over", "in series with a slope that is no number"),
+        "contrast_given": ("passed_over", "in series after a contrast agent"),
+        "derived_series": ("passed_over", "in derived series"),
+        "dicom_index": ("passed_over", "DICOM indexes"),
+        "dicom_object": ("passed_over", "DICOM objects without a picture"),
+        "dicom_unreadable": ("passed_over", "DICOM files that cannot be read"),
+        "geometry_bad": ("passed_over", "in series without a sound geometry"),
+        "localizer": ("passed_over", "in localizers"),
+        "mosaic": ("passed_over", "in mosaics"),
+        "patient_unknown": ("passed_over", "in series without a PatientID"),
+        "photometric": ("passed_over", "in series that are no grey values"),
+        "scanner_other": ("passed_over", "in series of other scanners"),
+        "series_second": ("passed_over", "in series where another one was preferred"),
+        "series_unlike": ("passed_over", "in series that no rule takes"),
+        "several_volumes": ("passed_over", "in series of several volumes"),
+        "slice_gap": ("passed_over", "in series with gaps"),
+        "too_few_slices": ("passed_over", "in series of too few slices"),
+        "too_large": ("passed_over", "in series that are too large"),
+        "uids_untrusted": ("passed_over", "in series with damaged UIDs"),
         "row_without_scan": ("rows_without_scan", ""),
         "no_visit_in_window": ("scans_without_row", "too far from each visit"),
         "scan_without_row": ("scans_without_row", ""),
@@ -103,9 +122,11 @@ CODES: Mapping[str, tuple[Part, str]] = MappingProxyType(
         "not_a_participant": ("remarks", "folders that are no person"),
         "processing_mixed": ("remarks", "people with scans of several ways of processing"),
         "row_short": ("remarks", "rows with fewer cells than headings"),
+        "session_without_scan": ("remarks", "sessions without a usable series"),
         "several_runs": ("remarks", "sessions with several scans"),
         "sidecar_missing": ("remarks", "scans without a sidecar"),
         "sidecar_unreadable": ("remarks", "unreadable sidecars"),
+        "study_date_missing": ("remarks", "studies without a date"),
         "tables_missing": ("remarks", "studies without tables"),
         "unknown_diagnosis": ("remarks", "diagnoses in unknown words"),
         "visit_code_unknown": ("remarks", "visits under a phase's own code"),
@@ -113,7 +134,13 @@ CODES: Mapping[str, tuple[Part, str]] = MappingProxyType(
     }
 )
 """What each code belongs to, and what the summary calls its entries. docs/findings.md has meaning and remedy."""
-_IN_FULL = frozenset({"annex_missing", "folder_unreadable", "link_dangling", "table_not_read", "table_unreadable"})
+_IN_FULL = frozenset(
+    {
+        *("annex_missing", "folder_unreadable", "link_dangling", "table_not_read", "table_unreadable"),
+        *("bad_scale", "contrast_given", "derived_series", "geometry_bad", "mosaic", "photometric", "series_second"),
+        *("series_unlike", "several_volumes", "slice_gap", "too_few_slices", "too_large", "uids_untrusted"),
+    }
+)
 """Files passed over whose reason is printed with each of them, and not only counted."""
 
 
@@ -158,9 +185,9 @@ class Reconciliation:
             raise KeyError(code)
         self.remarks.append(Remark(code, readable(name), readable(" ".join(message.split())), count, leaves_out))
 
-    def pass_over(self, code: str, name: str, why: str, *, leaves_out: bool = False) -> None:
-        """Enter a file that is not listed, with the reason and the remedy."""
-        self.add(code, name, f"{name}: {why}", leaves_out=leaves_out)
+    def pass_over(self, code: str, name: str, why: str, *, count: int = 1, leaves_out: bool = False) -> None:
+        """Enter a file that is not listed, or `count` files under one name, with the reason and the remedy."""
+        self.add(code, name, f"{name}: {why}", count=count, leaves_out=leaves_out)
 
     def part(self, part: Part) -> list[Remark]:
         """All entries of a part."""
@@ -183,7 +210,7 @@ class Reconciliation:
             "scans": self.num_scan_files,
             "read": len(self.read),
             "other": len(self.others),
-            "passed_over": len(self.part("passed_over")),
+            "passed_over": sum(one.count for one in self.part("passed_over")),
         }
         return {"there": sum(sorts.values()), **sorts}
 

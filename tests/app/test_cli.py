@@ -19,6 +19,7 @@ import pytest
 from app.cli import embed, predict, serve
 from app.registry import load_artefact
 from interscan.cli import run
+from preprocess.dicom_zip import pack
 from preprocess.errors import ArtefactError, ScanError, StoreError, UsageError
 from preprocess.index import IndexRecord
 from preprocess.recipe import VolumeRecipe
@@ -26,6 +27,7 @@ from preprocess.storage import Location
 from preprocess.writer import commit, open_rows, prepare_arrays, write_row
 from tests.support.artefacts import PICTURES, RECIPE, WIDTH, decision_part, write_artefact, write_severity_artefact
 from tests.support.heads import head_nifti
+from tests.support.series import files_of, slices, write_series
 from tests.support.service import post_pair
 
 SMALL, LARGE = head_nifti(15, seed=1), head_nifti(22, seed=2)
@@ -88,6 +90,23 @@ def test_predict_reads_a_bucket_and_prints_text_for_a_person(artefact, pair, cap
     out = capsys.readouterr().out
     assert out.startswith("undecided\n  reasons        within_noise, few_noise_pairs, no_prediction_set\n")
     assert "For research only" in out
+
+
+def test_predict_takes_a_zip_or_the_folder_of_a_series_alike(artefact, tmp_path, capsys):
+    sets = slices()
+    write_series(tmp_path / "folder" / "inner", sets)
+    (tmp_path / "scan.zip").write_bytes(pack(files_of(sets)))
+    (tmp_path / "slice.dcm").write_bytes(files_of(sets[:1])[0])
+
+    assert predict(str(artefact), str(tmp_path / "folder"), str(tmp_path / "scan.zip"), json=True) == 0
+
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["earlier"]["sha256"] == answer["later"]["sha256"]
+    with pytest.raises(ScanError, match="later: one slice of a series; give the folder or a zip of the series"):
+        predict(str(artefact), str(tmp_path / "scan.zip"), str(tmp_path / "slice.dcm"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="0 files of 22 bytes in all, expected 1 to 10000 files"):
+        predict(str(artefact), str(tmp_path / "scan.zip"), str(tmp_path / "empty"))
 
 
 def test_predict_names_a_missing_file_and_the_scan_that_is_none(artefact, pair, tmp_path):

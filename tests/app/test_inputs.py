@@ -12,11 +12,13 @@ from starlette.datastructures import UploadFile
 from app.allowlist import normal_prefix
 from app.errors import ProblemError
 from app.inputs import prepare, read_upload, read_uri
+from preprocess.dicom_zip import pack
 from preprocess.errors import ScanError
 from preprocess.kinds import prepare_scan
 from preprocess.types import Scan
 from tests.support.artefacts import RECIPE
-from tests.support.heads import head_nifti, nifti
+from tests.support.heads import head_nifti, head_voxels, nifti
+from tests.support.series import CANARIES, file_of, files_of, slices
 
 
 def test_a_prepared_scan_holds_the_voxels_of_the_batch_job():
@@ -128,3 +130,40 @@ def upload(data: bytes) -> UploadFile:
     import io
 
     return UploadFile(file=io.BytesIO(data), filename=str(Path("x.nii")))
+
+
+def test_a_zip_of_a_series_becomes_what_its_nifti_file_does():
+    affine = np.diag([-4.0, -4.0, 4.0, 1.0])
+    affine[:3, 3] = [94, 94, -94]
+    voxels = head_voxels()
+
+    zipped = prepare(pack(files_of(slices(voxels.transpose(2, 1, 0)))), RECIPE, name="scan")
+
+    np.testing.assert_array_equal(zipped.voxels_CDHW, prepare(nifti(voxels, affine), RECIPE, name="scan").voxels_CDHW)
+
+
+@pytest.mark.parametrize(
+    ("files", "code", "said"),
+    [
+        (slices()[:1], "too_few_slices", "one slice of a series; give the folder or a zip of the series"),
+        ([*slices(), *slices(number=8)[:9]], "several_series", "series 5 (48 images), series 8 (9 images); give one"),
+        (slices()[:20] + slices()[21:], "slice_gap", "about 1 missing"),
+    ],
+    ids=["slice", "several", "gap"],
+)
+def test_what_is_no_whole_series_is_one_line_without_names(files, code, said):
+    data = file_of(files[0]) if len(files) == 1 else pack(files_of(files))
+
+    with pytest.raises(ScanError) as caught:
+        prepare(data, RECIPE, name="scan")
+
+    assert caught.value.finding.code == code
+    assert said in str(caught.value)
+    assert "kinds" not in str(caught.value)
+    assert not [canary for canary in CANARIES if canary in str(caught.value)]
+
+
+def test_an_archive_that_unpacks_beyond_the_voxel_limit_is_refused():
+    with pytest.raises(ScanError) as caught:
+        prepare(pack([bytes(2**21)]), RECIPE, name="scan", max_voxels=1000)
+    assert caught.value.finding.code == "too_large"

@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 from tests.support.deployment import DEPLOY, ROOT
 
 FOLDER = DEPLOY / "requirements"
-EXTRAS = {"app": ("serve",), "trainer": ("train",), "preprocess": ("dicom", "video")}
+EXTRAS = {"app": ("serve", "dicom"), "trainer": ("train",), "preprocess": ("dicom", "video")}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pydicom
 import pytest
 
+from preprocess.dicom_zip import pack
 from preprocess.errors import ScanError
 from preprocess.file_types import (
     READ_BY,
@@ -26,6 +27,7 @@ FILES = {
     "nifti": [head_file(), nifti(np.zeros((2, 2, 2), np.int16)), nifti(np.zeros((2, 2, 2), np.int16), big_endian=True)],
     "numpy": [npy(GREY)],
     "dicom": [dicom(GREY)],
+    "zip": [pack([b"x"])],
     "video": [
         video(GREY),
         video(GREY, "mov"),
@@ -36,7 +38,6 @@ FILES = {
     "picture": [picture(GREY[0]), picture(GREY[0], "JPEG")],
 }
 WHOLE = "save a volume, or its slices together, as one .nii.gz; only if each file is a whole visit"
-DICOM_LINE = "DICOM, from which volumes are not read yet; convert the series with dcm2niix -z y and give its folder"
 SLICES = ["2", "2.1", "4", "4.1", "4.4", "7", "20", "128", "130"]
 """CT, MR, secondary capture, nuclear medicine and PET, plain and enhanced (DICOM PS3.6, table A-1)."""
 WHOLES = ["1", "1.1", "3.1", "6.1", "12.1", "77.1.5.1", "77.1.4"]
@@ -101,8 +102,8 @@ def test_text_is_a_matrix_only_where_more_than_its_ending_says_so() -> None:
         (("anat+orig.BRIK", "anat+orig.HEAD", "anat+orig.BRIK.gz"), "3dAFNItoNIFTI"),
         (("x.mif", "x.mif.gz"), "mrconvert"),
         (("pet.v",), "nib-convert"),
-        (("x.dcm", "x.IMA", "IM_0027", "IM-0001-0023", "I0000012", "MR.1.2.840.113619.2"), "dcm2niix"),
-        (("1.3.12.2.1107.5.2",), "dcm2niix"),
+        (("x.dcm", "x.IMA", "IM_0027", "IM-0001-0023", "I0000012", "MR.1.2.840.113619.2"), "--source-kind dicom"),
+        (("1.3.12.2.1107.5.2",), "--source-kind dicom"),
         (("x.nii.bz2", "x.nii.xz", "x.nii.zst", "x.nii.Z"), "unpack it"),
         (("scans.zip", "x.nii.zip", "ds.tar.gz", "ds.tgz", "ds.7z"), "unpack it"),
         (("x.nii.gz.part", "x.nii.gz.crdownload"), "download the file again"),
@@ -131,6 +132,13 @@ def test_what_is_no_scan_or_is_read_has_none(name: str) -> None:
     assert unread_reason(name) is None
 
 
+def test_a_slice_and_an_archive_are_left_to_the_reader_of_series() -> None:
+    for end in SLICES:
+        data = dicom_of("1.2.840.10008.5.1.4.1.1." + end)
+        assert require_type(data, "x", "volume", modality="T1w", name="x") == "dicom"
+    assert require_type(b"PK\x03\x04.....", "x", "volume", modality="T1w", name="x") == "zip"
+
+
 @pytest.mark.parametrize(
     ("data", "kind", "message"),
     [
@@ -146,7 +154,6 @@ def test_what_is_no_scan_or_is_read_has_none(name: str) -> None:
             "volume",
             f'a DICOM file, which is no volume; {WHOLE}, set kinds.LUS = "clip" or kinds.LUS = "im',
         ),
-        (dicom_of("1.2.840.10008.5.1.4.1.1.4"), "volume", DICOM_LINE),
         (picture(GREY[0]), "clip", 'a PNG or JPEG picture, which is no clip; set kinds.LUS = "image" in the recipe'),
         (gz(b"x"), "image", "a NIfTI or gzip file, which is no image; take LUS out of kinds, into a new store"),
         (b"<html>moved", "clip", "a web page saved under a scan's name; download the scan itself"),
@@ -214,9 +221,7 @@ def test_no_file_of_a_real_series_is_ever_advised_to_become_an_image(folder: str
     files = sorted((REAL_DATA / "dicom" / folder).rglob("*.dcm"))
     assert len(files) >= 5
     for file in files:
-        with pytest.raises(ScanError) as caught:
-            require_type(file.read_bytes(), file.name, "volume", modality="T1w", name="x")
-        assert str(caught.value) == f"x: {DICOM_LINE}"
+        assert require_type(file.read_bytes(), file.name, "volume", modality="T1w", name="x") == "dicom"
 
 
 def test_an_npz_is_no_npy() -> None:

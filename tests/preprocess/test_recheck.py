@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from preprocess.dicom_zip import pack
 from preprocess.engine import preprocess
 from preprocess.errors import ScanError, StoreError
 from preprocess.index import IndexRecord
 from preprocess.plan import Found, Reread, identity_of
-from preprocess.recheck import digest_of, judge, reread, source_digest
+from preprocess.recheck import digest_of, digest_reader, judge, reread, source_digest
 from preprocess.recipe import VolumeRecipe
 from preprocess.storage import Location
 from preprocess.store import Store, verify_rows
@@ -142,3 +143,14 @@ def test_a_cohort_copied_elsewhere_with_other_times_changes_nothing(tmp_path: Pa
     copy = shutil.copytree(raw, tmp_path / "copy", copy_function=shutil.copyfile)
     preprocess(str(copy), str(tmp_path / "s"), RECIPE, workers=0)
     assert tree(tmp_path / "s") == before
+
+
+def test_the_digest_of_a_scan_of_several_files_is_that_of_their_archive(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+    scan = Scan("anna", "", "T1w", str(tmp_path), parts=("a", "b"))
+    digest = digest_reader(Location(tmp_path), [(scan, "anna/series-1", 9)])
+    assert digest("anna/series-1", "") == digest_of(pack([b"b", b"a"]))
+    assert digest("a", "") == digest_of(b"a")
+    (tmp_path / "b").unlink()
+    assert digest("anna/series-1", "") == ""

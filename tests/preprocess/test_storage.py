@@ -292,3 +292,14 @@ def test_a_file_is_split_into_a_folder_that_can_be_written_to_and_its_name(uri: 
 def test_what_names_no_file_is_refused_with_an_example(uri: str) -> None:
     with pytest.raises(UsageError, match=r"not a file; name one, for example map\.nii\.gz"):
         split_file(uri, example="map.nii.gz")
+
+
+def test_a_part_is_read_alone_and_a_folder_is_known(location: Location) -> None:
+    location.write("deep/object", b"0123456789")
+    assert location.read_part("deep/object", 3, 6) == b"345"
+    assert location.read_part("deep/object", 8, 99) == b"89"
+    with pytest.raises(FileNotFoundError):
+        location.read_part("deep/nothing", 0, 3)
+    assert location.child("deep").is_folder()
+    assert not Location(f"{location.uri}/deep/object").is_folder()
+    assert not location.child("nothing").is_folder()

@@ -1,15 +1,14 @@
 """Which way a source is listed, and what no source may hold: two files for one row."""
 
-import io
 from pathlib import Path
 
-import pydicom
 import pytest
 
 from preprocess.errors import UsageError
 from preprocess.sources.discover import list_scans
 from preprocess.types import Kind
 from tests.support.clips import dicom, moving_block
+from tests.support.series import fine_slices, slices, write_series
 
 
 def put(root: Path, *names: str) -> str:
@@ -68,19 +67,35 @@ def test_a_folder_of_another_kind_says_how_to_take_it(tmp_path: Path) -> None:
 
 
 def test_slices_of_a_series_are_never_advised_to_become_images(tmp_path: Path) -> None:
-    plane = moving_block(1)[0]
-    header = pydicom.dcmread(io.BytesIO(dicom(plane)))
-    header.file_meta.MediaStorageSOPClassUID = header.SOPClassUID = pydicom.uid.MRImageStorage
     put(tmp_path, "anna/notes.txt", "eyes/1.png")
-    for number in range(3):
-        pydicom.dcmwrite(tmp_path / f"anna/{number}.dcm", header, enforce_file_format=True)
+    write_series(tmp_path / "anna", slices()[:3], name="{}.dcm")
+    with pytest.raises(UsageError, match=r"series 5: no T1w: slice spacing 4 mm, expected 0.4 to 2 mm") as caught:
+        list_scans(str(tmp_path), ("T1w",))
+    assert "kinds" not in str(caught.value)
+
+
+def test_a_folder_of_recordings_is_no_folder_of_series(tmp_path: Path) -> None:
+    put(tmp_path, "eyes/1.png", "x.dcm")
     (tmp_path / "lung.dcm").write_bytes(dicom(moving_block(9)))
     assert list_scans(str(tmp_path), ("T1w",)).notes == [
-        "3 files there are DICOM, from which volumes are not read yet; convert the series with dcm2niix -z y and give "
-        "its folder",
+        "1 files there are DICOM, which is not listed with other files; list its folder with --source-kind dicom",
         '1 files there could be clips; if they are, set kinds.T1w = "clip"',
         '2 files there could be images; if each is a whole visit and no slice of a volume, set kinds.T1w = "image"',
     ]
+
+
+def test_a_folder_of_series_is_known_by_itself_and_beside_nifti_on_request(tmp_path: Path) -> None:
+    write_series(tmp_path, fine_slices())
+    assert [scan.name for scan, _, _ in list_scans(str(tmp_path), ("T1w",)).scans] == ["P001_ses-01_T1w"]
+    put(tmp_path, "anna.nii.gz")
+    assert [scan.name for scan, _, _ in list_scans(str(tmp_path), ("T1w",)).scans] == ["anna_T1w"]
+    listing = list_scans(str(tmp_path), ("T1w",), source_kind="dicom")
+    assert [scan.name for scan, _, _ in listing.scans] == ["P001_ses-01_T1w"]
+    assert listing.account.files["other"] == 1
+    with pytest.raises(UsageError, match="no DICOM image among"):
+        list_scans(str(put(tmp_path / "sub", "x.txt")), ("T1w",), source_kind="dicom")
+    with pytest.raises(UsageError, match="--series-rules choose DICOM series, and none is here"):
+        list_scans(str(tmp_path), ("T1w",), series_rules=tmp_path / "rules.toml")
 
 
 def test_nothing_there_is_one_line(tmp_path: Path) -> None:

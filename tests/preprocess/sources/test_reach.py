@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from preprocess.errors import ScanError, StorageError
-from preprocess.sources.reach import is_whole, label_of, read_scan, size_of
+from preprocess.sources.reach import is_whole, label_of, read_folder, read_scan, size_of
 from preprocess.storage import Location
 from preprocess.types import Scan
 
@@ -94,3 +94,17 @@ def test_labels_hold_no_folders_of_the_machine_and_no_signatures(path: str, labe
 
 def test_whole_paths_are_told_from_relative_ones() -> None:
     assert [is_whole(path) for path in ("/a", "gs://a", "~/a", "a/b", "../a")] == [True, True, True, False, False]
+
+
+def test_a_scan_of_several_files_is_one_archive_whatever_they_are_called(tmp_path: Path) -> None:
+    for folder, names in (("a", "123"), ("b", "321")):
+        (tmp_path / folder).mkdir()
+        for name, text in zip(names, ("x", "y", "z"), strict=True):
+            (tmp_path / folder / name).write_text(text)
+    scans = [Scan("anna", "", "T1w", "x", parts=tuple(f"{folder}/{name}" for name in "123")) for folder in ("a", "b")]
+    first, second = (read_scan(Location(tmp_path), scan) for scan in scans)
+    assert first == second == read_folder(Location(tmp_path / "a"), name="x")
+    (tmp_path / "a" / "2").unlink()
+    with pytest.raises(ScanError, match="anna_T1w: a file of its series is listed but not there") as caught:
+        read_scan(Location(tmp_path), scans[0])
+    assert caught.value.finding.code == "missing"
