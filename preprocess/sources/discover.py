@@ -70,7 +70,7 @@ def list_scans(
         raise UsageError(f"--window-days {window_days:g}: below 0, or not finite; give days, such as 90")
     is_table = source_uri.lower().endswith((".csv", ".tsv"))
     if series_rules is not None and (is_table or source_kind in STUDIES):
-        raise UsageError(f"{source_uri}: --series-rules choose among DICOM series, and none is here; leave them out")
+        raise UsageError(f"{source_uri}: --series-rules choose DICOM series, and none is here; leave them out")
     if source_kind in STUDIES:
         listing = _list_study(source, source_uri, modalities, kinds, choice, source_kind, tables, window_days)
     elif is_table:

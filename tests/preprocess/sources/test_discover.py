@@ -6,7 +6,7 @@ import pytest
 
 from preprocess.errors import UsageError
 from preprocess.sources.discover import list_scans
-from preprocess.types import Kind
+from preprocess.types import Kind, SourceKind
 from tests.support.clips import dicom, moving_block
 from tests.support.series import fine_slices, slices, write_series
 
@@ -152,3 +152,9 @@ def test_derivatives_beside_subjects_are_no_reason_to_refuse(tmp_path: Path) -> 
 def test_what_is_there_instead_of_scans_is_known_when_there_are_none(tmp_path: Path) -> None:
     uri = put(tmp_path, "sourcedata/sub-01/anat/sub-01_T1w.nii", "sub-01/anat/sub-01_T2w.nii", "sub-01/x.mgz")
     assert list_scans(uri, ("T1w",)).other_modalities == {"1 in sourcedata", "T2w", "FreeSurfer volume"}
+
+
+@pytest.mark.parametrize(("name", "kind"), [("scans.csv", "auto"), ("scans", "oasis3")])
+def test_rules_of_series_are_refused_where_no_series_can_be(tmp_path: Path, name: str, kind: SourceKind) -> None:
+    with pytest.raises(UsageError, match="--series-rules choose DICOM series, and none is here; leave them out"):
+        list_scans(str(tmp_path / name), ("T1w",), source_kind=kind, series_rules=tmp_path / "rules.toml")
