@@ -25,6 +25,7 @@ from preprocess.types import Kind, Scan
 WINDOW_DAYS = 90.0
 """The median gap between image and visit is 0 to 19 days, by phase; 0.5 to 8 % of scans lie further than 90 days from
 every visit and stay without scores. Visits are planned half a year apart, so within 90 days one visit is meant."""
+_NO_DICOM = "DICOM, which is not read from this layout yet; convert the series with dcm2niix -z y into its folder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ def list_adni(
                 folder = name.rpartition("/")[0]
                 is_lost = folder not in converted | lost_series
                 lost_series.add(folder)
-                if not pass_over_unread(listing, label, "volume", modality, leaves_out=is_lost):
+                if not pass_over_unread(listing, label, "volume", modality, leaves_out=is_lost, dicom=_NO_DICOM):
                     listing.account.others.append(label)
     clinical = read_clinical(read_study_tables(listing, beside, tables), listing.account, choice)
     listing.in_tables = frozenset(clinical.people)
