@@ -96,7 +96,11 @@ def find_caveats(evaluation: Evaluation) -> tuple[str, ...]:
     found: list[str] = []
     subjects = evaluation.splits[evaluation.split].subjects if evaluation.split in evaluation.splits else 0
     if subjects < FEW_SUBJECTS:
-        found.append(f"Small test set: {subjects} subjects. Below {FEW_SUBJECTS}, intervals are rough and too narrow.")
+        few = f"Small test set: {subjects} subjects. Below {FEW_SUBJECTS}, intervals are rough and too narrow."
+        change = evaluation.metrics.get("macro_f1")
+        more = 0 if change is None else change.num_subjects or 0
+        in_turns = f" Figures of change are over {more}: the members answered the training people in turns."
+        found.append(few + in_turns if more > subjects else few)
     value = {name: metric.value for name, metric in evaluation.metrics.items() if metric.value is not None}
     spread = value.get("embedding_spread")
     if spread is not None and spread < COLLAPSED_SPREAD:

@@ -158,3 +158,11 @@ def test_small_test_set_lost_control_and_identity_without_change_are_caveats() -
     assert caveats[0].startswith("Small test set: 12 subjects.")
     assert caveats[1] == "Not better than the scanners alone, by macro-F1."
     assert "has not been shown to see what changed" in caveats[2]
+
+
+def test_a_small_test_set_says_of_how_many_people_the_figures_of_change_are() -> None:
+    few = evaluation(*BOTH, subjects=16)
+    assert "Figures of change" not in find_caveats(few)[0]
+    over_94 = few.metrics["macro_f1"].model_copy(update={"num_subjects": 94})
+    told = find_caveats(few.model_copy(update={"metrics": {"macro_f1": over_94}}))[0]
+    assert told.endswith("Figures of change are over 94: the members answered the training people in turns.")
