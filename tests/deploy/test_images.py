@@ -18,7 +18,8 @@ from tests.support.images import head_file
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(1200)]
 MAX_PACKED_BYTES = 350_000_000
-MAX_UNPACKED_BYTES = 1_000_000_000
+MAX_UNPACKED_BYTES = 1_100_000_000
+"""Decoders of DICOM take 60 MB, most of it gdcm, which alone reads the lossless JPEG of many archives."""
 
 
 def test_the_service_fits_the_sizes_that_are_promised(engine: Engine, images: dict[str, float]) -> None:
