@@ -88,7 +88,8 @@ def test_compose_goes_from_nothing_to_an_answer_for_a_pair_over_gs(
 ) -> None:
     make_emulator(engine)
     port = free_port()
-    settings = {"SCANS": str(cohort), "INTERSCAN_API_KEYS": KEY, "APP_PORT": str(port)}
+    # The default recipe calibrates on ten people or more.
+    settings = {"SCANS": str(cohort), "INTERSCAN_API_KEYS": KEY, "APP_PORT": str(port), "RECIPE": "mse"}
     started = time.monotonic()
     try:
         compose(engine, "up", "--detach", "app", **settings)

@@ -13,6 +13,7 @@ from trainer.encoders import Embedder, ProgressionHead, Projector, ScoreHead
 from trainer.encoders.change_head import ChangeHead
 from trainer.encoders.ensemble import EnsembleEncoder
 from trainer.encoders.visits import VisitEncoder
+from trainer.fit.change import FEW_PEOPLE
 from trainer.fit.embedding import VisitEmbeddings
 from trainer.fit.model import finished_encoder_for
 from trainer.fit.run import Run
@@ -96,6 +97,13 @@ class Trained:
             raise RunError(
                 f"{self.run.location.uri}: the run has {len(self.encoder.modalities)} modalities "
                 f"({', '.join(self.encoder.modalities)}) and an artefact takes one volume; export a run of one modality"
+            )
+        if self.head is None and self.run.recipe.head.on == "score":
+            raise RunError(
+                f"{self.run.location.uri}: the run has no progression head: that of head.on = 'score' is calibrated on "
+                f"{FEW_PEOPLE} people or more whom no network was trained on, with two kinds of change in "
+                f"{self.run.recipe.outcome.name}; bring more people, or train a recipe with head.on = 'embedding', as "
+                "mse is"
             )
         if self.head is None:
             raise RunError(

@@ -91,3 +91,13 @@ def test_without_scores_there_is_no_score_head_and_asking_for_pairs_is_refused(t
     assert trained.predicted_scores(embeddings) is None
     with pytest.raises(RunError, match=r"no progression head: .* fewer than two kinds of change in mmse"):
         trained.pair_model()
+
+
+def test_a_head_on_scores_that_too_few_people_could_calibrate_is_named_with_the_remedy(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "store", default_scans(num_subjects=9, odd=False))
+    location = Location(tmp_path / "run")
+    recipe = tiny_recipe(objective=[{"name": "learner", "variant": "mse"}], head={"on": "score"}, optim={"epochs": 1})
+    train_run(recipe, store, location, progress=lambda done, total: None)
+
+    with pytest.raises(RunError, match=r"calibrated on 10 people or more .* bring more people, or train a recipe"):
+        load_trained(Run.open(location), store).pair_model()
