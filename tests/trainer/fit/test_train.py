@@ -166,8 +166,7 @@ def assert_survives_kills(tmp_path: Path, silent: Progress, *, seed: int, num_ki
             in_training += changed_since(lease, began)
             Checkpoints(location, keep=2).load_latest()  # whole, or not there: anything else is an error
             Checkpoints(location, keep=2).load_best()
-    # On a busy machine most fall between two moments of training; one is needed for the test to mean anything.
-    assert in_training > 0
+    assert in_training > 0  # on a busy machine most fall outside
     finish(tmp_path, "run")
     assert_same_end(location, Location(tmp_path / "whole"))
     ends = [Checkpoints(Location(tmp_path / name), keep=2).load_best() for name in ("run", "whole")]
