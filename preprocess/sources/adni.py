@@ -17,10 +17,8 @@ from preprocess.sources.clinical import ClinicalVisit, Imaged, nearest_visits, s
 from preprocess.sources.files import Files
 from preprocess.sources.listing import Listing, looks_like_scan, pass_over_unread, set_aside
 from preprocess.sources.names import nearest
-from preprocess.sources.sentinels import Choice
-from preprocess.sources.study_tables import TABLE_ENDINGS, read_study_tables
-from preprocess.storage import Location
-from preprocess.types import Kind, Scan
+from preprocess.sources.study_tables import TABLE_ENDINGS, StudyDownload, read_study_tables
+from preprocess.types import Scan
 
 WINDOW_DAYS = 90.0
 """The median gap between image and visit is 0 to 19 days, by phase; 0.5 to 8 % of scans lie further than 90 days from
@@ -47,32 +45,15 @@ class _Image:
     forms: tuple[str, ...] = ()
 
 
-def list_adni(
-    source: Location,
-    files: Files,
-    modalities: Sequence[str],
-    kinds: Mapping[str, Kind],
-    choice: Choice,
-    *,
-    tables: str | None,
-    window_days: float | None,
-) -> Listing:
+def list_adni(download: StudyDownload) -> Listing:
     """List the scans of an ADNI download.
-
-    Args:
-        source: the folder.
-        files: what lies in it.
-        modalities: BIDS suffixes to keep.
-        kinds: kinds of the modalities that are no volumes.
-        choice: what the user says about codes for missing scores.
-        tables: folder of the clinical tables, or one of them; those among the scans when None.
-        window_days: greatest distance of a visit from its scan in days; `WINDOW_DAYS` when None.
 
     Raises:
         UsageError: the folder of the tables is not there.
         StorageError: a bucket refuses.
     """
-    listing = Listing(source, cohort="ADNI")
+    files, modalities, kinds = download.files, download.modalities, download.kinds
+    listing = Listing(download.root, cohort="ADNI")
     undated, true_names = without_dates(files)
     _add_unlisted(listing, files, undated, modalities)
     beside: list[str] = []
@@ -100,10 +81,10 @@ def list_adni(
                 lost_series.add(folder)
                 if not pass_over_unread(listing, label, "volume", modality, leaves_out=is_lost, dicom=_NO_DICOM):
                     listing.account.others.append(label)
-    clinical = read_clinical(read_study_tables(listing, beside, tables), listing.account, choice)
+    clinical = read_clinical(read_study_tables(listing, beside, download.tables), listing.account, download.choice)
     listing.in_tables = frozenset(clinical.people)
     kept = _least_processed(listing, _without_failed(listing, images, clinical))
-    _add_scans(listing, kept, true_names, clinical, WINDOW_DAYS if window_days is None else window_days)
+    _add_scans(listing, kept, true_names, clinical, download.window_days)
     listing.names = frozenset((*undated.sizes, *(one.name for one in undated.unlisted)))
     return listing
 

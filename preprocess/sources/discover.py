@@ -20,7 +20,8 @@ from preprocess.sources.reconciliation import CODES
 from preprocess.sources.scan_table import list_table
 from preprocess.sources.sentinels import Choice
 from preprocess.sources.series_rules import read_rules
-from preprocess.sources.studies import STUDIES
+from preprocess.sources.studies import STUDIES, Study
+from preprocess.sources.study_tables import StudyDownload
 from preprocess.storage import Location
 from preprocess.types import Kind, Scan, SourceKind
 
@@ -72,7 +73,9 @@ def list_scans(
     if series_rules is not None and (is_table or source_kind in STUDIES):
         raise UsageError(f"{source_uri}: --series-rules choose DICOM series, and none is here; leave them out")
     if source_kind in STUDIES:
-        listing = _list_study(source, source_uri, modalities, kinds, choice, source_kind, tables, window_days)
+        study, files = STUDIES[source_kind], _files(source, source_uri)
+        window = study.window_days if window_days is None else window_days
+        listing = _list_study(study, StudyDownload(source, files, modalities, kinds, choice, tables, window))
     elif is_table:
         listing = list_table(source_uri, modalities, choice, kinds)
     else:
@@ -137,12 +140,7 @@ def _is_slice(source: Location, name: str) -> bool:
 
 def _list_series(source: Location, files: Files, modalities: Sequence[str], series_rules: Path | None) -> Listing:
     where = "the rules of interscan" if series_rules is None else str(series_rules)
-    listing = list_dicom(source, files, modalities, read_rules(series_rules), where=where)
-    left_out = listing.account.left_out
-    if not listing.scans and left_out:
-        more = f" (and {len(left_out) - 1} more left out)" if len(left_out) > 1 else ""
-        raise UsageError(f"{source.uri}: no scan is left: {left_out[0].message}{more}")
-    return listing
+    return _not_empty(list_dicom(source, files, modalities, read_rules(series_rules), where=where))
 
 
 def _list_folder(
@@ -161,19 +159,9 @@ def _list_folder(
     return _settled(listing, frozenset((*files.sizes, *_names(files))))
 
 
-def _list_study(
-    source: Location,
-    source_uri: str,
-    modalities: Sequence[str],
-    kinds: Mapping[str, Kind],
-    choice: Choice,
-    source_kind: SourceKind,
-    tables: str | None,
-    window_days: float | None,
-) -> Listing:
-    files = _files(source, source_uri)
-    study = STUDIES[source_kind]
-    listing = study.lister(source, files, modalities, kinds, choice, tables=tables, window_days=window_days)
+def _list_study(study: Study, download: StudyDownload) -> Listing:
+    listing = study.lister(download)
+    files = download.files
     _settled(listing, listing.names or frozenset((*files.sizes, *_names(files))))
     scans = [scan for scan, _, _ in listing.scans]
     listing.people = sort_people(scans, listing.account, listing.in_tables, study.person_of)
@@ -191,6 +179,11 @@ def _settled(listing: Listing, names: frozenset[str]) -> Listing:
         listing.other_modalities |= {
             f"{count} {CODES[code][1]}" for code, count in passed_over.items() if code not in reported
         }
+    return _not_empty(listing)
+
+
+def _not_empty(listing: Listing) -> Listing:
+    """The listing; refused where every scan of it is left out."""
     left_out = listing.account.left_out
     if not listing.scans and left_out:
         more = f" (and {len(left_out) - 1} more left out)" if len(left_out) > 1 else ""

@@ -13,13 +13,10 @@ from dataclasses import dataclass, replace
 from preprocess.file_types import has_ending, without_ending
 from preprocess.sources.bids_tables import scanner_of
 from preprocess.sources.clinical import DAYS_OF_A_YEAR, ClinicalVisit, Imaged, nearest_visits, say_diagnoses
-from preprocess.sources.files import Files
 from preprocess.sources.listing import Listing, add_unlisted, looks_like_scan, pass_over_unread, set_aside
 from preprocess.sources.names import BidsName, is_modality_word, nearest, read_bids_name
 from preprocess.sources.oasis3_tables import DIAGNOSES, read_clinical
-from preprocess.sources.sentinels import Choice
-from preprocess.sources.study_tables import TABLE_ENDINGS, read_study_tables
-from preprocess.storage import Location
+from preprocess.sources.study_tables import TABLE_ENDINGS, StudyDownload, read_study_tables
 from preprocess.types import Kind, Scan
 
 WINDOW_DAYS = 365.0
@@ -49,32 +46,15 @@ class _Place:
     scan_folder: str
 
 
-def list_oasis3(
-    source: Location,
-    files: Files,
-    modalities: Sequence[str],
-    kinds: Mapping[str, Kind],
-    choice: Choice,
-    *,
-    tables: str | None,
-    window_days: float | None,
-) -> Listing:
+def list_oasis3(download: StudyDownload) -> Listing:
     """List the scans of an OASIS-3 download.
-
-    Args:
-        source: the folder.
-        files: what lies in it.
-        modalities: BIDS suffixes to keep.
-        kinds: kinds of the modalities that are no volumes.
-        choice: what the user says about codes for missing scores.
-        tables: folder of the clinical tables, or one of them; those among the scans when None.
-        window_days: greatest distance of a visit from its scan in days; `WINDOW_DAYS` when None.
 
     Raises:
         UsageError: the folder of the tables is not there.
         StorageError: a bucket refuses.
     """
-    listing = Listing(source, cohort="OASIS-3")
+    files, modalities, kinds = download.files, download.modalities, download.kinds
+    listing = Listing(download.root, cohort="OASIS-3")
     add_unlisted(listing, files, modalities, kinds)
     beside: list[str] = []
     sidecars: dict[tuple[_Place, str], str] = {}
@@ -105,7 +85,7 @@ def list_oasis3(
         for size in (files.sizes[name],)
     ]
     listing.account.others += sorted(name for name in sidecars.values() if name not in listing.account.read)
-    _add_scores(listing, beside, tables, WINDOW_DAYS if window_days is None else window_days, choice)
+    _add_scores(listing, beside, download)
     return listing
 
 
@@ -239,12 +219,10 @@ def _say_table_folders(listing: Listing, beside: Sequence[str]) -> None:
         listing.account.add("not_a_participant", folder, message)
 
 
-def _add_scores(
-    listing: Listing, beside: Sequence[str], tables: str | None, window_days: float, choice: Choice
-) -> None:
+def _add_scores(listing: Listing, beside: Sequence[str], download: StudyDownload) -> None:
     """Scores of the nearest visit, and the age on the day of the scan."""
     account = listing.account
-    clinical = read_clinical(read_study_tables(listing, beside, tables), account, choice)
+    clinical = read_clinical(read_study_tables(listing, beside, download.tables), account, download.choice)
     listing.in_tables = frozenset(clinical.people)
     sessions = {
         f"{scan.subject_id}_{scan.session_id}": Imaged(
@@ -258,7 +236,7 @@ def _add_scores(
     for subject, where in clinical.entries.items():
         if subject not in scanned:
             account.add("row_without_scan", where, f"{where}: {subject}: no scan of this person here")
-    taken = nearest_visits(list(sessions.values()), clinical.visits, window_days=window_days, account=account)
+    taken = nearest_visits(list(sessions.values()), clinical.visits, window_days=download.window_days, account=account)
     say_diagnoses(taken.values(), DIAGNOSES, "diagnosis", account)
     listing.scans = [
         (replace(scan, outcomes=_outcomes(scan, sessions, taken, clinical.entry_ages)), name, size)

@@ -1,35 +1,15 @@
 """Kinds of source that are named and not recognised: each has a lister of its own, which knows the study's layout."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Protocol
 
-from preprocess.sources import adni_names, oasis3
+from preprocess.sources import adni, adni_names, oasis3
 from preprocess.sources.adni import list_adni
-from preprocess.sources.files import Files
 from preprocess.sources.listing import Listing
 from preprocess.sources.oasis3 import list_oasis3
-from preprocess.sources.sentinels import Choice
-from preprocess.storage import Location
-from preprocess.types import Kind, SourceKind
-
-
-class StudyLister(Protocol):
-    """Lists the scans of one study and joins them to its tables."""
-
-    def __call__(
-        self,
-        source: Location,
-        files: Files,
-        modalities: Sequence[str],
-        kinds: Mapping[str, Kind],
-        choice: Choice,
-        *,
-        tables: str | None,
-        window_days: float | None,
-    ) -> Listing:
-        """As `list_oasis3`."""
+from preprocess.sources.study_tables import StudyDownload
+from preprocess.types import SourceKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +18,19 @@ class Study:
 
     Attributes:
         lister: lists its scans.
+        window_days: greatest distance of a visit from its scan in days, where the user gives none.
         person_of: the person whom a path names, as the study's tables call people; empty for none.
     """
 
-    lister: StudyLister
+    lister: Callable[[StudyDownload], Listing]
+    window_days: float
     person_of: Callable[[str], str]
 
 
 STUDIES: Mapping[SourceKind, Study] = MappingProxyType(
-    {"oasis3": Study(list_oasis3, oasis3.person_of), "adni": Study(list_adni, adni_names.person_of)}
+    {
+        "oasis3": Study(list_oasis3, oasis3.WINDOW_DAYS, oasis3.person_of),
+        "adni": Study(list_adni, adni.WINDOW_DAYS, adni_names.person_of),
+    }
 )
 """By kind of source."""

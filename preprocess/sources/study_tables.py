@@ -9,14 +9,39 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from preprocess.errors import UsageError
-from preprocess.sources.files import list_files
+from preprocess.sources.files import Files, list_files
 from preprocess.sources.listing import Listing, TextError, read_text
 from preprocess.sources.reconciliation import Reconciliation
+from preprocess.sources.sentinels import Choice
 from preprocess.sources.tables import MISSING, Row, TableError, read_table
 from preprocess.storage import Location
+from preprocess.types import Kind
 
 TABLE_ENDINGS = (".csv", ".tsv")
 _SPREADSHEETS = (".xlsx", ".xls", ".ods", ".rda", ".rdata", ".sas7bdat", ".sav")
+
+
+@dataclass(frozen=True, slots=True)
+class StudyDownload:
+    """A study's folder, and what was asked of it.
+
+    Attributes:
+        root: the folder.
+        files: what lies in it.
+        modalities: BIDS suffixes to keep.
+        kinds: kinds of the modalities that are no volumes.
+        choice: what the user says about codes for missing scores.
+        tables: folder of the clinical tables, or one of them; those among the scans when None.
+        window_days: greatest distance of a visit from its scan in days.
+    """
+
+    root: Location
+    files: Files
+    modalities: Sequence[str]
+    kinds: Mapping[str, Kind]
+    choice: Choice
+    tables: str | None
+    window_days: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,7 +119,7 @@ class Cohort:
 def read_cohort(store: Store, modality: str, outcome: str) -> Cohort:
     """The present scans of a modality with one outcome's scores, all unknown in a store without any outcome.
 
-    Of scans with equal content the first is used, by person and day: see `_each_content_once`.
+    Of scans with equal content the first is used, by person and day: see `_is_first_of_its_content`.
 
     Raises:
         StoreError: the store has no such modality, no scan of it, or other outcomes only.
@@ -173,8 +173,11 @@ def read_visits(store: Store, modalities: Sequence[str], outcome: str) -> Cohort
     _require_outcome(store, outcome)
     equal = equal_scans(store.records, store.manifest.arrays)
     chosen = [record for record in store.records if record.present and record.modality in modalities]
-    once = _each_content_once(sorted(chosen, key=lambda record: _order(record, record.day)), equal)
-    used = {(record.row, record.modality) for record in once}
+    in_order = sorted(chosen, key=lambda record: _order(record, record.day))
+    used: set[tuple[int, str]] = set()
+    for modality in modalities:
+        row_N = np.array([record.row for record in in_order if record.modality == modality], dtype=np.int64)
+        used |= {(row, modality) for row in row_N[_is_first_of_its_content(row_N, modality, equal)].tolist()}
     by_visit: dict[tuple[str, str, str], list[IndexRecord]] = {}
     for record in chosen:
         if (record.row, record.modality) in used:
@@ -272,7 +275,11 @@ def _numbers(scans: pa.Table, name: str) -> Floats:
 
 
 def _is_first_of_its_content(row_N: Rows, modality: str, equal: Groups) -> Flags:
-    """Which scans of one modality, in this order, are the first of their content; see `_each_content_once`."""
+    """Which scans of one modality, in this order, are the first of their content.
+
+    A copy shows nothing new: beside its original it is a pair without change, a rescan without noise, or a stranger at
+    no distance, and which of its dates and scores is right is not known.
+    """
     group_of = {one.row: number for number, group in enumerate(equal) for one in group if one.modality == modality}
     is_first_N, seen = np.ones(len(row_N), dtype=np.bool_), set()
     for index in np.flatnonzero(np.isin(row_N, list(group_of))).tolist():
@@ -280,24 +287,6 @@ def _is_first_of_its_content(row_N: Rows, modality: str, equal: Groups) -> Flags
         is_first_N[index] = group not in seen
         seen.add(group)
     return is_first_N
-
-
-def _each_content_once(records: Sequence[IndexRecord], equal: Groups) -> list[IndexRecord]:
-    """The records, of equal scans of one modality only the first.
-
-    A copy shows nothing new: beside its original it is a pair without change, a rescan without noise, or a stranger at
-    no distance, and which of its dates and scores is right is not known.
-    """
-    group_of = {(one.row, one.modality): number for number, group in enumerate(equal) for one in group}
-    seen: set[tuple[int, str]] = set()
-    once = []
-    for record in records:
-        group = group_of.get((record.row, record.modality))
-        if group is None or (group, record.modality) not in seen:
-            once.append(record)
-        if group is not None:
-            seen.add((group, record.modality))
-    return once
 
 
 def _note(equal: Groups) -> str:

@@ -5,10 +5,6 @@ from datetime import date
 import pytest
 
 from preprocess.sources.adni_tables import Clinical, is_same_visit, read_clinical, visit_code, years_at
-from preprocess.sources.reconciliation import Reconciliation
-from preprocess.sources.sentinels import Choice
-from preprocess.sources.study_tables import StudyTable, plain_heading
-from preprocess.sources.tables import read_table
 from tests.support.studies import (
     ADNI_MMSE,
     ADNI_QUALITY,
@@ -20,21 +16,11 @@ from tests.support.studies import (
     merged,
     table,
 )
+from tests.support.study_tables import read_texts
 
 
 def clinical(**tables: str) -> tuple[Clinical, dict[str, list[str]]]:
-    account = Reconciliation()
-    found = []
-    for name, text in tables.items():
-        read = read_table(f"{name}.csv", text, account)
-        account.read.add(read.name)
-        found.append(StudyTable(read.name, {plain_heading(one): one for one in read.columns}, read.rows))
-    result = read_clinical(found, account, Choice())
-    said: dict[str, list[str]] = {}
-    for one in account.remarks:
-        if one.code != "column_not_used":
-            said.setdefault(one.code, []).append(one.message)
-    return result, said
+    return read_texts(read_clinical, tables)
 
 
 def of_merge(*rows: dict[str, object]) -> tuple[Clinical, dict[str, list[str]]]:

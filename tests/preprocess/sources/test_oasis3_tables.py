@@ -3,10 +3,6 @@
 import pytest
 
 from preprocess.sources.oasis3_tables import Clinical, read_clinical
-from preprocess.sources.reconciliation import Reconciliation
-from preprocess.sources.sentinels import Choice
-from preprocess.sources.study_tables import StudyTable, plain_heading
-from preprocess.sources.tables import read_table
 from tests.support.studies import (
     B4_HEADINGS,
     D1_HEADINGS,
@@ -17,21 +13,11 @@ from tests.support.studies import (
     old,
     table,
 )
+from tests.support.study_tables import read_texts
 
 
 def clinical(**tables: str) -> tuple[Clinical, dict[str, list[str]]]:
-    account = Reconciliation()
-    found = []
-    for name, text in tables.items():
-        read = read_table(f"{name}.csv", text, account)
-        account.read.add(read.name)
-        found.append(StudyTable(read.name, {plain_heading(one): one for one in read.columns}, read.rows))
-    result = read_clinical(found, account, Choice())
-    said: dict[str, list[str]] = {}
-    for one in account.remarks:
-        if one.code != "column_not_used":
-            said.setdefault(one.code, []).append(one.message)
-    return result, said
+    return read_texts(read_clinical, tables)
 
 
 def test_the_newer_release_gives_visits_scores_and_the_age_at_entry() -> None:
