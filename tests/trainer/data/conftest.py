@@ -1,6 +1,8 @@
-"""A store on the slow bucket for the tests of this folder."""
+"""A store on the slow bucket, and the readers' threads, for the tests of this folder."""
 
+import threading
 import uuid
+from collections.abc import Callable
 
 import pytest
 
@@ -20,3 +22,18 @@ def distant(slow: SlowBucket) -> Store:
     store.layout("T1w")
     slow.reset()
     return store
+
+
+@pytest.fixture
+def own_threads() -> Callable[[], list[str]]:
+    """Tells the names of the readers' threads that this test began and that still live.
+
+    Another test's reader may still wait for the collector: its threads are not this test's.
+    """
+    before = set(threading.enumerate())
+
+    def living() -> list[str]:
+        begun = [thread for thread in threading.enumerate() if thread not in before]
+        return [thread.name for thread in begun if thread.name.startswith("interscan-read")]
+
+    return living

@@ -25,10 +25,6 @@ VOLUME_BYTES = 16**3
 QUICK = RetryPolicy(patience_s=20.0, first_pause_s=0.001, longest_pause_s=0.01)
 
 
-def own_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("interscan-read")]
-
-
 def read(reader: VolumeReader, rows: list[int]) -> tuple[Reading, np.ndarray]:
     memory = np.zeros((len(rows), *reader.layout.shape), reader.layout.dtype)
     reading = reader.read_many(rows, list(memory))
@@ -198,7 +194,9 @@ def test_a_row_that_is_missing_is_final(tmp_path: Path) -> None:
     reader.close()
 
 
-def test_closing_tells_everyone_and_what_is_asked_afterwards_is_given_up(tmp_path: Path) -> None:
+def test_closing_tells_everyone_and_what_is_asked_afterwards_is_given_up(
+    tmp_path: Path, own_threads: Callable[[], list[str]]
+) -> None:
     slow, fs = behind_loop(write_store(tmp_path, SCANS), delay_s=lambda _: 3600.0)
     reader = VolumeReader(slow, MODALITY, in_flight=5)
     memory = np.zeros((24, *reader.layout.shape), np.uint8)
@@ -229,7 +227,7 @@ def test_closing_in_the_middle_leaves_nobody_waiting(tmp_path: Path, after_s: fl
         assert reading.counts.volumes + len(reading.faults) == 24
 
 
-def test_an_abandoned_reader_lets_its_threads_go(tmp_path: Path) -> None:
+def test_an_abandoned_reader_lets_its_threads_go(tmp_path: Path, own_threads: Callable[[], list[str]]) -> None:
     slow, _ = behind_loop(write_store(tmp_path, SCANS))
     reader = VolumeReader(slow, MODALITY)
     assert_right(reader, [1, 2])
