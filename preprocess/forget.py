@@ -88,8 +88,8 @@ def leave_forgotten(listing: Listing, store: Location) -> list[str]:
     listing.scans = taken
     for number, (scan, _, _) in enumerate(left, start=1):
         # Without the name: the account stays in the store.
-        listing.account.pass_over("forgotten", f"scan {number}", _DELETED, count=len(scan.parts) or 1)
-        listing.account.num_scan_files -= len(scan.parts)
+        listing.account.pass_over("forgotten", f"scan {number}", _DELETED, count=scan.num_files)
+        listing.account.num_scan_files -= scan.num_files
     if listing.by_person:
         _hide_remarks(listing, gone)
     if not left:

@@ -74,6 +74,11 @@ class Scan:
     parts: tuple[str, ...] = field(default=(), repr=False)
 
     @property
+    def num_files(self) -> int:
+        """Files that the scan is made of."""
+        return len(self.parts) or 1
+
+    @property
     def visit(self) -> tuple[str, str, str]:
         """Subject, session and run: what one row of the store stands for."""
         return (self.subject_id, self.session_id, self.run)

@@ -9,8 +9,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from preprocess.file_types import has_ending, without_ending
+from preprocess.file_types import DICOM_ENDINGS, has_ending, without_ending
 from preprocess.sources.adni_names import AdniName, contrast_of, read_adni_name, without_dates
+from preprocess.sources.adni_series import Slices, group_slices, judge_slices
 from preprocess.sources.adni_tables import DIAGNOSES, Clinical, is_same_visit, read_clinical, years_at
 from preprocess.sources.bids_tables import scanner_of
 from preprocess.sources.clinical import ClinicalVisit, Imaged, nearest_visits, say_diagnoses
@@ -23,12 +24,11 @@ from preprocess.types import Scan
 WINDOW_DAYS = 90.0
 """The median gap between image and visit is 0 to 19 days, by phase; 0.5 to 8 % of scans lie further than 90 days from
 every visit and stay without scores. Visits are planned half a year apart, so within 90 days one visit is meant."""
-_NO_DICOM = "DICOM, which is not read from this layout yet; convert the series with dcm2niix -z y into its folder"
 
 
 @dataclass(frozen=True, slots=True)
 class _Image:
-    """A file that is a scan of a requested modality.
+    """A file, or a folder of DICOM slices, that is a scan of a requested modality.
 
     Attributes:
         label: its name without dates.
@@ -36,6 +36,8 @@ class _Image:
         modality: as requested.
         size: in bytes.
         forms: ids of all images of the same acquisition, its own among them.
+        slices: the files of a DICOM series.
+        scanner: what the headers of the slices say.
     """
 
     label: str
@@ -43,6 +45,13 @@ class _Image:
     modality: str
     size: int
     forms: tuple[str, ...] = ()
+    slices: Slices | None = None
+    scanner: str = ""
+
+    @property
+    def num_files(self) -> int:
+        """Files that it is made of."""
+        return 1 if self.slices is None else len(self.slices.names)
 
 
 def list_adni(download: StudyDownload) -> Listing:
@@ -58,8 +67,9 @@ def list_adni(download: StudyDownload) -> Listing:
     _add_unlisted(listing, files, undated, modalities)
     beside: list[str] = []
     images: list[_Image] = []
+    dicom: list[str] = []
     converted = {name.rpartition("/")[0] for name in true_names.values() if has_ending(name, "volume")}
-    lost_series: set[str] = set()
+    lost: set[str] = set()
     for label, size in undated.sizes.items():
         name = true_names[label]
         if set_aside(listing, label, set(kinds.values())):
@@ -67,6 +77,8 @@ def list_adni(download: StudyDownload) -> Listing:
         if label.lower().endswith(TABLE_ENDINGS):
             # A table in a dated folder belongs to a scan, and to no study; its name may not be printed.
             (beside if label == name else listing.account.others).append(label)
+        elif label.lower().endswith(DICOM_ENDINGS):
+            dicom.append(label)
         elif not looks_like_scan(label, set(kinds.values())):
             listing.account.others.append(label)
         else:
@@ -75,12 +87,14 @@ def list_adni(download: StudyDownload) -> Listing:
             if modality and has_ending(label, kinds.get(modality, "volume")):
                 images.append(_Image(label, path, modality, size))
             elif modality:
-                # One series of many files is one scan that is lost, and none where its volume lies beside it.
+                # One image of many files is one scan that is lost, and none where its volume lies beside it.
                 folder = name.rpartition("/")[0]
-                is_lost = folder not in converted | lost_series
-                lost_series.add(folder)
-                if not pass_over_unread(listing, label, "volume", modality, leaves_out=is_lost, dicom=_NO_DICOM):
+                is_lost = folder not in converted | lost
+                lost.add(folder)
+                if not pass_over_unread(listing, label, "volume", modality, leaves_out=is_lost):
                     listing.account.others.append(label)
+    for slices in group_slices(dicom, true_names, undated.sizes):
+        images += _dicom_image(listing, slices, modalities, is_converted=slices.folder in converted)
     clinical = read_clinical(read_study_tables(listing, beside, download.tables), listing.account, download.choice)
     listing.in_tables = frozenset(clinical.people)
     kept = _least_processed(listing, _without_failed(listing, images, clinical))
@@ -99,32 +113,52 @@ def _add_unlisted(listing: Listing, files: Files, undated: Files, modalities: Se
         listing.account.pass_over(shown.code, shown.name, shown.why, leaves_out=is_lost)
 
 
-def _modality(listing: Listing, label: str, path: AdniName, modalities: Sequence[str]) -> str:
-    """The requested modality of a file; empty, with the reason in the account, for every other."""
+def _dicom_image(listing: Listing, slices: Slices, modalities: Sequence[str], *, is_converted: bool) -> list[_Image]:
+    """The scan that slices are; none, with the reason in the account, for those that are none."""
+    account, count = listing.account, len(slices.names)
+    modality = _modality(listing, slices.label, slices.path, modalities, count=count)
+    if not modality:
+        return []
+    if is_converted:
+        why = "DICOM slices beside the volume that was made of them, which is kept; delete it to read the slices"
+        account.pass_over("raw_and_processed", slices.label, why, count=count)
+        return []
+    verdict = judge_slices(listing.root, slices)
+    if verdict.code:
+        account.pass_over(verdict.code, slices.label, verdict.why, count=count, leaves_out=verdict.code != "not_mr")
+        return []
+    if verdict.days_apart:
+        message = f"{slices.label}: its headers and its folder are {verdict.days_apart} days apart"
+        account.add("days_contradict", slices.label, f"{message}; the folder is believed, correct it if it is wrong")
+    return [_Image(slices.label, slices.path, modality, slices.packed_size, slices=slices, scanner=verdict.scanner)]
+
+
+def _modality(listing: Listing, label: str, path: AdniName, modalities: Sequence[str], *, count: int = 1) -> str:
+    """The requested modality of `count` files; empty, with the reason in the account, for every other."""
     account = listing.account
     if not path.subject_id:
         why = "no folder or name of the form 002_S_0413; name it in a table of scans"
-        account.pass_over("id_grammar", label, why, leaves_out=True)
+        account.pass_over("id_grammar", label, why, count=count, leaves_out=True)
         return ""
     if path.other_subject:
         why = f"the path names two subjects, {path.subject_id} and {path.other_subject}; rename the wrong one"
-        account.pass_over("two_subjects", label, why, leaves_out=True)
+        account.pass_over("two_subjects", label, why, count=count, leaves_out=True)
         return ""
     contrast = contrast_of(path.description)
     if path.machine:
-        account.pass_over("not_mr", label, f"an image of {path.machine}, and no MR scan; nothing to do")
+        account.pass_over("not_mr", label, f"an image of {path.machine}, and no MR scan; nothing to do", count=count)
     elif contrast == "derived":
-        account.pass_over("derived", label, f"{path.description} says that it was made from a scan")
+        account.pass_over("derived", label, f"{path.description} says that it was made from a scan", count=count)
     elif not contrast:
         shown = path.description or "no description"
         why = f"{shown} says no contrast that is known; name it in a table of scans if it is one of {modalities[0]}"
-        account.pass_over("modality_unclear", label, why, leaves_out=True)
+        account.pass_over("modality_unclear", label, why, count=count, leaves_out=True)
     elif requested := nearest(contrast, modalities):
         return requested
     else:
         listing.other_modalities.add(contrast)
         why = f"{path.description} is {contrast}, which was not asked for; give --modality to add it"
-        account.pass_over("other_modality", label, why)
+        account.pass_over("other_modality", label, why, count=count)
     return ""
 
 
@@ -145,7 +179,7 @@ def _without_failed(listing: Listing, images: Sequence[_Image], clinical: Clinic
         if image.path.image in failed:
             where = clinical.ratings[image.path.image].where
             why = f"the study's quality control failed it ({where}: series_quality 4); delete that row to keep it"
-            account.pass_over("qc_failed", image.label, why, leaves_out=True)
+            account.pass_over("qc_failed", image.label, why, count=image.num_files, leaves_out=True)
     return [image for image in images if image.path.image not in failed]
 
 
@@ -158,7 +192,8 @@ def _least_processed(listing: Listing, images: Sequence[_Image]) -> list[_Image]
         twin = path.description.upper().removesuffix("_ND")
         if path.is_without_distortion_correction and (path.subject_id, path.ordinal, twin) in corrected:
             why = f"{path.description}, not corrected for distortion, beside {twin} of that day, which is kept"
-            listing.account.pass_over("raw_and_processed", image.label, f"{why}; delete {twin} to keep this one")
+            why += f"; delete {twin} to keep this one"
+            listing.account.pass_over("raw_and_processed", image.label, why, count=image.num_files)
             continue
         acquisition = path.acquired or path.series or image.label
         forms[path.subject_id, image.modality, acquisition].append(image)
@@ -169,7 +204,8 @@ def _least_processed(listing: Listing, images: Sequence[_Image]) -> list[_Image]
             for image in others:
                 what = f"{image.path.description or image.label}, another form of {first.label}"
                 why = f"{what} ({first.path.description}), which has no more steps of processing and is kept"
-                listing.account.pass_over("raw_and_processed", image.label, f"{why}; delete the form that is not meant")
+                why += "; delete the form that is not meant"
+                listing.account.pass_over("raw_and_processed", image.label, why, count=image.num_files)
     _say_mixed(listing, kept)
     return sorted(kept, key=lambda one: one.label)
 
@@ -240,20 +276,21 @@ def _add_scans(
                 subject_id=path.subject_id,
                 session_id=_session_id(group),
                 modality=image.modality,
-                uri=listing.uri_of(true_names[image.label]),
+                uri=listing.uri_of(true_names[image.label]) if image.slices is None else listing.root.uri,
                 # As BIDS numbers repeats, so that two of one day count as a rescan of each other.
                 run=path.image.replace("I", "run-"),
                 day=day,
                 site=path.subject_id[:3],
-                scanner=_scanner(listing, true_names, image.label),
+                scanner=image.scanner or _scanner(listing, true_names, image.label),
                 outcomes=scores,
+                parts=() if image.slices is None else image.slices.names,
             )
             listing.scans.append((scan, image.label, image.size))
     listing.account.others = [label for label in listing.account.others if label not in listing.account.read]
 
 
 def _scanner(listing: Listing, true_names: Mapping[str, str], label: str) -> str:
-    """What the JSON beside a converted image says; LONI's own XML has no maker."""
+    """What the JSON beside a converted image says, or nothing; LONI's own XML has no maker."""
     sidecar = f"{label.rpartition('/')[0]}/{without_ending(label)}.json"
     return (
         scanner_of(listing.root, true_names[sidecar], listing.account, label=sidecar) if sidecar in true_names else ""

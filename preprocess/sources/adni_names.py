@@ -82,6 +82,11 @@ def person_of(text: str) -> str:
     return rid_of(found[0]) if found else ""
 
 
+def is_subject(text: str) -> bool:
+    """Whether a text is a person's id, such as `002_S_0413`, and nothing else."""
+    return _SUBJECT.fullmatch(text) is not None
+
+
 def rid_of(subject_id: str) -> str:
     """What the tables call a person: the last part of the id is the number RID."""
     return f"RID {int(subject_id.rpartition('_')[2])}"

@@ -171,7 +171,7 @@ def _list_study(study: Study, download: StudyDownload) -> Listing:
 def _settled(listing: Listing, names: frozenset[str]) -> Listing:
     """The listing without twins, with its files counted; refused where every scan of it is left out."""
     leave_out_twins(listing)
-    listing.account.num_scan_files = len(listing.scans)
+    listing.account.num_scan_files = sum(scan.num_files for scan, _, _ in listing.scans)
     listing.names = names
     if not listing.scans:
         passed_over = listing.account.counts().get("passed_over", {})

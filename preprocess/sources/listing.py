@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from preprocess.errors import StorageError
-from preprocess.file_types import DICOM_ENDINGS, READ_BY, has_ending, impostor, kind_advice, unread_reason
+from preprocess.file_types import READ_BY, has_ending, impostor, kind_advice, unread_reason
 from preprocess.sources.files import Files
 from preprocess.sources.names import suffix_of
 from preprocess.sources.reconciliation import CODES, Reconciliation
@@ -110,9 +110,7 @@ def add_unlisted(listing: Listing, files: Files, modalities: Collection[str], ki
         listing.account.pass_over(one.code, one.name, one.why, leaves_out=is_lost or one.code == "folder_unreadable")
 
 
-def pass_over_unread(
-    listing: Listing, name: str, kind: Kind, modality: str, *, leaves_out: bool = False, dicom: str = ""
-) -> bool:
+def pass_over_unread(listing: Listing, name: str, kind: Kind, modality: str, *, leaves_out: bool = False) -> bool:
     """Account for a file of a format or kind that this listing does not read; false for one that looks like no scan.
 
     Args:
@@ -121,9 +119,8 @@ def pass_over_unread(
         kind: what was looked for.
         modality: likewise.
         leaves_out: whether a requested scan is lost with it.
-        dicom: why a DICOM file is not read here, with the remedy, where that is another one than in other folders.
     """
-    reason = dicom if dicom and name.lower().endswith(DICOM_ENDINGS) else unread_reason(name)
+    reason = unread_reason(name)
     if reason is not None:
         listing.account.pass_over("unread_format", name, reason, leaves_out=leaves_out)
         listing.other_modalities.add(f"{reason.split(',')[0]}")

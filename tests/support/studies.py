@@ -11,11 +11,13 @@ import gzip
 import io
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
 from tests.support.images import head_file
+from tests.support.series import FIRST_DAY, files_of, fine_slices
 
 Release = Literal["new", "old"]
 B4_HEADINGS = (
@@ -225,11 +227,21 @@ ADNI_QUALITY = (
 )
 
 
+def _put_series(root: Path, name: str) -> None:
+    """A DICOM series under names that count its slices before the series and the image, as LONI's do."""
+    person, day = name.split("/")[1], date.fromisoformat(name.split("/")[3][:10])
+    sets = fine_slices(patient=person, days=(day - FIRST_DAY).days, visit=day.toordinal())
+    for index, content in enumerate(files_of(sets), start=1):
+        put(root, name.replace("_1_S", f"_{index}_S"), content)
+
+
 def write_adni(root: Path, *, scans: Sequence[str] = ADNI_SCANS) -> tuple[Path, Path]:
     """A download of ADNI with its tables; returns the folders of the scans and of the tables."""
     for number, name in enumerate(scans):
-        plain = gzip.decompress(made_up_head(number))
-        put(root / "scans", name, "<xml/>" if name.endswith(".xml") else plain if name.endswith(".nii") else "DICM")
+        if name.endswith(".dcm"):
+            _put_series(root / "scans", name)
+        else:
+            put(root / "scans", name, "<xml/>" if name.endswith(".xml") else gzip.decompress(made_up_head(number)))
     put(root / "tables", "ADNIMERGE_18Oct2024.csv", table(ADNIMERGE_HEADINGS, ADNIMERGE))
     put(root / "tables", "MMSE_18Oct2024.csv", table(MMSE_HEADINGS, ADNI_MMSE))
     put(root / "tables", "REGISTRY_18Oct2024.csv", table(REGISTRY_HEADINGS, ADNI_REGISTRY))

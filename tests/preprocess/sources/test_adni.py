@@ -48,6 +48,7 @@ def test_each_acquisition_is_one_scan_with_its_day_and_the_scores_of_the_nearest
         "run-23456": ("003_S_0907", "ses-I23456", 0, "003"),
         "run-61234": ("003_S_0907", "ses-I61234", 203, "003"),
         "run-30001": ("005_S_0553", "ses-I30001", 0, "005"),
+        "run-30500": ("006_S_0681", "ses-I30500", 0, "006"),
         "run-10198501": ("100_S_10029", "ses-I10198501", 0, "100"),
     }
     scores = {scan.run: scan.outcomes for scan, _, _ in whole.scans}
@@ -59,8 +60,9 @@ def test_each_acquisition_is_one_scan_with_its_day_and_the_scores_of_the_nearest
 
 def test_found_is_kept_and_left_out(whole: Listing) -> None:
     account = whole.account
-    assert account.files == {"there": 19, "scans": 6, "read": 4, "other": 1, "passed_over": 8}
-    assert account.num_lost == 2  # the repeat that failed quality control, and the series of DICOM
+    # Six volumes and a series of 96 slices.
+    assert account.files == {"there": 114, "scans": 102, "read": 4, "other": 1, "passed_over": 7}
+    assert account.num_lost == 1  # the repeat that failed quality control
 
 
 def test_no_date_is_stored_or_said(whole: Listing) -> None:
@@ -131,7 +133,7 @@ def test_a_scan_keeps_its_identity_when_an_earlier_one_is_downloaded(tmp_path: P
         ("ADNI/02_S_0413/MPRAGE/2006-05-02_01_01_01.0/I2/x.nii", "id_grammar", True),
         ("ADNI/002_S_0413/MPRAGE/2006-05-02_01_01_01.0/I2/ADNI_003_S_0413_MR_x_I2.nii", "two_subjects", True),
         ("derivatives/002_S_0413/MPRAGE/2006-05-02/I2/x.nii", "derivatives", False),
-        (adni_scan("002_S_0413", "MPRAGE", "2006-06-02", 2, ending=".dcm"), "unread_format", True),
+        (adni_scan("002_S_0413", "MPRAGE", "2006-06-02", 2, ending=".dcm"), "dicom_unreadable", True),
     ],
 )
 def test_every_image_that_is_no_scan_is_named_with_the_reason(
@@ -143,13 +145,12 @@ def test_every_image_that_is_no_scan_is_named_with_the_reason(
     assert listing.account.num_lost == is_lost
 
 
-def test_a_series_of_dicom_is_one_scan_lost_and_none_where_its_volume_lies_beside_it(tmp_path: Path) -> None:
-    slices = [adni_scan("002_S_0413", "MPRAGE", "2006-06-02", 2, ending=f"_{n}.dcm") for n in range(3)]
+def test_an_image_of_many_files_that_are_not_read_is_one_scan_lost_and_none_beside_its_volume(tmp_path: Path) -> None:
+    pieces = [adni_scan("002_S_0413", "MPRAGE", "2006-06-02", 2, ending=f"_{n}.mgz") for n in range(3)]
     volume = adni_scan("002_S_0413", "MPRAGE", "2006-05-02", 1)
-    listing = listed(tmp_path, volume, *slices)
+    listing = listed(tmp_path, volume, *pieces)
     assert (listing.account.num_lost, len(codes(listing)["unread_format"])) == (1, 3)
-    beside = f"{slices[0].rpartition('/')[0]}/converted_I2.nii.gz"
-    again = listed(tmp_path, beside, beside.replace(".nii.gz", ".json"))
+    again = listed(tmp_path, f"{pieces[0].rpartition('/')[0]}/converted_I2.nii.gz")
     assert (again.account.num_lost, len(again.scans)) == (0, 2)
 
 

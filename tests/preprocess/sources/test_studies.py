@@ -125,8 +125,11 @@ def seen(listing: Listing) -> object:
     )
 
 
-WITHOUT_EFFECT = {f"MAYOADIRL_MRI_IMAGEQC_18Oct2024.csv without line {line}" for line in (3, 4)}
-"""An image that was rated good, or not at all, is listed like one without a rating."""
+WITHOUT_EFFECT = {
+    *(f"MAYOADIRL_MRI_IMAGEQC_18Oct2024.csv without line {line}" for line in (3, 4)),
+    *(f"rename {name}" for name in ADNI_SCANS if name.endswith(".dcm")),
+}
+"""An image that was rated good, or not at all, is listed like one without a rating; a slice belongs to its folder."""
 
 Change = Callable[[Path, Path], None]
 

@@ -22,6 +22,7 @@ from trainer.data.reading import GivenUpError, Reading
 
 SCANS = [TinyScan(f"sub-{number}", "ses-01", 0.0, float(number)) for number in range(24)]
 VOLUME_BYTES = 16**3
+Living = Callable[[], list[str]]
 QUICK = RetryPolicy(patience_s=20.0, first_pause_s=0.001, longest_pause_s=0.01)
 
 
@@ -194,9 +195,7 @@ def test_a_row_that_is_missing_is_final(tmp_path: Path) -> None:
     reader.close()
 
 
-def test_closing_tells_everyone_and_what_is_asked_afterwards_is_given_up(
-    tmp_path: Path, own_threads: Callable[[], list[str]]
-) -> None:
+def test_closing_tells_everyone_and_what_is_asked_afterwards_is_given_up(tmp_path: Path, own_threads: Living) -> None:
     slow, fs = behind_loop(write_store(tmp_path, SCANS), delay_s=lambda _: 3600.0)
     reader = VolumeReader(slow, MODALITY, in_flight=5)
     memory = np.zeros((24, *reader.layout.shape), np.uint8)
@@ -227,7 +226,7 @@ def test_closing_in_the_middle_leaves_nobody_waiting(tmp_path: Path, after_s: fl
         assert reading.counts.volumes + len(reading.faults) == 24
 
 
-def test_an_abandoned_reader_lets_its_threads_go(tmp_path: Path, own_threads: Callable[[], list[str]]) -> None:
+def test_an_abandoned_reader_lets_its_threads_go(tmp_path: Path, own_threads: Living) -> None:
     slow, _ = behind_loop(write_store(tmp_path, SCANS))
     reader = VolumeReader(slow, MODALITY)
     assert_right(reader, [1, 2])

@@ -27,6 +27,7 @@ from trainer.data.stream import StreamOptions, VolumeStream
 
 SCANS = [TinyScan(f"sub-{number}", "ses-01", 0.0, float(number)) for number in range(14)]
 VOLUME_BYTES = 16**3
+Living = Callable[[], list[str]]
 QUICK = RetryPolicy(patience_s=20.0, first_pause_s=0.001, longest_pause_s=0.01)
 
 
@@ -173,9 +174,7 @@ def test_what_is_held_stays_within_the_budget_while_the_consumer_is_slow(tmp_pat
     assert 4 * 3 * VOLUME_BYTES <= stream.counts.reads.peak_bytes <= 1.1 * budget
 
 
-def test_a_budget_that_holds_no_two_batches_is_refused_and_leaves_no_threads(
-    tmp_path: Path, own_threads: Callable[[], list[str]]
-) -> None:
+def test_a_budget_below_two_batches_is_refused_and_leaves_no_threads(tmp_path: Path, own_threads: Living) -> None:
     store = write_store(tmp_path, SCANS)
     with pytest.raises(UsageError, match=r"two batches of 3 volumes .* lower data.batch_size or raise --budget-gb"):
         VolumeStream(store, MODALITY, batches_of([[1, 2, 3]]), StreamOptions(budget_bytes=2 * 3 * 2 * VOLUME_BYTES - 1))
@@ -251,8 +250,8 @@ def damage(store: Store, row: int, how: str) -> None:
 @pytest.mark.parametrize(
     ("how", "reason"), [("missing", "its object is missing"), ("flipped", "checksum"), ("cut", "3 bytes are too few")]
 )
-def test_a_missing_or_damaged_object_is_an_error_that_names_the_row(
-    store: Store, how: str, reason: str, own_threads: Callable[[], list[str]]
+def test_a_missing_or_damaged_object_is_an_error_with_its_row(
+    store: Store, how: str, reason: str, own_threads: Living
 ) -> None:
     damage(store, 6, how)
     received: list[torch.Tensor] = []
@@ -305,16 +304,14 @@ def test_a_refusing_bucket_is_never_left_out_and_names_the_row(tmp_path: Path) -
     assert max(fs.requested.values()) == 1
 
 
-def test_threads_are_gone_when_the_stream_is_read_to_its_end(
-    store: Store, own_threads: Callable[[], list[str]]
-) -> None:
+def test_threads_are_gone_when_the_stream_is_read_to_its_end(store: Store, own_threads: Living) -> None:
     with VolumeStream(store, MODALITY, batches_of([[0, 1], [2, 3]])) as stream:
         assert own_threads() != []
         assert sum(len(voxels) for voxels in stream) == 4
     assert own_threads() == []
 
 
-def test_leaving_early_cancels_what_was_requested(tmp_path: Path, own_threads: Callable[[], list[str]]) -> None:
+def test_leaving_early_cancels_what_was_requested(tmp_path: Path, own_threads: Living) -> None:
     slow, fs = behind_loop(write_store(tmp_path, SCANS), delay_s=lambda number: 0.0 if number <= 2 else 3600.0)
     with VolumeStream(slow, MODALITY, batches_of([[0, 1], [2, 3], [4, 5]])) as stream:
         batches = iter(stream)
@@ -374,12 +371,12 @@ def test_nothing_is_forked_or_started(store: Store, monkeypatch: pytest.MonkeyPa
     def forbidden(*_: object, **__: object) -> int:
         raise AssertionError("the stream started a process")
 
-    before = multiprocessing.active_children()
+    before = set(multiprocessing.active_children())
     monkeypatch.setattr(os, "fork", forbidden)
     monkeypatch.setattr(subprocess, "Popen", forbidden)
     with VolumeStream(store, MODALITY, batches_of([[0, 1], [2, 3]])) as stream:
         assert sum(len(voxels) for voxels in stream) == 4
-    assert set(multiprocessing.active_children()) <= set(before)
+    assert set(multiprocessing.active_children()) <= before
 
 
 def test_an_empty_plan_gives_no_batches(store: Store) -> None:
