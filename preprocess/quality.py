@@ -51,10 +51,10 @@ def _geometry(image: Image, limits: Quality, name: str) -> list[Finding]:
 
 def _values(image: Image, name: str) -> list[Finding]:
     voxels = image.voxels_XYZ
-    num_bad = int(voxels.size - np.count_nonzero(np.isfinite(voxels))) if voxels.dtype.kind == "f" else 0
-    if num_bad:
-        return [Finding("non_finite", f"{name}: {num_bad} voxels are NaN or infinite; export the scan again")]
     lowest, highest = float(voxels.min()), float(voxels.max())
+    if not (np.isfinite(lowest) and np.isfinite(highest)):
+        num_bad = voxels.size - np.count_nonzero(np.isfinite(voxels))
+        return [Finding("non_finite", f"{name}: {num_bad} voxels are NaN or infinite; export the scan again")]
     if lowest == highest:
         return [Finding("empty", f"{name}: every voxel is {lowest:g}; export the scan again")]
     if image.dtype == "uint16" and highest > 65_000:

@@ -7,6 +7,7 @@ people hide.
 """
 
 import re
+from collections.abc import Iterable, Iterator
 from typing import cast
 
 import nibabel as nib
@@ -27,6 +28,13 @@ _DAMAGED = cast(type[Exception], isal_zlib.error)
 """A class, which the package declares as an object."""
 _MEMBER_BYTES = 2**14
 """What is handed to each further member of a gzip file; what it leaves is copied, and bgzip writes hundreds."""
+_PIECE_BYTES, _TAKEN_BYTES = 2**22, 2**18
+"""Unpacked at once where the voxels change their type on the way, and handed over for it."""
+_MAX_MEMBERS, _MIN_BYTES_PER_MEMBER = 10_000, 1024
+"""Members of a gzip file: so many of any size, and further ones only as long as they hold so much on average. Each
+costs some microseconds, and a file of ten million empty ones costs minutes; bgzip's hold 64 KiB."""
+_MAX_OFFSET_BYTES = 2**24
+"""Header and extensions in front of the voxels: a hundred times what scanners and converters write there."""
 _ZEROS = re.compile(rb"\0*")
 _MAX_PADDING_BYTES = 2**20
 """What may follow the voxels, if it is zeros: some writers fill the last block."""
@@ -76,33 +84,75 @@ def read_nifti(data: bytes, *, name: str, max_voxels: int = MAX_VOXELS, believed
         raise _refusal("too_large", f"{name}: {num_voxels} voxels is more than {max_voxels}; resample or crop the scan")
     if offset < int(header["sizeof_hdr"]) + 4:
         raise _refusal("not_nifti", f"{name}: voxels at byte {offset}, inside the header; export the scan again")
+    if offset > _MAX_OFFSET_BYTES:
+        message = (
+            f"{name}: voxels at byte {offset}, expected them before byte {_MAX_OFFSET_BYTES}; export the scan again"
+        )
+        raise _refusal("not_nifti", message)
     slope, intercept = _sane_scale(header, name)
     geometry = read_geometry(header, shape, name=name, believed=believed)
     end = offset + num_voxels * dtype.itemsize
-    if is_gzip:
-        if end > len(data) * _MAX_GZIP_RATIO:
-            raise _refusal("truncated", f"{name}: {len(data)} bytes cannot unpack to {end}; copy the file again")
-        data = _gunzip(data, name=name, limit_bytes=end + _MAX_PADDING_BYTES)
-    if len(data) < end:
-        raise _refusal("truncated", f"{name}: truncated: {len(data)} of {end} bytes; copy the file again")
-    if data[end:].strip(b"\0"):
-        extra = len(data) - end
-        raise _refusal("trailing_bytes", f"{name}: {extra} bytes behind the last voxel; export the scan again")
-    voxels = np.frombuffer(data, dtype, num_voxels, offset).reshape(shape, order="F")
+    if is_gzip and end > len(data) * _MAX_GZIP_RATIO:
+        raise _refusal("truncated", f"{name}: {len(data)} bytes cannot unpack to {end}; copy the file again")
+    limit_bytes = end + _MAX_PADDING_BYTES
+    if dtype.name in KEPT_TYPES:
+        whole = b"".join(_gunzip(data, name=name, limit_bytes=limit_bytes)) if is_gzip else data
+        _check_end(len(whole), memoryview(whole)[end:], end, name)
+        flat = np.frombuffer(whole, dtype, num_voxels, offset)
+        voxels: Voxels = flat.astype(dtype.newbyteorder("="), copy=False)
+    else:
+        pieces = _gunzip(data, name=name, limit_bytes=limit_bytes, piece_bytes=_PIECE_BYTES) if is_gzip else [data]
+        voxels = _to_float(pieces, offset, num_voxels, dtype, name)
+    voxels = voxels.reshape(shape, order="F")
     while voxels.ndim > 3 and voxels.shape[-1] == 1:
         voxels = voxels[..., 0]
-    return Image(_in_real_units(voxels, slope, intercept), geometry.affine, dtype.name, geometry.findings)
+    return Image(_scaled(voxels, slope, intercept), geometry.affine, dtype.name, geometry.findings)
 
 
-def _in_real_units(voxels: np.ndarray, slope: float, intercept: float) -> Voxels:
-    if (slope, intercept) == (1.0, 0.0) and voxels.dtype.name in KEPT_TYPES:
-        return voxels.astype(voxels.dtype.newbyteorder("="), copy=False)
-    # What float32 cannot hold becomes infinite here and a finding in the quality check.
+def _to_float(
+    pieces: Iterable[bytes], offset: int, num_voxels: int, dtype: "np.dtype[np.generic]", name: str
+) -> FloatArray:
+    """Voxels of any type as float32, without the unpacked file ever being in memory as a whole."""
+    values = np.empty(num_voxels, np.float32)
+    position, num_filled, rest = 0, 0, b""
+    end = offset + num_voxels * dtype.itemsize
+    for piece in pieces:
+        view = memoryview(piece)
+        first, last = max(offset - position, 0), max(end - position, 0)
+        _check_trailing(view[last:], position + len(view) - end, name)
+        # What float32 cannot hold becomes infinite here and a finding in the quality check.
+        with np.errstate(over="ignore", invalid="ignore"):
+            part = view[first:last]
+            if rest:
+                part = memoryview(rest + part)
+            count = len(part) // dtype.itemsize
+            values[num_filled : num_filled + count] = np.frombuffer(part, dtype, count)
+        rest = bytes(part[count * dtype.itemsize :])
+        num_filled += count
+        position += len(view)
+    _check_end(position, memoryview(b""), end, name)
+    return values
+
+
+def _check_end(num_bytes: int, behind: memoryview, end: int, name: str) -> None:
+    if num_bytes < end:
+        raise _refusal("truncated", f"{name}: truncated: {num_bytes} of {end} bytes; copy the file again")
+    _check_trailing(behind, num_bytes - end, name)
+
+
+def _check_trailing(behind: memoryview, num_bytes: int, name: str) -> None:
+    if bytes(behind).strip(b"\0"):
+        raise _refusal("trailing_bytes", f"{name}: {num_bytes} bytes behind the last voxel; export the scan again")
+
+
+def _scaled(voxels: Voxels, slope: float, intercept: float) -> Voxels:
+    """Real units; integers stay what they are where there is nothing to scale."""
+    if (slope, intercept) == (1.0, 0.0):
+        return voxels
     with np.errstate(over="ignore", invalid="ignore"):
-        values: FloatArray = voxels.astype(np.float32)
-        if (slope, intercept) != (1.0, 0.0):
-            values *= np.float32(slope)
-            values += np.float32(intercept)
+        values: FloatArray = voxels.astype(np.float32, copy=False)
+        values *= np.float32(slope)
+        values += np.float32(intercept)
     return values
 
 
@@ -133,33 +183,48 @@ def _gunzip_start(data: bytes, *, name: str) -> bytes:
         raise _refusal("truncated", f"{name}: damaged gzip stream ({error}); copy the file again") from error
 
 
-def _gunzip(data: bytes, *, name: str, limit_bytes: int) -> bytes:
-    """Unpack all members (bgzip writes many) with their checksums, stopping at the limit: a small bomb stays small."""
-    parts, num_bytes = [], 0
-    start, stop = 0, len(data)
+def _gunzip(data: bytes, *, name: str, limit_bytes: int, piece_bytes: int = 0) -> Iterator[bytes]:
+    """Unpack all members (bgzip writes many) with their checksums, stopping at the limit: a small bomb stays small.
+
+    Args:
+        data: the whole file.
+        name: what messages call the scan.
+        limit_bytes: most that may be unpacked.
+        piece_bytes: most that is unpacked at once; 0 for a member at once.
+    """
+    num_bytes, num_members = 0, 0
+    # Input is handed over in small parts where output is: what zlib did not take yet is copied each time.
+    start, stop = 0, _TAKEN_BYTES if piece_bytes else len(data)
     while start < len(data):
+        num_members += 1
+        if num_members > _MAX_MEMBERS + num_bytes // _MIN_BYTES_PER_MEMBER:
+            message = f"{name}: more than {num_members - 1} gzip members in {num_bytes} bytes; compress the file anew"
+            raise _refusal("truncated", message)
         if not data.startswith(_GZIP_MAGIC, start):
             raise _refusal("trailing_bytes", f"{name}: bytes behind the gzip stream; copy the file again")
         member = isal_zlib.decompressobj(wbits=_GZIP)
         while not member.eof:
-            if start == len(data):
+            # What was taken in and not unpacked yet comes first.
+            taken = member.unconsumed_tail or memoryview(data)[start:stop]
+            if not len(taken):
                 raise _refusal("truncated", f"{name}: gzip stream ends early; copy the file again")
+            most = limit_bytes + 1 - num_bytes
             try:
-                part = member.decompress(memoryview(data)[start:stop], limit_bytes + 1 - num_bytes)
+                part = member.decompress(taken, min(most, piece_bytes) if piece_bytes else most)
             except _DAMAGED as error:
                 raise _refusal("truncated", f"{name}: damaged gzip stream ({error}); copy the file again") from error
-            parts.append(part)
             num_bytes += len(part)
             if num_bytes > limit_bytes:
                 raise _refusal(
                     "too_large", f"{name}: unpacks to more than {limit_bytes} bytes, its header promises less"
                 )
-            start = min(stop, len(data)) - len(member.unused_data)
-            stop = start + _MEMBER_BYTES
+            yield part
+            start = min(stop, len(data)) - len(member.unused_data) - len(member.unconsumed_tail)
+            if not member.unconsumed_tail:
+                stop = start + (_TAKEN_BYTES if piece_bytes else _MEMBER_BYTES)
         # Zeros behind a member fill the last block of a tape or disk.
         start = _ZEROS.match(data, start).end()  # type: ignore[union-attr]  # it matches everywhere
         stop = start + _MEMBER_BYTES
-    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _refuse_impostor(data: bytes, name: str) -> None:

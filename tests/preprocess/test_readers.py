@@ -153,6 +153,12 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "NaN voxel offset": (patched(PLAIN, vox_offset=np.nan), "not_nifti"),
     "infinite voxel offset": (patched(PLAIN, vox_offset=np.inf), "not_nifti"),
     "voxels behind the end": (patched(PLAIN, vox_offset=1e6), "truncated"),
+    "voxels behind gigabytes of header": (patched(PLAIN, vox_offset=2e9), "not_nifti"),
+    "ten thousand empty members": (gz(PLAIN) + gzip.compress(b"") * 10_001, "truncated"),
+    "a member for each byte": (
+        b"".join(gzip.compress(PLAIN[at : at + 1]) for at in range(len(PLAIN))) * 12,
+        "truncated",
+    ),
     "huge header": (patched(PLAIN, dim1=30000, dim2=30000, dim3=30000), "too_large"),
     "huge gzipped header": (gz(patched(PLAIN, dim1=30000, dim2=30000, dim3=30000)), "too_large"),
     "cut NIfTI-2 header": (nifti(VOXELS, version=2)[:500], "truncated"),
@@ -179,6 +185,20 @@ def test_a_gzip_bomb_is_refused_before_it_fills_the_memory(members: int) -> None
     bomb = gz(PLAIN + b"\0" * 2**27) if members == 1 else gz(PLAIN) + zeros
     assert _peak_bytes(lambda: refusal(bomb)) < 2**24
     assert refusal(bomb) == "too_large"
+
+
+@pytest.mark.parametrize("dtype", ["int32", "float64"])
+def test_voxels_that_change_their_type_are_never_all_in_memory_as_they_were(dtype: str) -> None:
+    voxels = np.zeros((256, 256, 64), dtype)
+    voxels[::3] = 7
+    plain = nifti(voxels)
+    third = len(plain) // 3 + 1  # no multiple of a voxel
+    members = b"".join(gzip.compress(plain[at : at + third], 1) for at in range(0, len(plain), third))
+    for data in (plain, gz(plain), members):
+        images: list[Image] = []
+        peak = _peak_bytes(lambda data=data, images=images: images.append(read_nifti(data, name="x")))
+        assert peak < 4 * voxels.size + 2**24
+        np.testing.assert_array_equal(images[0].voxels_XYZ, voxels)
 
 
 def test_a_header_that_promises_more_voxels_than_allowed_takes_no_memory() -> None:
