@@ -14,7 +14,7 @@ from preprocess.dicom import read_dicom
 from preprocess.dicom_geometry import Stack, arrange, split_volumes
 from preprocess.dicom_headers import Frame, Header, read_header
 from preprocess.errors import ScanError
-from preprocess.readers import KEPT_TYPES
+from preprocess.readers import KEPT_TYPES, slope_remarks
 from preprocess.types import MAX_VOXELS, Finding, Image
 
 
@@ -57,6 +57,7 @@ def read_series(files: Sequence[bytes], *, name: str, max_voxels: int = MAX_VOXE
     planes, dtype = _planes(pairs, set(chosen), name)
     places = [[chosen[index] for index in place] for place in stack.places]
     remarks = _same_pixels(places, planes, frames, name)
+    remarks += slope_remarks((frames[index].slope for index in chosen), name=name)
     rows, columns = frames[chosen[0]].size
     is_plain = all((frames[index].slope, frames[index].intercept) == (1.0, 0.0) for index in chosen)
     kept = np.dtype(dtype) if is_plain and dtype in KEPT_TYPES else np.dtype(np.float32)

@@ -6,6 +6,10 @@ from preprocess.grey_levels import GreyLevels
 from preprocess.recipe import Quality
 from preprocess.types import Finding, Image
 
+_FAR_MM, _LOST_MM = 2000.0, 1e6
+"""From the middle of the scan to the origin: beyond the length of a scanner's table a remark, and beyond a kilometre no
+place at all, since places within the scan are lost in rounding."""
+
 
 def check_image(image: Image, limits: Quality, *, name: str) -> list[Finding]:
     """All findings of an image, most severe first.
@@ -46,7 +50,19 @@ def _geometry(image: Image, limits: Quality, name: str) -> list[Finding]:
                 "leave the scan out or lower quality.min_extent_mm",
             )
         )
-    return findings
+    return [*findings, *_distance(image, name)]
+
+
+def _distance(image: Image, name: str) -> list[Finding]:
+    middle = np.array([*((edge - 1) / 2 for edge in image.voxels_XYZ.shape), 1.0])
+    away_mm = float(np.linalg.norm((image.affine @ middle)[:3]))
+    message = f"{name}: its middle lies {away_mm:.3g} mm from the origin"
+    if not away_mm <= _LOST_MM:
+        return [Finding("bad_geometry", f"{message}, more than {_LOST_MM:g} mm; fix the header")]
+    if away_mm > _FAR_MM:
+        message += ", further than a scanner reaches; resampled where it lies, export it again"
+        return [Finding("origin_far", message, leaves_out=False)]
+    return []
 
 
 def _values(image: Image, name: str) -> list[Finding]:

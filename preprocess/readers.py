@@ -106,7 +106,8 @@ def read_nifti(data: bytes, *, name: str, max_voxels: int = MAX_VOXELS, believed
     voxels = voxels.reshape(shape, order="F")
     while voxels.ndim > 3 and voxels.shape[-1] == 1:
         voxels = voxels[..., 0]
-    return Image(_scaled(voxels, slope, intercept), geometry.affine, dtype.name, geometry.findings)
+    findings = (*geometry.findings, *slope_remarks([slope], name=name))
+    return Image(_scaled(voxels, slope, intercept), geometry.affine, dtype.name, findings)
 
 
 def _to_float(
@@ -245,6 +246,20 @@ def _sane_scale(header: nib.Nifti1Header, name: str) -> tuple[float, float]:
     if not (np.isfinite(slope) and np.isfinite(intercept)):
         raise _refusal("bad_scale", f"{name}: intensity slope {slope}, intercept {intercept}; export the scan again")
     return slope, intercept
+
+
+def slope_remarks(slopes: Iterable[float], *, name: str) -> tuple[Finding, ...]:
+    """A remark where an intensity slope is below 0.
+
+    Args:
+        slopes: those of a file, or of each plane.
+        name: what messages call the scan.
+    """
+    lowest = min(slopes)
+    if lowest >= 0:
+        return ()
+    message = f"{name}: intensity slope {lowest:g} turns bright into dark; applied as written, check the contrast"
+    return (Finding("slope_negative", message, leaves_out=False),)
 
 
 def _refusal(code: str, message: str) -> ScanError:

@@ -114,6 +114,9 @@ def test_slope_and_intercept_of_each_slice_are_applied() -> None:
         one.RescaleSlope, one.RescaleIntercept = 0.5 + index, -100
     image = read_series(files_of(sets), name="x")
     np.testing.assert_allclose(image.voxels_XYZ[:, :, 3].T, HEAD[3] * 3.5 - 100)
+    assert image.findings == ()
+    sets[2].RescaleSlope = -1
+    assert [finding.code for finding in read_series(files_of(sets), name="x").findings] == ["slope_negative"]
 
 
 @pytest.mark.parametrize(("dtype", "bits"), [("int16", 16), ("uint16", 16), ("uint16", 12), ("int16", 12)])

@@ -73,3 +73,19 @@ def test_a_scan_that_uses_all_of_uint16_is_not_taken_for_wrapped() -> None:
 def test_all_reasons_are_told_at_once() -> None:
     voxels = np.full((10, 48, 48), 3.0)
     assert codes(image_of(voxels, 5.0)) == ["too_coarse", "too_small", "empty"]
+
+
+@pytest.mark.parametrize(
+    ("away_mm", "expected"),
+    [
+        (1900.0, []),
+        (2100.0, [("origin_far", False)]),
+        (2e6, [("bad_geometry", True)]),
+        (3e38, [("bad_geometry", True)]),
+    ],
+)
+def test_a_scan_that_lies_where_no_scanner_puts_one_is_said(away_mm: float, expected: list[tuple[str, bool]]) -> None:
+    image = image_of(head())
+    image.affine[1, 3] += away_mm
+    findings = check_image(image, LIMITS, name="x")
+    assert [(finding.code, finding.leaves_out) for finding in findings] == expected

@@ -208,6 +208,13 @@ def test_a_header_that_promises_more_voxels_than_allowed_takes_no_memory() -> No
     assert read_nifti(gz(PLAIN), name="x", max_voxels=6 * 7 * 8).voxels_XYZ.shape == (6, 7, 8)
 
 
+def test_a_slope_below_0_is_applied_and_said() -> None:
+    image = read_nifti(patched(PLAIN, scl_slope=-2.0, scl_inter=5.0), name="x")
+    np.testing.assert_array_equal(image.voxels_XYZ, VOXELS * -2.0 + 5.0)
+    assert [(finding.code, finding.leaves_out) for finding in image.findings] == [("slope_negative", False)]
+    assert read_nifti(patched(PLAIN, scl_slope=2.0), name="x").findings == ()
+
+
 def test_values_beyond_float32_become_infinite_without_a_warning() -> None:
     image = read_nifti(nifti(np.full((4, 4, 4), 1e300)), name="x")
     assert np.isinf(image.voxels_XYZ).all()
