@@ -10,16 +10,14 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from app.errors import ProblemError, invalid_request
+from app.errors import ProblemError, invalid_request, no_room
 from app.inputs import too_large
+from app.intake import Intake
 from app.schemas import FieldFault, ModelChoice
-from preprocess.console import LOG
-from preprocess.system_errors import describe
 
 _MAX_TEXT_BYTES = 2**16
 """For a JSON body, for one text field, and for the boundaries and headers around uploads."""
 _MAX_TEXT_FIELDS = 8
-_ROOM_RETRY_S = 60
 
 AnyFields = TypeVar("AnyFields", bound=ModelChoice)
 
@@ -44,6 +42,7 @@ async def open_body(
     fields: type[AnyFields],
     by_uri: type[AnyFields],
     *,
+    intake: Intake,
     max_bytes: int,
     repeated: Collection[str] = (),
     max_repeats: int = 1,
@@ -55,24 +54,33 @@ async def open_body(
         parts: the uploads that must be there.
         fields: model of the text fields beside them.
         by_uri: model of the JSON object.
+        intake: where the body finds a place, and how slow it may be.
         max_bytes: most bytes of one upload; the body may hold that many for each upload, and `read_upload` holds
             each upload to it.
         repeated: names of parts and text fields that may come several times; texts are joined with commas.
         max_repeats: how often.
 
     Raises:
-        ProblemError: 400 broken multipart, 413 too large, 415 another content type, 422 wrong fields, 503 no room for
-            temporary files.
+        ProblemError: 400 broken multipart, 413 too large, 415 another content type, 422 wrong fields, 507 no room for
+            temporary files; and as `Intake.place` and `Intake.chunks`.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
-        yield Body(_parse_json(by_uri, await _read_text(request)))
+        with intake.place(_MAX_TEXT_BYTES):
+            yield Body(_parse_json(by_uri, await _read_text(request, intake)))
     elif kind == "multipart/form-data":
-        form = await _read_form(request, len(parts) * max_repeats, max_bytes, _MAX_TEXT_FIELDS + max_repeats - 1)
-        try:
-            yield _sort_form(form, parts, fields, repeated)
-        finally:
-            await form.close()
+        max_files = len(parts) * max_repeats
+        most = max_files * max_bytes + _MAX_TEXT_BYTES
+        promised = _promised(request)
+        if promised is not None and promised > most:
+            raise too_large("a scan", max_bytes)
+        with intake.place(most if promised is None else promised):
+            max_fields = _MAX_TEXT_FIELDS + max_repeats - 1
+            form = await _read_form(request, intake, max_files, most, max_fields, too_large("a scan", max_bytes))
+            try:
+                yield _sort_form(form, parts, fields, repeated)
+            finally:
+                await form.close()
     else:
         needed = ", ".join(name for name, entry in by_uri.model_fields.items() if entry.is_required())
         raise ProblemError(
@@ -82,34 +90,47 @@ async def open_body(
         )
 
 
-async def _read_form(request: Request, max_files: int, max_bytes: int, max_fields: int) -> FormData:
-    refusal = too_large("a scan", max_bytes)
-    stream = _counted(request, max_files * max_bytes + _MAX_TEXT_BYTES, refusal)
-    parser = MultiPartParser(
-        request.headers, stream, max_files=max_files, max_fields=max_fields, max_part_size=_MAX_TEXT_BYTES
-    )
+async def _read_form(
+    request: Request, intake: Intake, max_files: int, max_bytes: int, max_fields: int, refusal: ProblemError
+) -> FormData:
+    stream = _counted(request, intake, max_bytes, refusal)
     try:
+        parser = MultiPartParser(
+            request.headers, stream, max_files=max_files, max_fields=max_fields, max_part_size=_MAX_TEXT_BYTES
+        )
         return await parser.parse()
     except MultiPartException as error:
-        detail = f"the body is not sound multipart/form-data: {error.message}"
-        raise ProblemError(400, "bad_multipart", detail) from error
+        raise _bad_multipart(error.message) from error
+    except LookupError as error:
+        raise _bad_multipart("its charset is none that is known") from error
+    except UnicodeError as error:
+        raise _bad_multipart("a field is no text in its charset") from error
     except OSError as error:
-        LOG.error("an upload could not be kept: %s", describe(error))
-        detail = "the service has no room for an upload now; try again later, or tell its operator"
-        raise ProblemError(503, "no_room", detail, headers={"Retry-After": str(_ROOM_RETRY_S)}) from error
+        raise no_room(error) from error
 
 
-async def _read_text(request: Request) -> bytes:
+def _bad_multipart(reason: str) -> ProblemError:
+    return ProblemError(400, "bad_multipart", f"the body is not sound multipart/form-data: {reason}")
+
+
+async def _read_text(request: Request, intake: Intake) -> bytes:
     refusal = ProblemError(413, "too_large", f"the JSON body is larger than {_MAX_TEXT_BYTES} bytes")
-    return b"".join([chunk async for chunk in _counted(request, _MAX_TEXT_BYTES, refusal)])
-
-
-async def _counted(request: Request, max_bytes: int, refusal: ProblemError) -> AsyncGenerator[bytes, None]:
-    promised = request.headers.get("content-length", "")
-    if promised.isdecimal() and int(promised) > max_bytes:
+    promised = _promised(request)
+    if promised is not None and promised > _MAX_TEXT_BYTES:
         raise refusal
+    return b"".join([chunk async for chunk in _counted(request, intake, _MAX_TEXT_BYTES, refusal)])
+
+
+def _promised(request: Request) -> int | None:
+    promised = request.headers.get("content-length", "")
+    return int(promised) if promised.isdecimal() else None
+
+
+async def _counted(
+    request: Request, intake: Intake, max_bytes: int, refusal: ProblemError
+) -> AsyncGenerator[bytes, None]:
     num_bytes = 0
-    async for chunk in request.stream():
+    async for chunk in intake.chunks(request):
         num_bytes += len(chunk)
         if num_bytes > max_bytes:
             raise refusal

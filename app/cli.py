@@ -55,10 +55,8 @@ def serve(
         forwarded_allow_ips: Address of a proxy whose X-Forwarded-For and X-Forwarded-Proto are believed; may be
             repeated. Only this machine, unless INTERSCAN_FORWARDED_ALLOW_IPS says otherwise.
     """
-    import uvicorn
-
-    from app.main import create_app
     from app.settings import make_settings
+    from app.threads import settle_threads
     from preprocess.errors import UsageError
 
     # What is left out here comes from the environment.
@@ -80,23 +78,27 @@ def serve(
     )
     if not settings.artefacts:
         raise UsageError("nothing to serve; give an artefact folder, made by interscan export")
+    settle_threads(settings.threads)
+    from app.main import create_app
+    from app.server import make_server
+
     listener = _listen(settings.host, settings.port)
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
     address = f"http://{shown}:{listener.getsockname()[1]}"
     LOG.info("%s  (try it at %s/docs; ready once /readyz says so)", address, settings.root_path)
-    # The service logs its own requests; uvicorn's log would quote errors, which may quote a scan's header.
-    quiet = {"version": 1, "disable_existing_loggers": False, "loggers": {"uvicorn": {"level": "CRITICAL"}}}
-    config = uvicorn.Config(
-        create_app(settings),
-        log_config=quiet,
-        access_log=False,
-        server_header=False,
+    app = create_app(settings)
+    server = make_server(
+        app,
+        on_stop=app.state.service.begin_stopping,
+        header_s=settings.header_s,
+        max_connections=settings.max_connections,
+        stop_s=settings.stop_s,
         forwarded_allow_ips=list(settings.forwarded_allow_ips),
     )
     # uvicorn finishes the requests under way, then sends itself the signal again that asked it to stop. That is how a
     # service ends, not how one is cut off.
     with listener, contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listener])
+        server.run(sockets=[listener])
     return EXIT_DONE
 
 

@@ -15,8 +15,10 @@ from starlette.responses import Response
 from app.schemas import FieldFault, FindingModel, Problem
 from preprocess.console import LOG
 from preprocess.errors import ScanError
+from preprocess.system_errors import describe
 
 PROBLEM_JSON = "application/problem+json"
+_ROOM_RETRY_S = 60
 _CODES = {401: "unauthorised", 404: "no_such_path", 405: "method_not_allowed"}
 
 
@@ -54,6 +56,13 @@ class ProblemError(Exception):
 def invalid_request(error: ValidationError) -> ProblemError:
     """Which fields of a request are wrong, without repeating what they held."""
     return _invalid([(fault["loc"], fault["msg"]) for fault in error.errors(include_input=False, include_url=False)])
+
+
+def no_room(error: OSError) -> ProblemError:
+    """The answer where a scan could not be kept while it is worked on."""
+    LOG.error("a scan could not be kept: %s", describe(error))
+    detail = "the service has no room for a scan now; try again later, or tell its operator"
+    return ProblemError(507, "no_room", detail, headers={"Retry-After": str(_ROOM_RETRY_S)})
 
 
 def install_handlers(app: FastAPI) -> None:

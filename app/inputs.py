@@ -1,20 +1,18 @@
-"""From an upload or a URI to a checked volume; nothing beyond the size limit or outside the allowed list is read."""
+"""From a file to a checked volume, and from an upload to a file."""
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
+from tempfile import SpooledTemporaryFile
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 from starlette.datastructures import UploadFile
 
-from app.allowlist import NotAllowedError, check_allowed
 from app.errors import ProblemError
-from preprocess.console import LOG
-from preprocess.errors import ScanError, StorageError
+from preprocess.errors import ScanError
 from preprocess.kinds import prepare_volume
 from preprocess.recipe import VolumeRecipe
-from preprocess.storage import Location, refusals
 from preprocess.types import MAX_VOXELS, Finding
 
 
@@ -55,61 +53,20 @@ def prepare(data: bytes, recipe: VolumeRecipe, *, name: str, max_voxels: int = M
     return PreparedScan(prepared.values, hashlib.sha256(data).hexdigest(), prepared.findings, prepared.affine)
 
 
-def read_upload(upload: UploadFile, *, name: str, max_bytes: int) -> bytes:
-    """The bytes of an upload.
+def upload_file(upload: UploadFile, *, name: str, max_bytes: int) -> IO[bytes]:
+    """An upload as a real file, which another process can be handed.
 
     Raises:
         ProblemError: 413 when it is larger than the limit.
+        OSError: no room for it.
     """
-    data = upload.file.read(max_bytes + 1)
-    if len(data) > max_bytes:
+    if (upload.size or 0) > max_bytes:
         raise too_large(name, max_bytes)
-    return data
-
-
-def read_uri(uri: str, prefixes: Sequence[str], *, name: str, max_bytes: int) -> bytes:
-    """The bytes under a URI.
-
-    Args:
-        uri: as the caller sent it.
-        prefixes: what may be read, as `normal_prefix` gives them.
-        name: what messages call the scan.
-        max_bytes: compared with the size in the storage before anything is fetched.
-
-    Raises:
-        ProblemError: 403 outside the list, 413 too large, 422 not there, 502 when the storage refuses.
-    """
-    try:
-        location = Location(check_allowed(uri, prefixes))
-    except NotAllowedError as error:
-        raise ProblemError(403, "uri_not_allowed", f"{name}: {error}") from error
-    try:
-        with refusals(name, missing_is_error=False):
-            entry = location.fs.info(location.path)
-            if entry["type"] != "file":
-                raise ProblemError(
-                    422,
-                    "not_a_file",
-                    f"{name}: the URI names a folder; name one NIfTI file, or a zip of one DICOM series",
-                )
-            size = int(entry["size"])
-            if size > max_bytes:
-                raise too_large(name, max_bytes)
-            # No further than the size that was checked: the object may have grown since.
-            data: bytes = location.fs.cat_file(location.path, start=0, end=size) if size else b""
-            return data
-    except FileNotFoundError as error:
-        raise _not_found(name) from error
-    except StorageError as error:
-        if isinstance(error.__cause__, NotADirectoryError):
-            raise _not_found(name) from error
-        LOG.warning("storage refused: %s", str(error).replace(location.uri, name).replace(location.path, name))
-        detail = f"{name}: the storage refused or could not be reached; ask the operator"
-        raise ProblemError(502, "storage_failed", detail) from error
-
-
-def _not_found(name: str) -> ProblemError:
-    return ProblemError(422, "not_found", f"{name}: there is nothing under the URI; check its spelling")
+    spooled = upload.file
+    assert isinstance(spooled, SpooledTemporaryFile)
+    spooled.rollover()
+    spooled.flush()
+    return spooled
 
 
 def too_large(name: str, max_bytes: int) -> ProblemError:

@@ -17,12 +17,15 @@ _REASONS = {
     401: "No valid key.",
     403: "A URI outside the allowed prefixes, or a server without keys reached from elsewhere.",
     404: "No such model or version.",
+    408: "The body stood still, or came slower than 16 KiB/s.",
     413: "A scan or body larger than the limit.",
     415: "Neither multipart/form-data nor application/json.",
     422: "A wrong field, a model of another kind, or a scan that cannot be used; `code` and `findings` say why.",
     500: "The service failed.",
     502: "The storage behind a URI refused or could not be reached.",
-    503: "Models are not ready, or all places are taken; see Retry-After.",
+    503: "Models are not ready, all places are taken, the deadline passed, or the service stops; see Retry-After.",
+    504: "The storage behind a URI did not deliver in time.",
+    507: "No room on the service's disk for a scan.",
 }
 _REF = {"$ref": "#/components/schemas/Problem"}
 

@@ -369,3 +369,5 @@ class Readiness(Schema):
 
     status: Literal["ready", "not_ready"]
     artefacts: list[ArtefactStatus]
+    decoders: Literal["ready", "starting"] = Field(description="Whether scans can be decoded.")
+    threads: int = Field(ge=1, description="Threads of one forward pass.", examples=[4])

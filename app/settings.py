@@ -36,9 +36,19 @@ class Settings(BaseSettings):
         allow_prefixes: prefixes of scan URIs that may be read; none refuses every URI.
         max_upload_bytes: largest scan, as uploaded or as it lies under its URI.
         max_voxels: largest image that a header may promise.
-        max_running: requests worked on at once; each holds a full-resolution scan, about 0.3 GB for a 256^3 head.
+        max_cpu_s: CPU time for decoding one scan, seconds.
+        max_running: requests worked on at once; as many scans, and at least two, are decoded at once.
         max_waiting: requests that may wait for their turn; the next is answered 503.
-        max_wait_s: longest wait for a turn, seconds.
+        max_wait_s: longest wait for a turn, seconds; who would wait longer is answered 503 at once.
+        deadline_s: from a whole body to its answer, seconds; then 503.
+        fetch_s: for one scan under a URI, seconds; then 504.
+        header_s: for the header of a request, and for the rest of a body that is not wanted any more, seconds.
+        body_idle_s: longest pause within a body, seconds; a body slower than 16 KiB/s is refused too.
+        max_bodies: requests whose bodies are held at once.
+        max_held_bytes: bytes of all bodies that are held at once, on disk.
+        max_connections: open connections; the oldest idle one makes room for the next.
+        stop_s: for answers under way when the service is told to stop, seconds.
+        threads: threads of one forward pass; 0 for as many as there are cores.
         root_path: prefix under which a proxy publishes the service, for example `/scan`; empty for none.
         forwarded_allow_ips: addresses of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.
     """
@@ -52,11 +62,20 @@ class Settings(BaseSettings):
     no_auth: bool = False
     allow_prefixes: Several = ()
     max_upload_bytes: int = Field(default=200 * _MIB, gt=0)
-    max_voxels: int = Field(default=MAX_VOXELS, gt=0)
+    max_voxels: int = Field(default=2**26, gt=0, le=MAX_VOXELS)
+    max_cpu_s: float = Field(default=20.0, gt=0)
     max_running: int = Field(default=2, ge=1, le=16)
-    # Waiting requests hold a thread of Starlette's pool of 40.
-    max_waiting: int = Field(default=16, ge=0, le=20)
-    max_wait_s: float = Field(default=60.0, gt=0)
+    max_waiting: int = Field(default=16, ge=0, le=1000)
+    max_wait_s: float = Field(default=10.0, gt=0)
+    deadline_s: float = Field(default=60.0, gt=0)
+    fetch_s: float = Field(default=30.0, gt=0)
+    header_s: float = Field(default=10.0, gt=0)
+    body_idle_s: float = Field(default=15.0, gt=0)
+    max_bodies: int = Field(default=64, ge=1)
+    max_held_bytes: int = Field(default=2048 * _MIB, gt=0)
+    max_connections: int = Field(default=512, ge=8)
+    stop_s: float = Field(default=8.0, gt=0)
+    threads: int = Field(default=0, ge=0)
     root_path: str = ""
     forwarded_allow_ips: Several = ("127.0.0.1", "::1")
 

@@ -1,5 +1,6 @@
 """GET /livez, /readyz and /metrics, for whoever watches the service; open, since they name no scan."""
 
+import torch
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -27,9 +28,14 @@ async def livez() -> Live:
     },
 )
 async def readyz(service: ServiceDep) -> JSONResponse:
-    """Ready once every artefact has passed its digests, fingerprint, references and golden values."""
-    is_ready = service.registry.is_ready
-    readiness = Readiness(status="ready" if is_ready else "not_ready", artefacts=service.registry.statuses)
+    """Ready once scans can be decoded and every artefact has passed its digests, references and golden values."""
+    is_ready = service.is_ready
+    readiness = Readiness(
+        status="ready" if is_ready else "not_ready",
+        artefacts=service.registry.statuses,
+        decoders="ready" if service.decoders.is_ready else "starting",
+        threads=torch.get_num_threads(),
+    )
     return JSONResponse(readiness.model_dump(mode="json", exclude_none=True), status_code=200 if is_ready else 503)
 
 

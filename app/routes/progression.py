@@ -1,10 +1,13 @@
 """POST /v1/progression: two scans of one person in, what changed out."""
 
-from fastapi import APIRouter, Depends
+from collections.abc import Sequence
+
+from fastapi import APIRouter, Depends, Request
 
 from app.answers import answer_progression
 from app.dependencies import PairDep, ServiceDep, admit
 from app.errors import ProblemError
+from app.inputs import PreparedScan
 from app.openapi import problem_responses, request_body
 from app.schemas import PairFields, ProgressionAnswer, UriPair
 
@@ -23,10 +26,10 @@ _BODY = request_body(
 @router.post(
     "/progression",
     summary="Tell what changed between two scans",
-    responses=problem_responses(400, 401, 403, 404, 413, 415, 422, 500, 502, 503),
+    responses=problem_responses(400, 401, 403, 404, 408, 413, 415, 422, 500, 502, 503, 504, 507),
     openapi_extra={"requestBody": _BODY},
 )
-def tell_progression(pair: PairDep, service: ServiceDep) -> ProgressionAnswer:
+async def tell_progression(request: Request, pair: PairDep, service: ServiceDep) -> ProgressionAnswer:
     """Compare two scans of one person: improved, stable, declined or undecided, and what is needed to judge the answer.
 
     Send the files as multipart parts `earlier` and `later`, or `{"earlier_uri": ..., "later_uri": ...}` as JSON.
@@ -43,9 +46,8 @@ def tell_progression(pair: PairDep, service: ServiceDep) -> ProgressionAnswer:
             f"model {model.manifest.name} is of kind {model.manifest.kind} and compares no pairs; ask /v1/embeddings "
             "for each scan's severity, or name a model of kind progression",
         )
-    with service.gate.turn():
-        earlier = service.prepare(pair.earlier, model, name="earlier")
-        later = service.prepare(pair.later, model, name="later")
-        return answer_progression(
-            model, earlier, later, gap_days=fields.gap_days, accept_unproven=fields.accept_unproven
-        )
+
+    def finish(scans: Sequence[PreparedScan]) -> ProgressionAnswer:
+        return answer_progression(model, *scans, gap_days=fields.gap_days, accept_unproven=fields.accept_unproven)
+
+    return await service.answer(request, {"earlier": pair.earlier, "later": pair.later}, model, finish)

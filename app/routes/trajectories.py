@@ -1,9 +1,12 @@
 """POST /v1/trajectories: two to sixteen visits of one person in, change a year out."""
 
-from fastapi import APIRouter, Depends
+from collections.abc import Sequence
+
+from fastapi import APIRouter, Depends, Request
 
 from app.dependencies import ServiceDep, TrajectoryDep, admit
 from app.errors import ProblemError
+from app.inputs import PreparedScan
 from app.openapi import problem_responses, request_body
 from app.trajectory import MAX_VISITS, MIN_VISITS
 from app.trajectory_answer import answer_trajectory
@@ -23,25 +26,25 @@ _BODY = request_body(
 @router.post(
     "/trajectories",
     summary="Tell how one person changes over several visits",
-    responses=problem_responses(400, 401, 403, 404, 413, 415, 422, 500, 502, 503),
+    responses=problem_responses(400, 401, 403, 404, 408, 413, 415, 422, 500, 502, 503, 504, 507),
     openapi_extra={"requestBody": _BODY},
 )
-def tell_trajectory(request: TrajectoryDep, service: ServiceDep) -> TrajectoryAnswer:
+async def tell_trajectory(request: Request, asked: TrajectoryDep, service: ServiceDep) -> TrajectoryAnswer:
     """Fit a line through the visits of one person: change a year with its interval and noise floor, and a decision.
 
     Send the files as multipart parts `scans` with as many `days`, or `{"uris": [...], "days": [...]}` as JSON. Days are
     offsets from any one day, never dates, and may come in any order with their scans. Read `decision`, as for a pair;
     `steps` has the answers for neighbouring visits. With `age` the change a year is placed among people of that age.
     """
-    fields = request.fields
+    fields = asked.fields
     model = service.registry.choose(fields.model, fields.version)
     try:
         model.require_trajectory(f"model {model.manifest.name}")
     except ArtefactError as error:
         raise ProblemError(422, "wrong_kind", str(error)) from error
-    with service.gate.turn():
-        scans = [
-            service.prepare(scan, model, name=f"scan {position}")
-            for position, scan in enumerate(request.scans, start=1)
-        ]
+
+    def finish(scans: Sequence[PreparedScan]) -> TrajectoryAnswer:
         return answer_trajectory(model, scans, fields.days, age=fields.age, accept_unproven=fields.accept_unproven)
+
+    named = {f"scan {position}": scan for position, scan in enumerate(asked.scans, start=1)}
+    return await service.answer(request, named, model, finish)

@@ -105,12 +105,20 @@ async def _note(closed, form):
         await upload.close()
 
 
-def test_an_upload_that_finds_no_room_is_503_and_the_log_says_why(client, monkeypatch, capfd):
+@pytest.mark.parametrize("charset", ["undefined", "punycode", "idna", "klingon", "utf-16"])
+def test_a_charset_that_is_none_is_400(client, charset):
+    kind = f"multipart/form-data; boundary=x; charset={charset}"
+    body = b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\n\xff\xfe-\xc3\r\n--x--\r\n'
+    response = client.post("/v1/embeddings", content=body, headers={"Content-Type": kind})
+    assert response.status_code in (400, 422), response.text
+
+
+def test_an_upload_that_finds_no_room_is_507_and_the_log_says_why(client, monkeypatch, capfd):
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp")
 
     # Uploads of more than a MiB go to a file.
     monkeypatch.setattr("tempfile._TemporaryFileWrapper", full)
     monkeypatch.setattr("tempfile.TemporaryFile", full)
-    problem = assert_problem(post_pair(client, b"\0" * 2**21, SCAN), 503, "no_room")
+    problem = assert_problem(post_pair(client, b"\0" * 2**21, SCAN), 507, "no_room")
     assert "tell its operator" in problem["detail"]

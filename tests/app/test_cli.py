@@ -8,6 +8,8 @@ import re
 import signal
 import subprocess
 import sys
+import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -279,6 +281,18 @@ def test_serve_on_a_taken_port_is_one_line(artefact):
     assert "\n" not in str(caught.value)
 
 
+def wait_until_ready(address: str) -> dict[str, object]:
+    """What /readyz says once it is 200; models may be loaded before scans can be decoded."""
+    for _ in range(600):
+        try:
+            with urllib.request.urlopen(f"{address}/readyz") as response:
+                return dict(json.load(response))
+        except urllib.error.HTTPError as error:
+            error.close()
+        time.sleep(0.1)
+    raise AssertionError("never ready")
+
+
 def test_a_served_artefact_answers_over_a_real_socket_and_stops_cleanly(artefact):
     command = "from interscan.cli import main; main()"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -295,8 +309,7 @@ def test_a_served_artefact_answers_over_a_real_socket_and_stops_cleanly(artefact
         address = re.match(r"(http://127\.0\.0\.1:\d+) ", server.stderr.readline())
         assert address
         assert server.stderr.readline() == "ready: tiny 1\n"
-        with urllib.request.urlopen(f"{address[1]}/readyz") as response:
-            assert json.load(response)["status"] == "ready"
+        assert wait_until_ready(address[1])["status"] == "ready"
         server.send_signal(signal.SIGTERM)
         out, err = server.communicate(timeout=60)
     finally:

@@ -1,7 +1,6 @@
-"""How many are let in at once."""
+"""How many are let in at once, who is refused at once, and how the queue ends."""
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
+import asyncio
 
 import pytest
 
@@ -9,53 +8,155 @@ from app.errors import ProblemError
 from app.gate import Gate
 
 
+async def pass_through(gate: Gate, seconds: float = 0.0) -> None:
+    async with gate.turn():
+        await asyncio.sleep(seconds)
+
+
+async def held(gate: Gate) -> tuple["asyncio.Task[None]", asyncio.Event]:
+    """A task that holds a turn until the event is set."""
+    inside, release = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        async with gate.turn():
+            inside.set()
+            await release.wait()
+
+    task = asyncio.create_task(hold())
+    await inside.wait()
+    return task, release
+
+
 def test_never_more_than_the_allowed_number_run_at_once_and_all_get_their_turn():
     gate = Gate(max_running=3, max_waiting=17, max_wait_s=30)
-    running, highest, count = 0, 0, threading.Lock()
+    running, highest = 0, 0
 
-    def work(_: int) -> None:
+    async def work() -> None:
         nonlocal running, highest
-        with gate.turn():
-            with count:
-                running += 1
-                highest = max(highest, running)
-            threading.Event().wait(0.005)
-            with count:
-                running -= 1
+        async with gate.turn():
+            running += 1
+            highest = max(highest, running)
+            await asyncio.sleep(0.001)
+            running -= 1
 
-    with ThreadPoolExecutor(20) as pool:
-        list(pool.map(work, range(20)))
+    async def go() -> None:
+        await asyncio.gather(*(work() for _ in range(20)))
 
-    assert 1 <= highest <= 3
+    asyncio.run(go())
+    assert highest == 3
     assert gate.num_inside == 0
 
 
 def test_the_one_beyond_the_queue_is_refused_at_once():
-    gate = Gate(max_running=1, max_waiting=0, max_wait_s=5)
+    async def go() -> None:
+        gate = Gate(max_running=1, max_waiting=0, max_wait_s=5)
+        task, release = await held(gate)
+        with pytest.raises(ProblemError, match="all 1 places are taken") as caught:
+            gate.check()
+        assert caught.value.status == 503
+        assert caught.value.headers["Retry-After"].isdecimal()
+        with pytest.raises(ProblemError, match="all 1 places are taken"):
+            await pass_through(gate)
+        release.set()
+        await task
+        await pass_through(gate)
 
-    with gate.turn(), pytest.raises(ProblemError, match="all 1 places are taken") as caught, gate.turn():
-        pass
+    asyncio.run(go())
 
-    assert caught.value.status == 503
-    assert caught.value.headers["Retry-After"].isdecimal()
-    with gate.turn():
+
+def test_a_wait_that_is_too_long_is_refused_and_frees_its_place():
+    async def go() -> None:
+        gate = Gate(max_running=1, max_waiting=1, max_wait_s=0.01)
+        task, release = await held(gate)
+        with pytest.raises(ProblemError, match=r"no turn within 0\.01 s"):
+            await pass_through(gate)
         assert gate.num_inside == 1
+        release.set()
+        await task
+        assert gate.num_inside == 0
+
+    asyncio.run(go())
 
 
-def test_a_wait_that_is_too_long_is_refused_and_frees_its_slot():
-    gate = Gate(max_running=1, max_waiting=1, max_wait_s=0.01)
+def test_who_would_wait_longer_than_anybody_does_is_refused_at_once_with_the_time_to_come_back():
+    async def go() -> None:
+        gate = Gate(max_running=1, max_waiting=10, max_wait_s=1.0)
+        gate._mean_s = 0.6
+        tasks = [await held(gate)]
+        waiting = asyncio.create_task(pass_through(gate))
+        await asyncio.sleep(0)
+        assert gate.expected_wait_s == pytest.approx(1.2)
+        with pytest.raises(ProblemError, match=r"a turn is expected in 1 s, more than 1 s") as caught:
+            gate.check()
+        assert caught.value.headers["Retry-After"] == "2"
+        tasks[0][1].set()
+        await waiting
 
-    with gate.turn():
-        with pytest.raises(ProblemError, match=r"no turn within 0\.01 s"), gate.turn():
-            pass
-        assert gate.num_inside == 1
+    asyncio.run(go())
 
 
-def test_a_failure_inside_frees_the_slot():
-    gate = Gate(max_running=1, max_waiting=0, max_wait_s=1)
+def test_the_expected_time_follows_what_requests_take():
+    async def go() -> None:
+        gate = Gate(max_running=2, max_waiting=10, max_wait_s=100.0)
+        await pass_through(gate, 0.02)
+        assert gate._mean_s >= 0.02
+        assert gate.expected_wait_s == 0.0
 
-    for _ in range(3):
-        with pytest.raises(KeyError), gate.turn():
-            raise KeyError
+    asyncio.run(go())
 
-    assert gate.num_inside == 0
+
+def test_a_failure_or_a_cancelled_wait_frees_the_place():
+    async def go() -> None:
+        gate = Gate(max_running=1, max_waiting=1, max_wait_s=30)
+        for _ in range(3):
+            with pytest.raises(KeyError):
+                async with gate.turn():
+                    raise KeyError
+        task, release = await held(gate)
+        for _ in range(3):
+            waiting = asyncio.create_task(pass_through(gate))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+        release.set()
+        await task
+        assert gate.num_inside == 0
+
+    asyncio.run(go())
+
+
+def test_a_turn_that_comes_to_someone_who_gives_up_is_handed_on():
+    async def go() -> None:
+        gate = Gate(max_running=1, max_waiting=2, max_wait_s=30)
+        task, release = await held(gate)
+        first = asyncio.create_task(pass_through(gate))
+        second = asyncio.create_task(pass_through(gate))
+        await asyncio.sleep(0)
+        release.set()
+        await task  # the turn is the first one's now, which has not run yet
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        async with asyncio.timeout(5):
+            await second
+        assert gate.num_inside == 0
+
+    asyncio.run(go())
+
+
+def test_a_gate_that_closes_refuses_who_waits_and_lets_the_running_end():
+    async def go() -> None:
+        gate = Gate(max_running=1, max_waiting=2, max_wait_s=30)
+        task, release = await held(gate)
+        waiting = asyncio.create_task(pass_through(gate))
+        await asyncio.sleep(0)
+        gate.close()
+        for refused in (waiting, pass_through(gate)):
+            with pytest.raises(ProblemError) as caught:
+                await refused
+            assert (caught.value.status, caught.value.code) == (503, "stopping")
+        release.set()
+        await task
+
+    asyncio.run(go())

@@ -1,17 +1,16 @@
 """Limits and lists at the edge, and the same voxels as the batch job."""
 
 import hashlib
-from pathlib import Path
-from typing import Any
+import os
+from tempfile import SpooledTemporaryFile
+from typing import BinaryIO, cast
 
-import fsspec
 import numpy as np
 import pytest
 from starlette.datastructures import UploadFile
 
-from app.allowlist import normal_prefix
 from app.errors import ProblemError
-from app.inputs import prepare, read_upload, read_uri
+from app.inputs import prepare, upload_file
 from preprocess.dicom_zip import pack
 from preprocess.errors import ScanError
 from preprocess.kinds import prepare_scan
@@ -55,81 +54,14 @@ def test_a_header_that_promises_too_many_voxels_is_refused():
     assert caught.value.finding.code == "too_large"
 
 
-def test_an_upload_of_exactly_the_limit_passes_and_one_byte_more_does_not():
-    assert len(read_upload(upload(b"x" * 100), name="scan", max_bytes=100)) == 100
-    with pytest.raises(ProblemError, match="larger than 100 bytes") as caught:
-        read_upload(upload(b"x" * 101), name="scan", max_bytes=100)
+def test_an_upload_of_exactly_the_limit_becomes_a_real_file_and_one_byte_more_does_not():
+    with SpooledTemporaryFile(max_size=2**20) as file:
+        file.write(b"x" * 100)
+        upload = UploadFile(file=cast(BinaryIO, file), size=100, filename="x.nii")
+        assert os.pread(upload_file(upload, name="scan", max_bytes=100).fileno(), 101, 0) == b"x" * 100
+        with pytest.raises(ProblemError, match="larger than 99 bytes") as caught:
+            upload_file(upload, name="scan", max_bytes=99)
     assert caught.value.status == 413
-
-
-@pytest.fixture(params=["folder", "bucket"])
-def prefix(request, tmp_path) -> str:
-    """An allowed location that holds a.nii of 100 bytes."""
-    if request.param == "folder":
-        (tmp_path / "a.nii").write_bytes(b"x" * 100)
-        return normal_prefix(str(tmp_path))
-    fsspec.filesystem("memory").pipe_file("/inputs-test/a.nii", b"x" * 100)
-    return normal_prefix("memory://inputs-test")
-
-
-def test_a_uri_of_exactly_the_limit_is_read_and_one_byte_more_is_not_fetched(prefix, monkeypatch):
-    assert read_uri(f"{prefix}/a.nii", (prefix,), name="scan", max_bytes=100) == b"x" * 100
-    file_system: Any = type(fsspec.core.url_to_fs(prefix)[0])
-    monkeypatch.setattr(file_system, "cat_file", None)
-
-    with pytest.raises(ProblemError) as caught:
-        read_uri(f"{prefix}/a.nii", (prefix,), name="scan", max_bytes=99)
-    assert caught.value.status == 413
-
-
-def test_what_is_not_there_or_a_folder_is_said_without_the_uri(prefix):
-    for uri, code in ((f"{prefix}/b.nii", "not_found"), (f"{prefix}/a.nii/b", "not_found")):
-        with pytest.raises(ProblemError) as caught:
-            read_uri(uri, (prefix,), name="earlier", max_bytes=100)
-        assert (caught.value.status, caught.value.code) == (422, code)
-        assert prefix not in caught.value.detail
-
-
-def test_a_folder_is_not_a_scan(tmp_path):
-    (tmp_path / "scans" / "sub").mkdir(parents=True)
-
-    with pytest.raises(ProblemError, match="names a folder"):
-        read_uri(f"{tmp_path}/scans/sub", (normal_prefix(str(tmp_path / "scans")),), name="scan", max_bytes=9)
-
-
-def test_an_empty_object_reads_as_no_bytes(tmp_path):
-    (tmp_path / "empty.nii").touch()
-
-    assert read_uri(f"{tmp_path}/empty.nii", (normal_prefix(str(tmp_path)),), name="scan", max_bytes=9) == b""
-
-
-def test_a_uri_outside_the_list_is_403_and_nothing_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("app.inputs.Location", None)
-
-    with pytest.raises(ProblemError) as caught:
-        read_uri("/etc/passwd", (normal_prefix(str(tmp_path)),), name="scan", max_bytes=10**6)
-    assert (caught.value.status, caught.value.code) == (403, "uri_not_allowed")
-
-
-def test_a_storage_that_refuses_is_502_and_the_uri_stays_out_of_answer_and_log(tmp_path, monkeypatch, caplog):
-    def refuse(*_: object, **__: object) -> None:
-        raise PermissionError(13, "denied", f"{tmp_path}/a.nii")
-
-    monkeypatch.setattr("fsspec.implementations.local.LocalFileSystem.info", refuse)
-
-    with pytest.raises(ProblemError) as caught, caplog.at_level("WARNING"):
-        read_uri(f"{tmp_path}/a.nii", (normal_prefix(str(tmp_path)),), name="later", max_bytes=9)
-
-    assert (caught.value.status, caught.value.code) == (502, "storage_failed")
-    assert "later: access refused" in caplog.text
-    assert str(tmp_path) not in caplog.text + caught.value.detail
-
-
-def upload(data: bytes) -> UploadFile:
-    """As the multipart parser hands it on."""
-    import io
-
-    return UploadFile(file=io.BytesIO(data), filename=str(Path("x.nii")))
 
 
 def test_a_zip_of_a_series_becomes_what_its_nifti_file_does():

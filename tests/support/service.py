@@ -1,5 +1,6 @@
 """The service as a test talks to it: started, its models loaded, reached as from this machine."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ def running(*artefacts: Path | str, base_url: str = "http://127.0.0.1:8000", **s
     app = create_app(make_settings(artefacts=tuple(map(str, artefacts)), **settings))
     with TestClient(app, base_url=base_url, raise_server_exceptions=False) as client:
         assert app.state.service.registry.finished.wait(60)
+        while not app.state.service.decoders.is_ready:
+            time.sleep(0.01)
         yield client
 
 
