@@ -1,6 +1,7 @@
 """From a model and prepared scans to the answer; shared by the REST routes and `predict`, and free of HTTP."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +43,8 @@ from preprocess.types import PROGRESSIONS, FloatArray, Progression
 
 AMBIGUOUS_MARGIN = 0.10
 """Below this difference between the two highest probabilities a person should not read the first as the answer."""
+_AT_ONCE = 2
+"""Scans in one forward pass: a pair. More take more memory and are no faster."""
 SEVERITY_METRIC = "severity_tau_b"
 
 
@@ -72,9 +75,22 @@ class SeenScan:
         return ours.sha256 == theirs.sha256 or np.array_equal(ours.voxels_CDHW, theirs.voxels_CDHW)
 
 
-def look(model: LoadedModel, scan: PreparedScan) -> SeenScan:
-    """Embed a scan and hold it against the artefact's references."""
-    embedding_E = model.engine.embed(scan.voxels_CDHW[None])[0]
+def look(model: LoadedModel, scans: Sequence[PreparedScan]) -> list[SeenScan]:
+    """Embed scans, several at once, and hold each against the artefact's references.
+
+    Args:
+        model: loaded and checked.
+        scans: in any number.
+    """
+    embeddings_SE = [
+        embedding_E
+        for start in range(0, len(scans), _AT_ONCE)
+        for embedding_E in model.engine.embed(np.stack([scan.voxels_CDHW for scan in scans[start : start + _AT_ONCE]]))
+    ]
+    return [_seen(model, scan, embedding_E) for scan, embedding_E in zip(scans, embeddings_SE, strict=True)]
+
+
+def _seen(model: LoadedModel, scan: PreparedScan, embedding_E: FloatArray) -> SeenScan:
     looks = checks.describe(model, scan)
     facts = _facts(model, scan, embedding_E, looks)
     return SeenScan(
@@ -120,8 +136,7 @@ def answer_progression(
     Returns:
         The answer, with everything needed to judge it.
     """
-    seen = look(model, earlier), look(model, later)
-    return answer_pair(model, *seen, gap_days=gap_days, accept_unproven=accept_unproven)
+    return answer_pair(model, *look(model, [earlier, later]), gap_days=gap_days, accept_unproven=accept_unproven)
 
 
 def answer_pair(

@@ -55,6 +55,7 @@ def serve(
         forwarded_allow_ips: Address of a proxy whose X-Forwarded-For and X-Forwarded-Proto are believed; may be
             repeated. Only this machine, unless INTERSCAN_FORWARDED_ALLOW_IPS says otherwise.
     """
+    from app.forking import start_forking
     from app.settings import make_settings
     from app.threads import settle_threads
     from preprocess.errors import UsageError
@@ -79,6 +80,7 @@ def serve(
     if not settings.artefacts:
         raise UsageError("nothing to serve; give an artefact folder, made by interscan export")
     settle_threads(settings.threads)
+    start_forking()
     from app.main import create_app
     from app.server import make_server
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from app.decoder_process import CPU_REACHED, Job, serve
 from app.errors import ProblemError
+from app.forking import start_forking
 from app.inputs import PreparedScan
 from preprocess.console import LOG
 from preprocess.errors import ScanError
@@ -28,7 +29,6 @@ from preprocess.types import Finding
 _START_S = 60.0
 """A process that is not ready by then will not be: the first waits for imports, which take seconds on a cold disk."""
 _RETRY_S = 5.0
-_PRELOADED = ["app.decoder_process", "app.inputs", "preprocess.kinds"]
 _MIB = 2**20
 
 
@@ -183,8 +183,8 @@ class _Decoder:
     """
 
     def __init__(self, memory_bytes: int) -> None:
+        start_forking()
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(_PRELOADED)
         self._connection, theirs = context.Pipe()
         self._process: BaseProcess = context.Process(
             target=serve, args=(theirs, memory_bytes), name="interscan-decode", daemon=True

@@ -128,8 +128,9 @@ def answer_trajectory(
 
 def _in_order(model: LoadedModel, scans: Sequence[PreparedScan], days: Sequence[float]) -> list[_Placed]:
     placed: list[_Placed] = []
-    for index in np.argsort(np.asarray(days, dtype=np.float64), kind="stable"):
-        day, seen = float(days[index]), look(model, scans[index])
+    order = np.argsort(np.asarray(days, dtype=np.float64), kind="stable")
+    for index, seen in zip(order, look(model, [scans[index] for index in order]), strict=True):
+        day = float(days[index])
         twins = [visit for visit in placed if visit.seen.is_same_as(seen)]
         placed.append(
             _Placed(

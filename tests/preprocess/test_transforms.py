@@ -5,8 +5,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from monai.data import MetaTensor
+from monai.transforms import SpatialResample
 from scipy.ndimage import affine_transform, gaussian_filter1d, map_coordinates
 from threadpoolctl import threadpool_limits
 
@@ -14,7 +17,7 @@ from preprocess.errors import ScanError
 from preprocess.grey_levels import GreyRange
 from preprocess.readers import read_nifti
 from preprocess.recipe import VolumeRecipe
-from preprocess.transforms import grid_affine, resample, to_stored, to_volume, unit_scale
+from preprocess.transforms import _trilinear, grid_affine, resample, to_stored, to_volume, unit_scale
 from preprocess.types import Image
 from tests.support.images import RECIPE, centred_affine, head
 
@@ -321,3 +324,20 @@ def test_heads_of_real_scanners_fill_the_middle_of_the_box(real_data: Path) -> N
         volume = to_volume(read_nifti(path.read_bytes(), name=path.name), RECIPE, name=path.name)
         assert volume.voxels_CDHW[0, 8:16, 8:16, 10:16].mean() > 100
         assert volume.voxels_CDHW[0, 0].mean() < 10
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_interpolation_of_oblique_scans_is_monai_s_to_the_last_bit(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    voxels = rng.random(rng.integers(1, 40, 3)).astype(np.float32)
+    grid = (int(rng.integers(1, 40)), int(rng.integers(2, 40)), int(rng.integers(2, 40)))
+    source, wanted = np.eye(4), np.diag([*rng.uniform(0.5, 3.0, 3), 1.0])
+    source[:3, :3] = np.linalg.qr(rng.normal(size=(3, 3)))[0] * rng.uniform(0.5, 3.0, 3)
+    source[:3, 3], wanted[:3, 3] = rng.normal(size=3) * 20, rng.normal(size=3) * 20
+    theirs = SpatialResample(mode="bilinear", padding_mode="zeros", align_corners=True, dtype=torch.float32)(
+        MetaTensor(torch.as_tensor(voxels)[None], affine=torch.as_tensor(source)),
+        dst_affine=torch.as_tensor(wanted),
+        spatial_size=grid,
+    )
+    ours = _trilinear(voxels, np.linalg.solve(source, wanted), grid)
+    np.testing.assert_array_equal(ours, theirs.as_tensor()[0].numpy())

@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+import torch
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -18,7 +19,13 @@ def test_a_good_artefact_makes_the_service_ready(client):
     response = client.get("/readyz")
 
     assert response.status_code == 200
-    assert response.json() == {"status": "ready", "artefacts": [{"artefact": "tiny/1", "status": "ready"}]}
+    ready = response.json()
+    assert ready.pop("threads") == torch.get_num_threads()
+    assert ready == {
+        "status": "ready",
+        "artefacts": [{"artefact": "tiny/1", "status": "ready"}],
+        "decoders": "ready",
+    }
 
 
 def test_while_loading_the_service_is_alive_but_not_ready(artefact, monkeypatch):
