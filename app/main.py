@@ -22,8 +22,8 @@ from app.service import Service
 from app.settings import Settings
 from app.telemetry import RequestMiddleware, Telemetry
 
-_VOXEL_BYTES, _WORKSPACE_BYTES = 4, 2**28
-"""The largest image is float32 once, and this may be needed beside it."""
+_VOXEL_BYTES, _WORKSPACE_BYTES = 12, 2**28
+"""The largest image, smoothed along oblique axes, is there three times as float32; and this may be needed beside it."""
 _MIN_BYTES_PER_S = 2.0**14
 _DESCRIPTION = """What changed between two scans of one person. For research only: not a medical device.
 

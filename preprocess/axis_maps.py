@@ -104,6 +104,7 @@ def apply_axis_maps(
     _apply(over_z, _Planes(needed_XYZ, kept, over_z.voxels_KT.shape[1]).at, lambda k: first_YZX[:, k].T)
     second_XYZ = np.empty((needed_XYZ.shape[0], num_y, num_z), np.float32)
     _apply(over_y, first_YZX.__getitem__, lambda k: second_XYZ[:, k].T)
+    del first_YZX  # of an oblique scan each step is as large as the scan
     third_XYZ = np.empty((num_x, num_y, num_z), np.float32)
     _apply(over_x, second_XYZ.__getitem__, third_XYZ.__getitem__)
     return third_XYZ
