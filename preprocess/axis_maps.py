@@ -99,15 +99,26 @@ def apply_axis_maps(
         needed_XYZ, over_x = needed_XYZ[::-1], over_x.reversed(needed_XYZ.shape[0])
     if needed_XYZ.strides[1] < 0:
         needed_XYZ, over_y = needed_XYZ[:, ::-1], over_y.reversed(needed_XYZ.shape[1])
-    # Each step turns the axis that is next to the front, so that its planes are contiguous.
-    first_YZX = np.empty((needed_XYZ.shape[1], num_z, needed_XYZ.shape[0]), np.float32)
-    _apply(over_z, _Planes(needed_XYZ, kept, over_z.voxels_KT.shape[1]).at, lambda k: first_YZX[:, k].T)
-    second_XYZ = np.empty((needed_XYZ.shape[0], num_y, num_z), np.float32)
-    _apply(over_y, first_YZX.__getitem__, lambda k: second_XYZ[:, k].T)
-    del first_YZX  # of an oblique scan each step is as large as the scan
+    # Each step turns the axis that is next to the front, so that its planes are contiguous. Of an oblique scan each is
+    # as large as the scan, so no more than two are there at once.
+    second_XYZ = _over_y(over_y, _over_z(over_z, needed_XYZ, kept))
     third_XYZ = np.empty((num_x, num_y, num_z), np.float32)
     _apply(over_x, second_XYZ.__getitem__, third_XYZ.__getitem__)
     return third_XYZ
+
+
+def _over_z(over_z: AxisMap, voxels_XYZ: npt.NDArray[np.generic], kept: GreyRange) -> FloatArray:
+    num_x, num_y, _ = voxels_XYZ.shape
+    first_YZX = np.empty((num_y, len(over_z.voxels_KT), num_x), np.float32)
+    _apply(over_z, _Planes(voxels_XYZ, kept, over_z.voxels_KT.shape[1]).at, lambda k: first_YZX[:, k].T)
+    return first_YZX
+
+
+def _over_y(over_y: AxisMap, first_YZX: FloatArray) -> FloatArray:
+    _, num_z, num_x = first_YZX.shape
+    second_XYZ = np.empty((num_x, len(over_y.voxels_KT), num_z), np.float32)
+    _apply(over_y, first_YZX.__getitem__, lambda k: second_XYZ[:, k].T)
+    return second_XYZ
 
 
 class _Planes:
