@@ -1,14 +1,21 @@
 """The verbs preprocess and verify."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from preprocess.console import EXIT_DONE, EXIT_LEFT_OUT, LOG, Assignments, JsonFlag, emit, progress
-from preprocess.errors import UsageError
+from preprocess.errors import InterscanError, UsageError
 from preprocess.types import SourceKind
+
+if TYPE_CHECKING:
+    from preprocess.recipe import VolumeRecipe
+    from preprocess.shards import Shard
+    from preprocess.sources import Listing
+    from preprocess.storage import Location
 
 _MOST_LINES = 50
 """Scans left out that are named one by one in the text; JSON has all."""
@@ -28,6 +35,9 @@ def preprocess(
     tables: str | None = None,
     window_days: float | None = None,
     settings: Assignments = (),
+    deidentify: Annotated[bool, Parameter(negative="")] = False,
+    key_file: Path | None = None,
+    linking_table: str | None = None,
     workers: int | None = None,
     shard: str | None = None,
     commit: Annotated[bool, Parameter(negative="")] = False,
@@ -62,6 +72,11 @@ def preprocess(
         window_days: days by which a clinical visit may lie before or after a scan to give it its scores; 365 for oasis3
             and 90 for adni when not given.
         settings: one recipe value, for example spacing_mm=3 or kinds.LUS=clip; may be repeated.
+        deidentify: store pseudonyms for people, sessions, sites and files, made with a key, and drop what else may name
+            somebody; docs/deidentification.md says what that is and what it is not. Needs --key-file or
+            INTERSCAN_DEIDENTIFY_KEY.
+        key_file: file with the key, readable by its owner alone; the same key gives the same pseudonyms.
+        linking_table: file to write that says which pseudonym is whose; local, outside the store.
         workers: processes; one per core when not given, 0 for none.
         shard: do one share of the work, I/N counted from 0, for example 0/32 on the first of 32 machines; `auto` takes
             the number from Google Batch, Cloud Run jobs, a Slurm array or a Kubernetes indexed job.
@@ -72,19 +87,20 @@ def preprocess(
     """
     import os
 
-    import preprocess.engine as engine
-    from preprocess.equal_content import EQUAL_CONTENT, equal_lines, equal_scans
-    from preprocess.forget import leave_forgotten
+    from preprocess.deidentify import Deidentified, hidden_names, write_linking_table
+    from preprocess.pseudonyms import Pseudonyms, read_key
     from preprocess.recipe import VolumeRecipe, override, parse, read_toml
-    from preprocess.shards import commit_shards, read_shard, run_shard
+    from preprocess.shards import read_shard
     from preprocess.sources import list_scans
-    from preprocess.sources.people_account import people_json, people_lines
     from preprocess.sources.sentinels import read_choice
     from preprocess.storage import Location
-    from preprocess.store import Store
 
     if sum((shard is not None, commit, dry_run)) > 1:
         raise UsageError("--shard, --commit and --dry-run exclude each other; give one of them")
+    if not deidentify and (key_file is not None or linking_table is not None):
+        option = "--key-file" if key_file is not None else "--linking-table"
+        raise UsageError(f"{option} is for --deidentify; give that too")
+    pseudonyms = Pseudonyms(read_key(key_file, os.environ)) if deidentify else None
     share = None if shard is None else read_shard(shard, os.environ)
     data = read_toml(recipe) if recipe is not None else {}
     if modality:
@@ -92,23 +108,64 @@ def preprocess(
     volumes = parse(VolumeRecipe, override(data, settings), where=str(recipe) if recipe else "preprocess")
     location = Location(store)
     choice = read_choice(missing, not_missing)
-    listing = list_scans(
-        source,
-        volumes.modalities,
-        kinds=volumes.kinds,
-        cohort=cohort,
-        choice=choice,
-        source_kind=source_kind,
-        tables=tables,
-        window_days=window_days,
-        series_rules=series_rules,
+    try:
+        listing = list_scans(
+            source,
+            volumes.modalities,
+            kinds=volumes.kinds,
+            cohort=cohort,
+            choice=choice,
+            source_kind=source_kind,
+            tables=tables,
+            window_days=window_days,
+            series_rules=series_rules,
+        )
+    except InterscanError as error:
+        if pseudonyms is None:
+            raise
+        raise hidden_names(error, source) from error
+    do = partial(
+        _bring, location=location, recipe=volumes, share=share, workers=workers, is_commit=commit, is_dry=dry_run
     )
+    if pseudonyms is None:
+        return do(listing, accept_left_out=accept_left_out, json=json)
+    hidden = Deidentified(listing, pseudonyms)
+    for line in hidden.notes:
+        LOG.warning("%s", line)
+    if linking_table is not None:
+        write_linking_table(hidden, linking_table, location)
+    try:
+        return do(hidden.listing, accept_left_out=accept_left_out, json=json)
+    except InterscanError as error:
+        raise hidden.hide(error) from error
+
+
+def _bring(
+    listing: "Listing",
+    *,
+    location: "Location",
+    recipe: "VolumeRecipe",
+    share: "Shard | None",
+    workers: int | None,
+    is_commit: bool,
+    is_dry: bool,
+    accept_left_out: bool,
+    json: bool,
+) -> int:
+    """Bring a store up to date with a listing, and say what was done."""
+    import preprocess.engine as engine
+    from preprocess.equal_content import EQUAL_CONTENT, equal_lines, equal_scans
+    from preprocess.forget import leave_forgotten
+    from preprocess.shards import commit_shards, run_shard
+    from preprocess.sources.people_account import people_json, people_lines
+    from preprocess.store import Store
+
     account = listing.account
     for line in (*leave_forgotten(listing, location), *account.lines()):
         LOG.warning("%s", line)
     lost = [remark.message for remark in account.left_out]
-    if dry_run:
-        plan = engine.plan_run(listing, location, volumes)
+    if is_dry:
+        plan = engine.plan_run(listing, location, recipe)
         claims = [claim for task in plan.tasks for claim in task]
         result = {
             "dry_run": True,
@@ -119,7 +176,7 @@ def preprocess(
             "kept_from_before": len(plan.kept),
             "gone_from_source": [record.full_name for record in plan.gone],
             "rows": plan.num_rows,
-            "fingerprint": volumes.fingerprint(),
+            "fingerprint": recipe.fingerprint(),
             "cohort": listing.cohort,
             "scans": [{"row": claim.row, "scan": claim.scan.name, "source": claim.source_name} for claim in claims],
             "reconciliation": account.to_dict(),
@@ -139,19 +196,19 @@ def preprocess(
         return EXIT_LEFT_OUT if lost else EXIT_DONE
     if share is not None:
         with progress("preprocess") as advance:
-            plan = run_shard(listing, location, volumes, share, workers=workers, progress=advance)
+            plan = run_shard(listing, location, recipe, share, workers=workers, progress=advance)
         num_scans = sum(len(plan.tasks[number]) for number in share.tasks(plan))
         result = {"store": location.uri, "shard": share.index, "shards": share.count, "written": num_scans}
         text = (
             f"shard {share.index} of {share.count}: {num_scans} scans written; --commit makes the store of all shards"
         )
-        emit({**result, "fingerprint": volumes.fingerprint()}, text, as_json=json)
+        emit({**result, "fingerprint": recipe.fingerprint()}, text, as_json=json)
         return EXIT_DONE
-    if commit:
-        plan, manifest = commit_shards(listing, location, volumes)
+    if is_commit:
+        plan, manifest = commit_shards(listing, location, recipe)
     else:
         with progress("preprocess") as advance:
-            plan, manifest = engine.update(listing, location, volumes, workers=workers, progress=advance)
+            plan, manifest = engine.update(listing, location, recipe, workers=workers, progress=advance)
     records = Store.open(location).records
     equal = equal_scans(records, manifest.arrays)
     left_out = [record for record in records if not record.present]

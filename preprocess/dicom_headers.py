@@ -18,7 +18,7 @@ _ELEMENTS = [
     *("StudyDate", "StudyTime", "SeriesDate", "AcquisitionDate", "AcquisitionDateTime", "SeriesDescription"),
     *("ProtocolName", "ImageType", "MRAcquisitionType", "EchoTime", "EchoNumbers", "InversionTime"),
     *("TemporalPositionIdentifier", "AcquisitionNumber", "ContrastBolusAgent", "Manufacturer"),
-    *("ManufacturerModelName", "PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns"),
+    *("ManufacturerModelName", "BurnedInAnnotation", "PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 ]
@@ -77,6 +77,7 @@ class Header:
         has_contrast: whether a contrast agent is named.
         interpretation: for example `MONOCHROME2`.
         scanner: maker and model.
+        is_burned_in: whether its picture is said to have text in it, which may name the patient.
         is_mosaic: whether its picture is a sheet of slices (Siemens).
         frames: the file's planes; empty in what is no image.
     """
@@ -95,6 +96,7 @@ class Header:
     has_contrast: bool
     interpretation: str
     scanner: str
+    is_burned_in: bool
     is_mosaic: bool
     frames: tuple[Frame, ...]
 
@@ -155,6 +157,7 @@ def _header(header: Any) -> Header:
         has_contrast=bool(_text(header, "ContrastBolusAgent")),
         interpretation=_text(header, "PhotometricInterpretation"),
         scanner=scanner,
+        is_burned_in=_text(header, "BurnedInAnnotation").upper() == "YES",
         # XA30 calls enhanced objects of single slices MOSAIC too: those say where each of their frames lies.
         is_mosaic="MOSAIC" in _words(header, "ImageType") and _text(header, "SOPClassUID") not in _ENHANCED,
         frames=frames,

@@ -80,7 +80,7 @@ def check_series(headers: Sequence[Header], *, name: str) -> Stack:
         name: what messages call the series.
 
     Raises:
-        ScanError: `mosaic`, `photometric`, `bad_scale`, `too_large`, or as `arrange`.
+        ScanError: `burned_in`, `mosaic`, `photometric`, `bad_scale`, `too_large`, or as `arrange`.
     """
     frames = [frame for header in headers for frame in header.frames]
     num_voxels = len(frames) * frames[0].size[0] * frames[0].size[1]
@@ -94,13 +94,16 @@ def refuse_pictures(headers: Sequence[Header], *, name: str) -> None:
     """Refuse planes that hold no grey values of a slice.
 
     Raises:
-        ScanError: `photometric`, `mosaic` or `bad_scale`.
+        ScanError: `photometric`, `burned_in`, `mosaic` or `bad_scale`.
     """
     for header in headers:
         if header.interpretation != "MONOCHROME2":
             said = header.interpretation or "none"
             message = f"{name}: PhotometricInterpretation {said}, expected MONOCHROME2; export the grey values"
             raise _refusal("photometric", message)
+        if header.is_burned_in:
+            message = f"{name}: BurnedInAnnotation YES, so its pictures hold text; export the series without it"
+            raise _refusal("burned_in", message)
         if header.is_mosaic:
             message = f"{name}: a Siemens mosaic (slices side by side in one picture); export it as single slices"
             raise _refusal("mosaic", message)

@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from preprocess.accounts import describe, drop_replaced, write_account
 from preprocess.console import LOG
+from preprocess.deidentify import require_same_key
 from preprocess.equal_content import with_findings
 from preprocess.errors import ScanError, StoreError, UsageError
 from preprocess.forget import leave_forgotten
@@ -119,8 +120,8 @@ def plan_run(listing: Listing, store: Location, recipe: VolumeRecipe) -> Plan:
     """Decide what a run would do; writes nothing, and reads only files of stored scans and of array modalities.
 
     Raises:
-        UsageError: the source holds no scan of the recipe's modalities, or its subjects are not those that the store
-            has under their ids.
+        UsageError: the source holds no scan of the recipe's modalities, its subjects are not those that the store has
+            under their ids, or one of the two has pseudonyms and the other none, or those of another key.
         StoreError: the store is of another recipe, or a stored scan has changed at its source.
     """
     if not listing.scans:
@@ -131,7 +132,9 @@ def plan_run(listing: Listing, store: Location, recipe: VolumeRecipe) -> Plan:
     stored: Sequence[IndexRecord] = ()
     seen = AS_STORED
     read = partial(read_scan, listing.root)
-    if read_manifest(store) is not None:
+    manifest = read_manifest(store)
+    if manifest is not None:
+        require_same_key(manifest.key_check, listing.key_check, where=store.uri)
         opened = Store.open(store)
         if opened.manifest.fingerprint != recipe.fingerprint():
             raise StoreError(
@@ -249,7 +252,7 @@ def commit_plan(plan: Plan, listing: Listing, store: Location, recipe: VolumeRec
     before = read_manifest(store)
     records = [*plan.kept, *_gather(store, _records_folder(plan), len(plan.tasks))]
     accounts = write_account(store, before, listing.cohort, listing.account)
-    committed = commit(store, recipe, records, accounts)
+    committed = commit(store, recipe, records, accounts, key_check=listing.key_check)
     drop_replaced(store, before, accounts)
     return committed
 

@@ -15,6 +15,7 @@ from preprocess.forms import stored_form
 from preprocess.index import IndexRecord
 from preprocess.kinds import prepare_scan
 from preprocess.plan import Found, Identity, Reread, identity_of
+from preprocess.pseudonyms import sayable
 from preprocess.recipe import VolumeRecipe
 from preprocess.sources.reach import read_scan
 from preprocess.storage import Location
@@ -78,12 +79,12 @@ def judge(data: bytes, scan: Scan, *, store: Location, recipe: VolumeRecipe) -> 
     try:
         prepared = prepare_scan(data, scan, recipe)
         if prepared.values is None:
-            return prepared.findings
+            return tuple(sayable(finding, scan) for finding in prepared.findings)
         form = stored_form(store, scan.modality) if recipe.kind_of(scan.modality) == "array" else None
         if form is not None:
             form.check(prepared, name=scan.name)
     except ScanError as error:
-        return (error.finding,)
+        return (sayable(error.finding, scan),)
     return None
 
 
@@ -107,19 +108,19 @@ def source_digest(source: Location, name: str, uri: str) -> str:
 
 
 def digest_reader(source: Location, scans: Sequence[Found]) -> Callable[[str, str], str]:
-    """`source_digest` for one source, which also knows the scans that are made of several files.
+    """`source_digest` for one source, which also knows scans of several files, and those whose names are pseudonyms.
 
     Args:
         source: its folder.
         scans: what it lists.
     """
-    series = {name: scan for scan, name, _ in scans if scan.parts}
+    known = {name: scan for scan, name, _ in scans if scan.parts or scan.shown}
 
     def digest(name: str, uri: str) -> str:
-        if name not in series:
+        if name not in known:
             return source_digest(source, name, uri)
         try:
-            return digest_of(read_scan(source, series[name]))
+            return digest_of(read_scan(source, known[name]))
         except ScanError:
             return ""
 

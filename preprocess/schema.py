@@ -114,6 +114,8 @@ class StoreManifest(BaseModel):
         num_left_out: scans that are not; their findings stand in the index.
         reconciliation: by cohort; stores of earlier versions have none.
         forgotten: people who were deleted on request.
+        key_check: check value of the key by which all names are pseudonyms; empty, and not written, where names are
+            the true ones.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -130,3 +132,4 @@ class StoreManifest(BaseModel):
     num_left_out: int
     reconciliation: dict[str, SourceAccount] = Field(default_factory=dict)
     forgotten: tuple[Forgotten, ...] = ()
+    key_check: str = ""

@@ -5,7 +5,7 @@ The record comes last, so that a task that was cut off is done again, to the sam
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
 
 from preprocess.errors import ScanError
@@ -13,12 +13,12 @@ from preprocess.forms import ArrayForm
 from preprocess.index import IndexRecord
 from preprocess.kinds import Prepared, prepare_scan
 from preprocess.plan import Claim
+from preprocess.pseudonyms import sayable
 from preprocess.recheck import digest_of
 from preprocess.recipe import VolumeRecipe
 from preprocess.sources.reach import read_scan
 from preprocess.storage import Location, Options
 from preprocess.store import content_digest
-from preprocess.surroundings import readable
 from preprocess.writer import Rows, open_rows, write_row
 
 
@@ -93,7 +93,7 @@ def _record(claim: Claim, data: bytes, prepared: Prepared) -> IndexRecord:
         source_sha256=digest_of(data),
         source_bytes=len(data),
         content_sha256=content_digest(prepared.values) if prepared.values is not None else "",
-        findings=tuple(replace(finding, message=readable(finding.message)) for finding in prepared.findings),
+        findings=tuple(sayable(finding, scan) for finding in prepared.findings),
         outcomes=dict(scan.outcomes),
         cohort=scan.cohort,
         tissue=prepared.tissue,

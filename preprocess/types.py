@@ -59,6 +59,7 @@ class Scan:
         outcomes: scores of that visit by name, for example `{"mmse": 27.0}`; absent scores are left out.
         cohort: name of the data set within which `subject_id` is unique; empty when it has none.
         parts: files that the scan is made of, relative to the source, as a DICOM series is; empty where `uri` is it.
+        shown: what messages call its file where the file's own name may not be said; else empty.
     """
 
     subject_id: str
@@ -72,6 +73,7 @@ class Scan:
     outcomes: dict[str, float] = field(default_factory=dict)
     cohort: str = ""
     parts: tuple[str, ...] = field(default=(), repr=False)
+    shown: str = ""
 
     @property
     def num_files(self) -> int:

@@ -35,6 +35,7 @@ class Listing:
         people: what became of each person of a study, by id; empty for other sources.
         names: every file of the source (of a table: every path it names), whether listed as a scan or not.
         by_person: whether entries of the account are named by person, session and series, and not by file.
+        key_check: check value of the key by which names are pseudonyms; empty where they are the true ones.
     """
 
     root: Location
@@ -47,6 +48,7 @@ class Listing:
     people: dict[str, str] = field(default_factory=dict)
     names: frozenset[str] = frozenset()
     by_person: bool = False
+    key_check: str = ""
 
     @property
     def notes(self) -> list[str]:

@@ -56,7 +56,7 @@ def read_scan(source: Location, scan: Scan) -> bytes:
     """
     if scan.parts:
         return _read_parts(source, scan)
-    label = _base(scan.uri)
+    label = scan.shown or _base(scan.uri)
     options: Options | None = source.options if "://" in scan.uri else None
     try:
         return _guarded(scan.uri, lambda: Location(scan.uri, options).read())

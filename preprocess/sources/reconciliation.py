@@ -59,6 +59,7 @@ CODES: Mapping[str, tuple[Part, str]] = MappingProxyType(
         "two_sessions": ("passed_over", "two sessions in one path"),
         "two_subjects": ("passed_over", "two subjects in one path"),
         "unread_format": ("passed_over", "in formats that are not read"),
+        "burned_in": ("passed_over", "in series with text in their pictures"),
         "bad_scale": ("passed_over", "in series with a slope that is no number"),
         "contrast_given": ("passed_over", "in series after a contrast agent"),
         "derived_series": ("passed_over", "in derived series"),
@@ -104,6 +105,7 @@ CODES: Mapping[str, tuple[Part, str]] = MappingProxyType(
         "not_a_number": ("cells", "no numbers"),
         "score_implausible": ("cells", "scores outside their scale"),
         "sentinel": ("cells", "codes for missing"),
+        "age_hidden": ("cells", "ages above 89"),
         "age_unanchored": ("remarks", "ages without a date"),
         "day_like_code": ("remarks", "days that look like codes"),
         "days_against_labels": ("remarks", "days against session labels"),
@@ -137,7 +139,16 @@ CODES: Mapping[str, tuple[Part, str]] = MappingProxyType(
 _IN_FULL = frozenset(
     {
         *("annex_missing", "folder_unreadable", "link_dangling", "table_not_read", "table_unreadable"),
-        *("bad_scale", "contrast_given", "derived_series", "geometry_bad", "mosaic", "photometric", "series_second"),
+        *(
+            "bad_scale",
+            "burned_in",
+            "contrast_given",
+            "derived_series",
+            "geometry_bad",
+            "mosaic",
+            "photometric",
+            "series_second",
+        ),
         *("series_unlike", "several_volumes", "slice_gap", "too_few_slices", "too_large", "uids_untrusted"),
     }
 )

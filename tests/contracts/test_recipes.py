@@ -16,7 +16,7 @@ from trainer.objectives.registry import TERMS
 from trainer.recipe import PhaseRecipe, TrainRecipe
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-ELSEWHERE = {"INTERSCAN_REVISION", "INTERSCAN_SHARDS", "PORT"}
+ELSEWHERE = {"INTERSCAN_DEIDENTIFY_KEY", "INTERSCAN_REVISION", "INTERSCAN_SHARDS", "PORT"}
 """Variables that no setting of the service is made of."""
 
 

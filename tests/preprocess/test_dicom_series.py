@@ -232,6 +232,7 @@ def stripped(key: str) -> list[pydicom.Dataset]:
         (small(PhotometricInterpretation="MONOCHROME1"), "photometric", "MONOCHROME1, expected MONOCHROME2"),
         (small(PhotometricInterpretation="RGB"), "photometric", "RGB"),
         (small(ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"]), "mosaic", "Siemens mosaic"),
+        (small(BurnedInAnnotation="YES"), "burned_in", "BurnedInAnnotation YES"),
         (small(RescaleSlope=0.0), "bad_scale", "RescaleSlope 0.0"),
         ([*small(), *small(number=9)[:1]], "several_series", "2 series: series 5 (20 images), series 9 (1 image);"),
     ],

@@ -29,7 +29,7 @@ def test_a_manifest_survives_json() -> None:
 def test_a_manifest_holds_no_time_place_or_version_of_a_library() -> None:
     assert set(MANIFEST.model_dump()) == {
         *("schema_version", "recipe", "fingerprint", "num_rows", "arrays", "index_sha256", "outcomes"),
-        *("num_found", "num_kept", "num_left_out", "reconciliation", "forgotten"),
+        *("num_found", "num_kept", "num_left_out", "reconciliation", "forgotten", "key_check"),
     }
 
 
