@@ -175,6 +175,7 @@ def _bring(
             "findings": lost,
             "kept_from_before": len(plan.kept),
             "gone_from_source": [record.full_name for record in plan.gone],
+            "superseded": [record.full_name for record in plan.superseded],
             "rows": plan.num_rows,
             "fingerprint": recipe.fingerprint(),
             "cohort": listing.cohort,
@@ -211,7 +212,8 @@ def _bring(
             plan, manifest = engine.update(listing, location, recipe, workers=workers, progress=advance)
     records = Store.open(location).records
     equal = equal_scans(records, manifest.arrays)
-    left_out = [record for record in records if not record.present]
+    left_out = [record for record in records if not record.present and record.superseded_by is None]
+    superseded = [record for record in records if record.superseded_by is not None]
     reasons = [finding.message for record in left_out for finding in record.findings if finding.leaves_out] + lost
     # What two scans share has lines of its own.
     kept = [finding for record in records if record.present for finding in record.findings]
@@ -225,6 +227,7 @@ def _bring(
         "findings": reasons,
         "remarks": remarks,
         "gone_from_source": [record.full_name for record in plan.gone],
+        "superseded": [[record.row, record.superseded_by, record.full_name] for record in superseded],
         "equal_content": [[record.full_name for record in group] for group in equal],
         "rows": manifest.num_rows,
         "fingerprint": manifest.fingerprint,
@@ -234,6 +237,8 @@ def _bring(
     result |= {"people": people_json(listing.people)} if listing.people else {}
     counts = f"{manifest.num_kept} kept + {num_left_out} left out = {manifest.num_found + account.num_lost} found"
     ending = f"store {location.uri}, fingerprint {manifest.fingerprint}"
+    if superseded:
+        ending = f"{len(superseded)} rows superseded by newer ones; {ending}"
     summary = "; ".join(part for part in (counts, account.summary(), ending) if part)
     lines = [
         *_lines("left out", reasons),

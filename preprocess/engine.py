@@ -21,7 +21,7 @@ from preprocess.equal_content import with_findings
 from preprocess.errors import ScanError, StoreError, UsageError
 from preprocess.forget import leave_forgotten
 from preprocess.forms import find_forms
-from preprocess.index import IndexRecord
+from preprocess.index import IndexRecord, listed
 from preprocess.lease import LEASE_NAME, SHARD, STORE, Lease, held
 from preprocess.machine import num_cores
 from preprocess.people import Source, alike_ids, gone_from, refuse_another_name, refuse_other_people
@@ -122,13 +122,14 @@ def plan_run(listing: Listing, store: Location, recipe: VolumeRecipe) -> Plan:
     Raises:
         UsageError: the source holds no scan of the recipe's modalities, its subjects are not those that the store has
             under their ids, or one of the two has pseudonyms and the other none, or those of another key.
-        StoreError: the store is of another recipe, or a stored scan has changed at its source.
+        StoreError: the store is of another recipe, or a visit that changed at its source is not whole there.
     """
     if not listing.scans:
         requested = ", ".join(recipe.modalities)
         others = ", ".join(sorted(listing.other_modalities)) or "none"
         raise UsageError(f"{listing.root.uri}: no {requested} scan found (other kinds there: {others}); see --modality")
     scans = listing.scans
+    everything: Sequence[IndexRecord] = ()
     stored: Sequence[IndexRecord] = ()
     seen = AS_STORED
     read = partial(read_scan, listing.root)
@@ -141,9 +142,11 @@ def plan_run(listing: Listing, store: Location, recipe: VolumeRecipe) -> Plan:
                 f"{store.uri}: store fingerprint {opened.manifest.fingerprint}: "
                 f"{recipe.unlike(opened.manifest.fingerprint)}"
             )
-        stored = opened.records
+        everything = opened.records
+        # What was superseded keeps its row, and says nothing of the source as it is.
+        stored = [record for record in everything if record.superseded_by is None]
         seen = reread(scans, stored, read, partial(judge, store=store, recipe=recipe))
-    plan = make_plan(scans, stored, recipe.fingerprint(), reread=seen)
+    plan = make_plan(scans, everything, recipe.fingerprint(), reread=seen)
     source = Source(
         uri=listing.root.uri,
         cohort=listing.cohort,
@@ -156,10 +159,19 @@ def plan_run(listing: Listing, store: Location, recipe: VolumeRecipe) -> Plan:
     gone, note = gone_from(source, scans, stored)
     mine = [record for record in stored if record.cohort == listing.cohort]
     notes = (*alike_ids([*(scan for scan, _, _ in scans), *mine]), *([note] if note else ()))
-    for remark in notes:
+    for remark in (*notes, *_superseded(plan)):
         LOG.warning("%s", remark)
     to_read = [claim.scan for task in plan.tasks for claim in task]
     return replace(plan, forms=find_forms(to_read, store, recipe, read), gone=gone, notes=notes)
+
+
+def _superseded(plan: Plan) -> list[str]:
+    """A line about the scans whose files changed; none without any."""
+    if not plan.superseded:
+        return []
+    names = listed([record.name for record in plan.superseded])
+    what = "1 stored scan is" if len(plan.superseded) == 1 else f"{len(plan.superseded)} stored scans are"
+    return [f"{what} of a visit that changed at the source: {names}; stored anew in new rows, the old rows are marked"]
 
 
 def run_plan(

@@ -10,7 +10,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from preprocess.schema import COHORT_COLUMN, INDEX_COLUMNS, OUTCOME_PREFIX, TISSUE, TISSUE_COLUMN
+from preprocess.schema import (
+    COHORT_COLUMN,
+    INDEX_COLUMNS,
+    OUTCOME_PREFIX,
+    SUPERSEDED_COLUMN,
+    TISSUE,
+    TISSUE_COLUMN,
+)
 from preprocess.types import Finding, TissueFit
 
 
@@ -37,6 +44,7 @@ class IndexRecord:
     outcomes: dict[str, float] = field(default_factory=dict)
     cohort: str = ""
     tissue: TissueFit | None = None
+    superseded_by: int | None = None
 
     @property
     def name(self) -> str:
@@ -116,6 +124,8 @@ def to_table(records: Iterable[IndexRecord]) -> pa.Table:
     if any(record.tissue is not None for record in ordered):
         # Only then: the index of a store without fits stays what it was, byte for byte.
         columns[TISSUE_COLUMN] = pa.array([record.tissue and asdict(record.tissue) for record in ordered], type=TISSUE)
+    if any(record.superseded_by is not None for record in ordered):
+        columns[SUPERSEDED_COLUMN] = pa.array([record.superseded_by for record in ordered], type=pa.int64())
     for name in names:
         columns[OUTCOME_PREFIX + name] = pa.array([record.outcomes.get(name) for record in ordered], type=pa.float64())
     return pa.table(columns)

@@ -62,6 +62,8 @@ class Plan:
         forms: forms of the array modalities in `tasks`, found by reading; see `preprocess.forms`.
         gone: stored scans of this cohort whose file the source no longer has; they stay in the store.
         notes: one line for each remark about the source as a whole.
+        superseded: scans of visits that changed at the source, as they were stored; their rows stay and are marked, and
+            what the files hold now gets new rows.
     """
 
     num_rows: int
@@ -71,12 +73,16 @@ class Plan:
     forms: Mapping[str, ArrayForm] = field(default_factory=dict)
     gone: tuple[IndexRecord, ...] = ()
     notes: tuple[str, ...] = ()
+    superseded: tuple[IndexRecord, ...] = ()
 
 
 def make_plan(
     scans: Sequence[Found], stored: Sequence[IndexRecord], fingerprint: str, *, reread: Reread = AS_STORED
 ) -> Plan:
     """Give every scan a row: known visits keep theirs, new ones follow, visits of one subject side by side.
+
+    A visit of which a file changed gets a new row, for all its modalities: the old row stays as it is under whoever
+    trains on it, and its records are marked.
 
     Args:
         scans: each scan with its name relative to the source and its size in bytes.
@@ -85,26 +91,34 @@ def make_plan(
         reread: which stored scans changed at their source, and which of those left out could be kept now.
 
     Raises:
-        StoreError: a stored scan's source holds other bytes now; overwriting it would change rows under a training run.
+        StoreError: a changed visit lacks a scan at its source that the store has of it.
     """
-    kept = {identity_of(record): record for record in stored}
-    rows = {_visit(record): record.row for record in stored}
-    _refuse_changes([record for record in stored if record.present and identity_of(record) in reread.changed])
+    current = [record for record in stored if record.superseded_by is None]
+    kept = {identity_of(record): record for record in current}
+    rows = {_visit(record): record.row for record in current}
+    renewed = {_visit(record) for record in current if record.present and identity_of(record) in reread.changed}
+    _require_whole([record for record in current if record.present and _visit(record) in renewed], scans)
     new: list[Found] = []
     for found in scans:
         scan = found[0]
         identity = identity_of(scan)
-        if identity in kept and identity not in reread.changed | reread.mended:
+        if identity in kept and identity not in reread.changed | reread.mended and _visit(scan) not in renewed:
             kept[identity] = _as_today(kept[identity], scan, reread.findings.get(identity))
         else:
             # Left out before, and replaced or judged otherwise since: another chance, in its own row.
-            kept.pop(identity, None)
+            if _visit(scan) not in renewed:
+                kept.pop(identity, None)
             new.append(found)
-    next_row = 1 + max(rows.values(), default=-1)
+    next_row = 1 + max((record.row for record in stored), default=-1)
+    for visit in renewed:
+        del rows[visit]
     for cohort, subject_id, _, session_id, run in sorted({_order(scan) for scan, _, _ in new}):
         if (cohort, subject_id, session_id, run) not in rows:
             rows[cohort, subject_id, session_id, run] = next_row
             next_row += 1
+    superseded = tuple(record for record in kept.values() if _visit(record) in renewed)
+    for record in superseded:
+        kept[identity_of(record)] = _marked(record, rows[_visit(record)])
     new.sort(key=lambda found: (rows[_visit(found[0])], found[0].modality))
     claims = [Claim(rows[_visit(scan)], scan, source_name) for scan, source_name, _ in new]
     tasks = tuple(tuple(claims[start : start + SCANS_PER_TASK]) for start in range(0, len(claims), SCANS_PER_TASK))
@@ -114,7 +128,10 @@ def make_plan(
         [claim.row, claim.source_name, num_bytes, _labels(claim.scan)]
         for claim, (_, _, num_bytes) in zip(claims, new, strict=True)
     )
-    return Plan(next_row, tuple(kept.values()), tasks, _digest([fingerprint, next_row, len(kept)], work))
+    past = [record for record in stored if record.superseded_by is not None]
+    digest = _digest([fingerprint, next_row, len(kept) + len(past)], work)
+    records = sorted((*past, *kept.values()), key=lambda record: (record.row, record.modality))
+    return Plan(next_row, tuple(records), tasks, digest, superseded=tuple(one for one in superseded if one.present))
 
 
 def _digest(head: list[object], work: Iterable[object]) -> str:
@@ -126,13 +143,24 @@ def _digest(head: list[object], work: Iterable[object]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _refuse_changes(changed: Sequence[IndexRecord]) -> None:
-    if changed:
+def _require_whole(stored: Sequence[IndexRecord], scans: Sequence[Found]) -> None:
+    """Refuse to give a visit a new row that would lack a modality which the old one has."""
+    found = {identity_of(scan) for scan, _, _ in scans}
+    missing = [record.name for record in stored if identity_of(record) not in found]
+    if missing:
         raise StoreError(
-            f"{listed([record.name for record in changed])}: the source has other content now than when it was "
-            "stored; preprocess the changed cohort into a new store, or, if these are other people under the same "
-            "ids, name their cohort with --cohort"
+            f"{listed(missing)}: no longer at the source, while another scan of the visit has other content now than "
+            "when it was stored; put the file back, or preprocess into a new store"
         )
+
+
+def _marked(record: IndexRecord, row: int) -> IndexRecord:
+    """The record of a scan whose file changed; whoever looks for present scans passes it over."""
+    message = (
+        f"{record.name}: its file, or another one of the visit, changed at the source; row {row} has what it holds"
+    )
+    finding = Finding("superseded", message)
+    return replace(record, present=False, superseded_by=row, findings=(*record.findings, finding))
 
 
 def _as_today(record: IndexRecord, scan: Scan, findings: tuple[Finding, ...] | None) -> IndexRecord:

@@ -52,6 +52,10 @@ millimetres (both are empty for clips, images and arrays), `source_uri` is relat
 `content_sha256` is of the decoded voxels, and a subject is one person within its `cohort` (empty where the data set has
 no name). `tissue` follows in stores with `intensity = "tissue"` only, and scores as `outcome.<name>`, null where
 unknown."""
+SUPERSEDED_COLUMN = "superseded_by"
+"""Row, int64, that holds what the scan's file holds now; null for the scan as it is. Only in stores of which a file has
+changed at its source. Such a record is not `present`, so whoever does not know the column passes it over too; its
+voxels stay where they are."""
 TISSUE_COLUMN = "tissue"
 TISSUE = pa.struct(
     [
@@ -109,7 +113,7 @@ class StoreManifest(BaseModel):
         arrays: shape of each modality's array; one of vectors or matrices of which no file was readable has none.
         index_sha256: digest of index.parquet.
         outcomes: names of the scores in the index.
-        num_found: scans the source listed, of the recipe's modalities.
+        num_found: scans the source listed, of the recipe's modalities; what was superseded is not among them.
         num_kept: scans that are in the store.
         num_left_out: scans that are not; their findings stand in the index.
         reconciliation: by cohort; stores of earlier versions have none.

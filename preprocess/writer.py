@@ -145,6 +145,7 @@ def commit(
     shapes = {name: (num_rows, *shape) for name, shape in _row_shapes(location, recipe, records).items()}
     table = indexing.to_bytes(indexing.to_table(with_findings(records, shapes)))
     num_kept = sum(record.present for record in records)
+    num_found = sum(record.superseded_by is None for record in records)
     manifest = StoreManifest(
         recipe=recipe,
         fingerprint=recipe.fingerprint(),
@@ -152,9 +153,9 @@ def commit(
         arrays=shapes,
         index_sha256=hashlib.sha256(table).hexdigest(),
         outcomes=tuple(sorted({name for record in records for name in record.outcomes})),
-        num_found=len(records),
+        num_found=num_found,
         num_kept=num_kept,
-        num_left_out=len(records) - num_kept,
+        num_left_out=num_found - num_kept,
         reconciliation=dict(reconciliation),
         forgotten=(*(before.forgotten if before is not None else ()), *forgotten),
         key_check=key_check or (before.key_check if before is not None else ""),

@@ -93,12 +93,62 @@ def test_corrected_tables_change_labels_and_do_no_work() -> None:
     assert replace(kept, day=0, site="", scanner="", outcomes={}) == stored[0]
 
 
-def test_a_stored_scan_that_changed_at_its_source_is_refused() -> None:
+def changed(*records: IndexRecord) -> Reread:
+    return Reread(changed=frozenset(map(identity_of, records)))
+
+
+def test_a_stored_scan_that_changed_at_its_source_gets_a_new_row_and_its_old_one_is_marked() -> None:
     first = [scan("a", "s1", 0), scan("b", "s1", 0)]
     stored = stored_of(make_plan(first, [], "f"))
-    reread = Reread(changed=frozenset({identity_of(stored[0])}))
-    with pytest.raises(StoreError, match=r"^a_s1_T1w: the source has other content now .* new store, or, .*--cohort$"):
-        make_plan(first, stored, "f", reread=reread)
+    plan = make_plan(first, stored, "f", reread=changed(stored[0]))
+    assert rows_of(plan) == {"a_s1_T1w": 2}
+    assert plan.num_rows == 3
+    assert plan.superseded == (stored[0],)
+    old, other = plan.kept
+    assert (old.row, old.present, old.superseded_by) == (0, False, 2)
+    assert [finding.code for finding in old.findings] == ["superseded"]
+    assert replace(old, present=True, superseded_by=None, findings=()) == stored[0]
+    assert other == stored[1]
+
+
+def test_a_scan_may_change_again_and_each_row_leads_to_the_next() -> None:
+    first = [scan("a", "s1", 0)]
+    stored = stored_of(make_plan(first, [], "f"))
+    for row in (1, 2):
+        plan = make_plan(first, stored, "f", reread=changed(stored[-1]))
+        assert rows_of(plan) == {"a_s1_T1w": row}
+        stored = stored_of(plan)
+    assert [(record.row, record.superseded_by) for record in stored] == [(0, 1), (1, 2), (2, None)]
+    again = make_plan(first, stored, "f")
+    assert again.tasks == ()
+    assert list(again.kept) == stored
+    assert again.num_rows == 3
+
+
+def test_all_modalities_of_a_visit_move_to_the_new_row_together() -> None:
+    first = [scan("a", "s1", 0), scan("a", "s1", 0, modality="T2w"), scan("a", "s2", 9)]
+    stored = stored_of(make_plan(first, [], "f"))
+    one = next(record for record in stored if record.modality == "T2w")
+    plan = make_plan(first, stored, "f", reread=changed(one))
+    assert [(claim.row, claim.scan.modality) for claim in claims_of(plan)] == [(2, "T1w"), (2, "T2w")]
+    assert [(record.row, record.superseded_by) for record in plan.kept] == [(0, 2), (0, 2), (1, None)]
+
+
+def test_a_changed_visit_that_is_not_whole_at_the_source_is_refused() -> None:
+    first = [scan("a", "s1", 0), scan("a", "s1", 0, modality="T2w")]
+    stored = stored_of(make_plan(first, [], "f"))
+    with pytest.raises(
+        StoreError, match=r"^a_s1_T2w: no longer at the source, while another scan .* put the file back"
+    ):
+        make_plan(first[:1], stored, "f", reread=changed(stored[0]))
+
+
+def test_what_was_left_out_stays_in_its_row_when_another_visit_changes() -> None:
+    first = [scan("a", "s1", 0), scan("a", "s2", 9)]
+    stored = stored_of(make_plan(first, [], "f"), left_out=(1,))
+    plan = make_plan(first, stored, "f", reread=changed(stored[0]))
+    assert rows_of(plan) == {"a_s1_T1w": 2}
+    assert plan.kept[1] == stored[1]
 
 
 @pytest.mark.parametrize("why", ["changed", "mended"])

@@ -11,7 +11,7 @@ import pytest
 
 from preprocess.dicom_zip import pack
 from preprocess.engine import preprocess
-from preprocess.errors import ScanError, StoreError
+from preprocess.errors import ScanError
 from preprocess.index import IndexRecord
 from preprocess.plan import Found, Reread, identity_of
 from preprocess.recheck import digest_of, digest_reader, judge, reread, source_digest
@@ -114,7 +114,7 @@ def write_plain(raw: Path, heads: dict[str, np.ndarray]) -> Path:
     return raw
 
 
-def test_an_uncompressed_scan_replaced_by_one_of_equal_size_is_refused(tmp_path: Path) -> None:
+def test_an_uncompressed_scan_replaced_by_one_of_equal_size_gets_a_new_row(tmp_path: Path) -> None:
     """Reported of another tool: the old row stayed, and the store was called whole."""
     raw = write_plain(tmp_path / "raw", {"01": head(), "02": head(0.9)})
     preprocess(str(raw), str(tmp_path / "s"), RECIPE, workers=0)
@@ -123,8 +123,8 @@ def test_an_uncompressed_scan_replaced_by_one_of_equal_size_is_refused(tmp_path:
     path.write_bytes(plain_file(head(0.8)))
     os.utime(path, ns=(old.st_atime_ns, old.st_mtime_ns))
     assert path.stat().st_size == old.st_size
-    with pytest.raises(StoreError, match=r"^sub-01_ses-02_T1w: the source has other content now"):
-        preprocess(str(raw), str(tmp_path / "s"), RECIPE, workers=0)
+    assert preprocess(str(raw), str(tmp_path / "s"), RECIPE, workers=0).num_rows == 3
+    assert [record.superseded_by for record in Store.open(tmp_path / "s").records] == [None, 2, None]
 
 
 def test_a_scan_mended_at_equal_size_enters_in_its_row(tmp_path: Path) -> None:
