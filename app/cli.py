@@ -1,7 +1,7 @@
 """The verbs serve, predict and embed; what is heavy is imported when a verb runs."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -15,11 +15,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from app.registry import LoadedModel
-    from preprocess.store import Store
 
 _ONE_MIB = 2**20
-_MAX_READERS = 16
-"""A bucket answers in about 50 ms: one reader would wait most of the time."""
 _KEPT_COLUMNS = ("cohort", "subject_id", "session_id", "run", "day", "row")
 
 
@@ -212,6 +209,7 @@ def embed(
     out: str,
     *,
     batch_size: int = 8,
+    cluster: str | None = None,
     json: JsonFlag = False,
 ) -> int:
     """Embed every scan of a store with an artefact, into one Parquet file.
@@ -224,9 +222,12 @@ def embed(
         store: Store made with the preprocessing that the artefact was trained on.
         out: Parquet file to write, path or URL.
         batch_size: Scans embedded at once.
+        cluster: Let a Ray cluster do it: `auto`, HOST:PORT or ray://HOST:10001; docs/cluster.md.
         json: Print the result as JSON.
     """
+    from app.embedding import embed_on, embed_rows
     from app.registry import load_artefact
+    from preprocess.cluster import connected
     from preprocess.errors import ArtefactError, StoreError, UsageError
     from preprocess.index import to_bytes
     from preprocess.storage import Location, split_file
@@ -246,7 +247,12 @@ def embed(
     rows = _present_rows(opened.index, modality)
     if not len(rows):
         raise StoreError(f"{opened.location.uri}: no row of modality {modality}; use a store that holds it")
-    table = _embed_rows(model, opened, rows, modality, batch_size)
+    with connected(cluster, where=out) as machines, progress("embed") as advance:
+        if machines is None:
+            embeddings_NE = embed_rows(model, opened, rows["row"].to_pylist(), batch_size, advance)
+        else:
+            embeddings_NE = embed_on(machines, artefact, opened, rows["row"].to_pylist(), batch_size, advance)
+    table = _with_embeddings(model, rows, embeddings_NE)
     Location(folder).write(name, to_bytes(table))
     manifest = model.manifest
     result = {
@@ -282,43 +288,18 @@ def _present_rows(index: "pa.Table", modality: str) -> "pa.Table":
     return index.filter(pc.and_(pc.equal(index["modality"], modality), index["present"])).sort_by("row")
 
 
-def _embed_rows(model: "LoadedModel", store: "Store", rows: "pa.Table", modality: str, batch_size: int) -> "pa.Table":
+def _with_embeddings(model: "LoadedModel", rows: "pa.Table", embeddings_NE: "np.ndarray") -> "pa.Table":
     """The kept columns of `rows` with a column embedding, list<float32>, and severity where the model tells it."""
-    import numpy as np
     import pyarrow as pa
 
     from preprocess.schema import OUTCOME_PREFIX
 
-    batches = []
-    with progress("embed") as advance:
-        for volumes in _read_ahead(store, rows["row"].to_pylist(), modality, batch_size):
-            batches.append(model.engine.embed(volumes))
-            advance(sum(map(len, batches)), len(rows))
-    embeddings_NE = np.concatenate(batches)
     columns = {name: rows[name] for name in _KEPT_COLUMNS}
     columns["embedding"] = pa.array(list(embeddings_NE), type=pa.list_(pa.float32()))
     if model.severity is not None:
         columns["severity"] = pa.array(model.severity.distances(embeddings_NE), type=pa.float32())
     outcomes = {name: rows[name] for name in rows.column_names if name.startswith(OUTCOME_PREFIX)}
     return pa.table(columns | outcomes)
-
-
-def _read_ahead(store: "Store", rows: Sequence[int], modality: str, batch_size: int) -> "Iterator[np.ndarray]":
-    """Batches (B, ...) of rows in order; the next one is fetched while the caller works on this one."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    import numpy as np
-
-    with ThreadPoolExecutor(min(batch_size, _MAX_READERS)) as pool:
-
-        def fetch(start: int) -> "Iterator[np.ndarray]":
-            return pool.map(lambda row: store.read(row, modality), rows[start : start + batch_size])
-
-        ahead = fetch(0)
-        for start in range(0, len(rows), batch_size):
-            volumes = np.stack(list(ahead))
-            ahead = fetch(start + batch_size)
-            yield volumes
 
 
 def _listen(host: str, port: int) -> "socket.socket":

@@ -6,6 +6,7 @@ _EXTRAS = {
     "dicom": ("pydicom",),
     "video": ("av",),
     "s3": ("s3fs",),
+    "cluster": ("ray",),
 }
 """Top-level modules that only verbs of these extras import."""
 

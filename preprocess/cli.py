@@ -39,6 +39,7 @@ def preprocess(
     key_file: Path | None = None,
     linking_table: str | None = None,
     workers: int | None = None,
+    cluster: str | None = None,
     shard: str | None = None,
     commit: Annotated[bool, Parameter(negative="")] = False,
     accept_left_out: Annotated[bool, Parameter(negative="")] = False,
@@ -78,6 +79,8 @@ def preprocess(
         key_file: file with the key, readable by its owner alone; the same key gives the same pseudonyms.
         linking_table: file to write that says which pseudonym is whose; local, outside the store.
         workers: processes; one per core when not given, 0 for none.
+        cluster: let a Ray cluster do the work: `auto` on one of its machines, HOST:PORT of its head, or ray://HOST:10001.
+            Needs the extra `cluster` and interscan on every machine; docs/cluster.md.
         shard: do one share of the work, I/N counted from 0, for example 0/32 on the first of 32 machines; `auto` takes
             the number from Google Batch, Cloud Run jobs, a Slurm array or a Kubernetes indexed job.
         commit: after the last shard, make the store of what all have written; says which tasks are missing.
@@ -97,6 +100,8 @@ def preprocess(
 
     if sum((shard is not None, commit, dry_run)) > 1:
         raise UsageError("--shard, --commit and --dry-run exclude each other; give one of them")
+    if cluster is not None and (shard is not None or commit or dry_run or workers is not None):
+        raise UsageError("--cluster shares the work out itself; leave --shard, --commit, --dry-run and --workers out")
     if not deidentify and (key_file is not None or linking_table is not None):
         option = "--key-file" if key_file is not None else "--linking-table"
         raise UsageError(f"{option} is for --deidentify; give that too")
@@ -125,7 +130,14 @@ def preprocess(
             raise
         raise hidden_names(error, source) from error
     do = partial(
-        _bring, location=location, recipe=volumes, share=share, workers=workers, is_commit=commit, is_dry=dry_run
+        _bring,
+        location=location,
+        recipe=volumes,
+        share=share,
+        workers=workers,
+        cluster=cluster,
+        is_commit=commit,
+        is_dry=dry_run,
     )
     if pseudonyms is None:
         return do(listing, accept_left_out=accept_left_out, json=json)
@@ -147,6 +159,7 @@ def _bring(
     recipe: "VolumeRecipe",
     share: "Shard | None",
     workers: int | None,
+    cluster: str | None,
     is_commit: bool,
     is_dry: bool,
     accept_left_out: bool,
@@ -154,6 +167,7 @@ def _bring(
 ) -> int:
     """Bring a store up to date with a listing, and say what was done."""
     import preprocess.engine as engine
+    from preprocess.cluster import connected
     from preprocess.equal_content import EQUAL_CONTENT, equal_lines, equal_scans
     from preprocess.forget import leave_forgotten
     from preprocess.shards import commit_shards, run_shard
@@ -208,8 +222,10 @@ def _bring(
     if is_commit:
         plan, manifest = commit_shards(listing, location, recipe)
     else:
-        with progress("preprocess") as advance:
-            plan, manifest = engine.update(listing, location, recipe, workers=workers, progress=advance)
+        with connected(cluster, where=location.uri) as machines, progress("preprocess") as advance:
+            plan, manifest = engine.update(
+                listing, location, recipe, workers=workers, cluster=machines, progress=advance
+            )
     records = Store.open(location).records
     equal = equal_scans(records, manifest.arrays)
     left_out = [record for record in records if not record.present and record.superseded_by is None]
@@ -258,15 +274,17 @@ def _lines(title: str, messages: Sequence[str]) -> list[str]:
     return [*lines, f"{title}: {more} more; --json lists all"] if more > 0 else lines
 
 
-def verify(store: str, *, json: JsonFlag = False) -> int:
+def verify(store: str, *, cluster: str | None = None, json: JsonFlag = False) -> int:
     """Re-read every row of a store and name each damaged or missing one; exit code 3 when there is any.
 
     Args:
         store: the store's path or URL.
+        cluster: let a Ray cluster read: `auto`, HOST:PORT or ray://HOST:10001; docs/cluster.md.
         json: print the result as one JSON object on stdout.
     """
     from dataclasses import asdict
 
+    from preprocess.cluster import connected
     from preprocess.equal_content import equal_scans, summary
     from preprocess.errors import StoreError
     from preprocess.store import Store, verify_rows
@@ -274,11 +292,12 @@ def verify(store: str, *, json: JsonFlag = False) -> int:
     opened = Store.open(store)
     num_rows = opened.manifest.num_kept
     faults = []
-    with progress("verify") as advance:
-        for done, fault in enumerate(verify_rows(opened), start=1):
+    with connected(cluster, where=store) as machines, progress("verify") as advance:
+        for done, fault in enumerate(verify_rows(opened, machines), start=1):
             advance(done, num_rows)
             if fault is not None:
                 faults.append(fault)
+    faults.sort(key=lambda fault: (fault.row, fault.modality))
     whole = num_rows - len(faults)
     equal = equal_scans(opened.records, opened.manifest.arrays)
     lines = [f"{fault.name}: {fault.reason}" for fault in faults]

@@ -15,6 +15,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from preprocess.accounts import describe, drop_replaced, write_account
+from preprocess.cluster import Cluster
 from preprocess.console import LOG
 from preprocess.deidentify import require_same_key
 from preprocess.equal_content import with_findings
@@ -73,6 +74,7 @@ def update(
     recipe: VolumeRecipe,
     *,
     workers: int | None = None,
+    cluster: Cluster | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Plan, StoreManifest]:
     """Bring a store up to date with a listing, while no other process writes to it.
@@ -82,6 +84,7 @@ def update(
         store: where the store is or shall be.
         recipe: how a scan becomes a row.
         workers: processes; 0 works in this one, None takes one per core.
+        cluster: machines that do the work instead of processes of this one.
         progress: called with scans done and scans in all.
 
     Returns:
@@ -102,7 +105,7 @@ def update(
         require_no_shard(leased)
         roll_forward(leased)
         plan = plan_run(listing, leased, recipe)
-        return plan, run_plan(plan, listing, leased, recipe, workers=workers, progress=report)
+        return plan, run_plan(plan, listing, leased, recipe, workers=workers, cluster=cluster, progress=report)
 
 
 def require_no_shard(store: Location) -> None:
@@ -181,6 +184,7 @@ def run_plan(
     recipe: VolumeRecipe,
     *,
     workers: int | None = None,
+    cluster: Cluster | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> StoreManifest:
     """Do what the plan says and commit the store.
@@ -191,6 +195,7 @@ def run_plan(
         store: where the store is.
         recipe: how a scan becomes a row.
         workers: processes; 0 works in this one, None takes one per core. memory:// always works in this one.
+        cluster: machines that do the work instead of processes of this one.
         progress: called with scans done and scans in all.
 
     Returns:
@@ -205,7 +210,8 @@ def run_plan(
     if manifest is not None and is_reported and not plan.tasks and _is_stored(plan.kept, store, manifest):
         store.delete(WORK_FOLDER)  # what a run leaves that was cut off while it tidied up
         return manifest
-    write_tasks(plan, range(len(plan.tasks)), listing, store, recipe, workers=workers, progress=progress)
+    numbers = range(len(plan.tasks))
+    write_tasks(plan, numbers, listing, store, recipe, workers=workers, cluster=cluster, progress=progress)
     return commit_plan(plan, listing, store, recipe)
 
 
@@ -217,6 +223,7 @@ def write_tasks(
     recipe: VolumeRecipe,
     *,
     workers: int | None = None,
+    cluster: Cluster | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write the rows and records of some tasks of a plan; those that an earlier run finished are left alone.
@@ -228,6 +235,7 @@ def write_tasks(
         store: where the store is.
         recipe: how a scan becomes a row.
         workers: processes; 0 works in this one, None takes one per core. memory:// always works in this one.
+        cluster: machines that do the work instead of processes of this one.
         progress: called with scans done and scans in all.
 
     Raises:
@@ -242,12 +250,14 @@ def write_tasks(
     prepare_arrays(store, recipe, modalities, plan.num_rows, forms=plan.forms)
     records_folder = _records_folder(plan)
     work = Work(store.uri, store.options, listing.root.uri, listing.root.options, recipe, records_folder)
+    if cluster is not None:
+        cluster.require_reach(listing.root, written=store)
     done = _finished(store, plan, numbers, partial(read_scan, listing.root))
     waiting = [number for number in numbers if number not in done]
     total = sum(len(plan.tasks[number]) for number in numbers)
     finished = total - sum(len(plan.tasks[number]) for number in waiting)
     num_workers = _num_workers(workers, store, listing.root, len(waiting))
-    with closing(_run_tasks(work, plan, waiting, num_workers)) as written:
+    with closing(_run_tasks(work, plan, waiting, num_workers, cluster)) as written:
         for number in written:
             finished += len(plan.tasks[number])
             if progress is not None:
@@ -319,7 +329,13 @@ def _num_workers(workers: int | None, store: Location, source: Location, num_tas
     return 0 if num_tasks <= 1 else min(allowed, num_tasks)
 
 
-def _run_tasks(work: Work, plan: Plan, waiting: Sequence[int], workers: int) -> Generator[int, None, None]:
+def _run_tasks(
+    work: Work, plan: Plan, waiting: Sequence[int], workers: int, cluster: Cluster | None
+) -> Generator[int, None, None]:
+    if cluster is not None and waiting:
+        for _, number in cluster.map(_run_task_alone, [(work, plan.tasks[number], number) for number in waiting]):
+            yield number
+        return
     if workers == 0:
         for number in waiting:
             yield run_task(work, plan.tasks[number], number)

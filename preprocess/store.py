@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +22,12 @@ from preprocess.index import IndexRecord
 from preprocess.schema import INDEX_NAME, SCHEMA_VERSION, STORE_NAME, StoreManifest
 from preprocess.storage import Location, Options, refusals
 
+if TYPE_CHECKING:
+    from preprocess.cluster import Cluster
+
 _VERIFY_THREADS = 16
+_VERIFIED_AT_ONCE = 256
+"""Rows of one task on a cluster."""
 
 
 class Store:
@@ -139,12 +145,32 @@ class Fault:
     reason: str
 
 
-def verify_rows(store: Store) -> Iterator[Fault | None]:
-    """Re-read every row the index says is present, in order; yields its fault, or None when it is whole."""
+def verify_rows(store: Store, cluster: "Cluster | None" = None) -> Iterator[Fault | None]:
+    """Re-read every row the index says is present; yields its fault, or None when it is whole.
+
+    Args:
+        store: opened.
+        cluster: machines that read instead of this one; faults then come in any order.
+    """
     present = [record for record in store.records if record.present]
     name = indexing.naming(store.records)
+    if cluster is not None:
+        cluster.require_reach(store.location)
+        pieces = [present[start : start + _VERIFIED_AT_ONCE] for start in range(0, len(present), _VERIFIED_AT_ONCE)]
+        location = (store.location.uri, store.location.options)
+        arguments = [(*location, [(record, name(record)) for record in piece]) for piece in pieces]
+        for _, faults in cluster.map(_verify_some, arguments):
+            yield from faults
+        return
     with ThreadPoolExecutor(_VERIFY_THREADS) as pool:
         yield from pool.map(lambda record: _verify_row(store, record, name(record)), present)
+
+
+def _verify_some(uri: str, options: Options, named: Sequence[tuple[IndexRecord, str]]) -> list[Fault | None]:
+    """The rows of one task, on whatever machine."""
+    store = Store.open(Location(uri, options))
+    with ThreadPoolExecutor(_VERIFY_THREADS) as pool:
+        return list(pool.map(lambda one: _verify_row(store, *one), named))
 
 
 def content_digest(voxels: np.ndarray) -> str:
