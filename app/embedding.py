@@ -28,7 +28,7 @@ def embed_rows(
 
     Args:
         model: loaded and checked.
-        store: of the model's preprocessing.
+        store: made with the preprocessing of the model.
         rows: those of the model's modality, in the order of the result.
         batch_size: scans in one forward pass.
         progress: called with rows done and rows in all.

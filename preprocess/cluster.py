@@ -107,8 +107,8 @@ class Cluster:
         """Call a function for each of the arguments, somewhere; results come as they are ready.
 
         Args:
-            function: of a module that every worker has.
-            arguments: of each call, picklable.
+            function: a function of a module that every worker has.
+            arguments: those of each call, picklable.
 
         Yields:
             Index of the arguments, and the result.

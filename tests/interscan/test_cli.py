@@ -67,7 +67,7 @@ def test_asking_for_help_loads_neither_torch_nor_any_part():
         (["preprocess", "a"], "--store requires an argument"),
         (["train", "demo", "--stroe", "x"], "--stroe"),
         (["train", "demo", "--store", "s", "--ru", "x"], "--run"),
-        (["verify", "x", "--shallow"], "interscan verify takes --json (see interscan verify --help)"),
+        (["verify", "x", "--shallow"], "interscan verify takes --cluster, --json (see interscan verify --help)"),
         (["synth", "heart", "out"], "heart"),
         (["synth", "brain", "out", "--subjects", "many"], "many"),
         (["synth", "brain"], "(see interscan synth brain --help)"),
