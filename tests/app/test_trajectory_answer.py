@@ -91,7 +91,7 @@ def test_the_network_sees_each_scan_once(model, monkeypatch):
     answer_trajectory(model, SCANS, YEARLY)
     assert seen == [2, 2]
     answer_progression(model, *SCANS[:2])
-    assert len(seen) == len(SCANS) + 2
+    assert seen == [2, 2, 2]
 
 
 def test_time_reversed_changes_the_sign_and_the_class(model):

@@ -61,7 +61,7 @@ def test_a_run_cut_off_before_store_json_leaves_the_old_account_whole(
     preprocess(str(raw), store.uri, RECIPE, workers=0)
     (raw / "derivatives/y.nii").write_text("y")
 
-    def die(*_: object) -> StoreManifest:
+    def die(*_: object, **__: object) -> StoreManifest:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

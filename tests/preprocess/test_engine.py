@@ -256,15 +256,15 @@ def test_a_corrected_table_changes_the_index_and_no_object(tmp_path: Path) -> No
     assert {name: time for name, time in _times(tmp_path / "s").items() if "/c/" in name} == before
 
 
-def test_a_scan_that_is_mended_is_tried_again_and_a_changed_one_refused(tmp_path: Path) -> None:
+def test_a_scan_that_is_mended_is_tried_again_and_a_changed_one_gets_a_new_row(tmp_path: Path) -> None:
     raw = write_bids(tmp_path / "raw", {"01": {"01": head_file()[:-9], "02": head_file(0.9)}}, {"01": 0, "02": 9})
     assert preprocess(str(raw), str(tmp_path / "s"), RECIPE, workers=0).num_left_out == 1
     write_bids(raw, {"01": {"01": head_file()}})
     assert preprocess(str(raw), str(tmp_path / "s"), RECIPE, workers=0).num_left_out == 0
     assert list(verify_rows(Store.open(tmp_path / "s"))) == [None] * 2
     write_bids(raw, {"01": {"01": head_file(0.7, seed=3)}})
-    with pytest.raises(StoreError, match="sub-01_ses-01_T1w: the source has"):
-        preprocess(str(raw), str(tmp_path / "s"), RECIPE, workers=0)
+    assert preprocess(str(raw), str(tmp_path / "s"), RECIPE, workers=0).num_rows == 3
+    assert list(verify_rows(Store.open(tmp_path / "s"))) == [None] * 2
 
 
 def test_the_remedy_of_a_limit_works(tmp_path: Path) -> None:
