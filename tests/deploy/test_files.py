@@ -81,6 +81,7 @@ FAULTS = [
     ("deploy/skypilot/train.yaml", "accelerators: A100:1", "accelerators: A1000:1"),
     ("deploy/skypilot/train.yaml", "recover_on_exit_codes", "recover_on_exit"),
     ("deploy/systemd/interscan.service", "Type=exec", "Type=often"),
+    ("deploy/systemd/interscan.service", "KillMode=mixed", "KillMode=some"),
     ("deploy/systemd/interscan.service", "DynamicUser=yes", "DynamicUsers=yes"),
     ("deploy/prometheus/alerts.yml", "expr: interscan_models_ready < 1", "expresion: interscan_models_ready < 1"),
     ("deploy/prometheus/alerts.yml", "for: 2m", "for: two minutes"),

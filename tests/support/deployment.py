@@ -208,6 +208,7 @@ _SYSTEMD: dict[str, dict[str, set[str]]] = {
     "Unit": dict.fromkeys(("Description", "Documentation", "After", "Wants"), _ANY),
     "Install": {"WantedBy": _ANY},
     "Service": {
+        "KillMode": {"control-group", "mixed", "process", "none"},
         **dict.fromkeys(
             (
                 "EnvironmentFile",
