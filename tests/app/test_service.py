@@ -43,7 +43,7 @@ def client(app: Any) -> httpx.AsyncClient:
 
 def test_one_deadline_holds_for_all_stages_and_the_answer_says_which_one_it_was(artefact):
     async def go() -> None:
-        async with started(artefact, deadline_s=0.3) as (app, service), client(app) as http:
+        async with started(artefact, deadline_s=2.0) as (app, service), client(app) as http:
             freeze(service)
             late = await http.post("/v1/embeddings", files=FILES)
             assert (late.status_code, late.json()["code"]) == (503, "deadline")
