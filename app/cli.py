@@ -52,7 +52,7 @@ def serve(
         forwarded_allow_ips: Address of a proxy whose X-Forwarded-For and X-Forwarded-Proto are believed; may be
             repeated. Only this machine, unless INTERSCAN_FORWARDED_ALLOW_IPS says otherwise.
     """
-    from app.forking import start_forking
+    from app.forking import start_forking, stop_forking
     from app.settings import make_settings
     from app.threads import settle_threads
     from preprocess.errors import UsageError
@@ -96,8 +96,11 @@ def serve(
     )
     # uvicorn finishes the requests under way, then sends itself the signal again that asked it to stop. That is how a
     # service ends, not how one is cut off.
-    with listener, contextlib.suppress(KeyboardInterrupt):
-        server.run(sockets=[listener])
+    try:
+        with listener, contextlib.suppress(KeyboardInterrupt):
+            server.run(sockets=[listener])
+    finally:
+        stop_forking()
     return EXIT_DONE
 
 

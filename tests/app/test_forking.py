@@ -2,8 +2,10 @@
 
 import multiprocessing
 import os
+import subprocess
 import sys
 from multiprocessing import forkserver
+from pathlib import Path
 
 from app.forking import start_forking
 
@@ -25,3 +27,22 @@ def test_starting_again_keeps_the_one_that_is_there() -> None:
     assert parent == pid
     assert has_numpy
     assert not has_monai
+
+
+def test_stopping_leaves_neither_process_nor_socket_nor_folder(tmp_path: Path) -> None:
+    code = (
+        "import os; from multiprocessing import forkserver; from app.forking import start_forking, stop_forking; "
+        "start_forking(); print(forkserver._forkserver._forkserver_pid); stop_forking(); stop_forking(); "
+        "print(os.listdir(os.environ['TMPDIR'])); os._exit(0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-uc", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        timeout=120,
+    )
+    pid, left = done.stdout.splitlines()
+    assert left == "[]"
+    assert not Path(f"/proc/{pid}").exists()
