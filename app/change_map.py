@@ -3,9 +3,6 @@
 How it is shared out is in `preprocess.voxel_shares`.
 """
 
-import gzip
-
-import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import affine_transform
@@ -15,11 +12,13 @@ from app.registry import LoadedModel
 from preprocess.console import LOG
 from preprocess.errors import UsageError
 from preprocess.images import read_image
+from preprocess.nifti import to_nifti
 from preprocess.storage import Location, split_file
 from preprocess.types import Affine, FloatArray, Image
 from preprocess.voxel_shares import density_per_cm3, voxel_shares
 
 Floats = npt.NDArray[np.float64]
+_UNIT = "points of the score per cm3"
 
 
 def told_shares(
@@ -60,22 +59,6 @@ def in_scan_space(shares_DHW: Floats, grid_to_mm: Affine, scan: Image) -> FloatA
     return density_XYZ
 
 
-def to_nifti(density_XYZ: FloatArray, affine: Affine, *, is_packed: bool) -> bytes:
-    """The map as a NIfTI file.
-
-    Args:
-        density_XYZ: from `in_scan_space`.
-        affine: the scan's.
-        is_packed: whether to pack it with gzip, as `.nii.gz` is.
-    """
-    image = nib.Nifti1Image(density_XYZ, affine)
-    image.header.set_xyzt_units("mm", "sec")
-    image.header["descrip"] = b"points of the score per cm3"
-    data: bytes = image.to_bytes()
-    # No time in the file: equal scans give equal bytes.
-    return gzip.compress(data, mtime=0) if is_packed else data
-
-
 def require_map(out: str) -> None:
     """Refuse a name that is none of a NIfTI file.
 
@@ -108,5 +91,5 @@ def write_map(model: LoadedModel, earlier: PreparedScan, later: PreparedScan, la
     shares_DHW = told_shares(model, earlier.voxels_CDHW, later.voxels_CDHW)
     density_XYZ = in_scan_space(shares_DHW, np.array(later.affine).reshape(4, 4), scan)
     folder, name = split_file(out, example="map.nii.gz")
-    Location(folder).write(name, to_nifti(density_XYZ, scan.affine, is_packed=name.endswith(".gz")))
+    Location(folder).write(name, to_nifti(density_XYZ, scan.affine, says=_UNIT, is_packed=name.endswith(".gz")))
     LOG.info("map of %+.2f points, positive where it speaks for improvement: %s", shares_DHW.sum(), out)

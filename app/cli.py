@@ -146,7 +146,7 @@ def predict(
         raise UsageError(f"{given} without --days; give the day of each scan, for example --days 0,365,730")
     from app.answers import answer_progression
     from app.change_map import require_map, write_map
-    from app.inputs import prepare
+    from app.inputs import prepare_together
     from app.registry import load_artefact
     from app.report import describe
 
@@ -160,7 +160,7 @@ def predict(
     if map_out is not None:
         model.require_points(artefact)
     recipe = model.manifest.inputs.volume_recipe
-    scans = {name: prepare(data, recipe, name=name) for name, data in files.items()}
+    scans = dict(zip(files, prepare_together([(data, name) for name, data in files.items()], recipe), strict=True))
     answer = answer_progression(
         model, scans["earlier"], scans["later"], gap_days=gap_days, accept_unproven=accept_unproven
     )
@@ -173,7 +173,7 @@ def predict(
 def _predict_trajectory(
     artefact: str, sources: Sequence[str], days: str, age: float | None, accept_unproven: bool, json: bool
 ) -> int:
-    from app.inputs import prepare
+    from app.inputs import prepare_together
     from app.registry import load_artefact
     from app.report import describe_trajectory
     from app.trajectory import require_visits
@@ -186,7 +186,7 @@ def _predict_trajectory(
     model = load_artefact(artefact)
     model.require_trajectory(artefact)
     recipe = model.manifest.inputs.volume_recipe
-    scans = [prepare(data, recipe, name=name) for data, name in zip(files, names, strict=True)]
+    scans = prepare_together(list(zip(files, names, strict=True)), recipe)
     answer = answer_trajectory(model, scans, days_V, age=age, accept_unproven=accept_unproven)
     emit(answer.model_dump(mode="json"), describe_trajectory(answer), as_json=json)
     return EXIT_DONE

@@ -1,6 +1,7 @@
 """From a file to a checked volume, and from an upload to a file."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
 from typing import IO
@@ -11,9 +12,9 @@ from starlette.datastructures import UploadFile
 
 from app.errors import ProblemError
 from preprocess.errors import ScanError
-from preprocess.kinds import prepare_volume
 from preprocess.recipe import VolumeRecipe
 from preprocess.types import MAX_VOXELS, Finding
+from preprocess.volumes import Prepared, ScanFile, prepare_volume, prepare_volumes
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,27 @@ def prepare(data: bytes, recipe: VolumeRecipe, *, name: str, max_voxels: int = M
     Raises:
         ScanError: the scan cannot be used; the most severe finding.
     """
-    prepared = prepare_volume(data, recipe, name=name, max_voxels=max_voxels)
+    return _ready(data, prepare_volume(data, recipe, name=name, max_voxels=max_voxels))
+
+
+def prepare_together(files: Sequence[tuple[bytes, str]], recipe: VolumeRecipe) -> list[PreparedScan]:
+    """Make the scans of one person ready: registered to their mean, where the model's recipe asks for that.
+
+    Args:
+        files: each whole file, and what messages call the scan.
+        recipe: the volume recipe that the model was trained with.
+
+    Raises:
+        ScanError: one of the scans cannot be used; its most severe finding.
+        UsageError: the recipe needs SimpleITK, which is not installed.
+    """
+    if recipe.registration != "subject":
+        return [prepare(data, recipe, name=name) for data, name in files]
+    prepared = prepare_volumes([ScanFile(data, name) for data, name in files], recipe)
+    return [_ready(data, one) for (data, _), one in zip(files, prepared, strict=True)]
+
+
+def _ready(data: bytes, prepared: Prepared) -> PreparedScan:
     for finding in prepared.findings:
         if finding.leaves_out:
             raise ScanError(finding)

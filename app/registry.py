@@ -20,8 +20,9 @@ from app.references import Floats, References, parse_references, read_arrays
 from app.schemas import ArtefactStatus
 from app.severity import SeverityReferences, parse_severity
 from preprocess.console import LOG
-from preprocess.errors import ArtefactError, StorageError
+from preprocess.errors import ArtefactError, StorageError, UsageError
 from preprocess.manifest import GOLDEN_NAME, MANIFEST_NAME, PROGRAM_NAME, REFERENCES_NAME, Manifest
+from preprocess.preparation.imaging import require_imaging
 from preprocess.storage import Location
 
 _NEEDED = (PROGRAM_NAME, GOLDEN_NAME, REFERENCES_NAME)
@@ -244,8 +245,9 @@ class Registry:
         try:
             model = load_artefact(uri)
             _require_volumes(uri, model.manifest, "use interscan embed on a store")
+            _require_alone(uri, model.manifest)
             self._refuse_twin(uri, model.manifest)
-        except (ArtefactError, StorageError) as error:
+        except (ArtefactError, StorageError, UsageError) as error:
             reason = _without_path(str(error), uri)
             if reason != before:
                 LOG.error("not ready: %s", error)
@@ -329,6 +331,22 @@ def _check_contract(location: Location, manifest: Manifest) -> None:
         )
     if manifest.kind == "progression":
         _require_volumes(location.uri, manifest, "train on a modality that is a volume")
+
+
+def _require_alone(uri: str, manifest: Manifest) -> None:
+    """Refuse a model whose scans the service cannot prepare, which it does one at a time.
+
+    Raises:
+        ArtefactError: its scans have to be prepared together.
+        UsageError: they need SimpleITK, which is not installed.
+    """
+    recipe = manifest.inputs.volume_recipe
+    if recipe.registration == "subject":
+        raise ArtefactError(
+            f'{uri}: its recipe has registration = "subject", which needs all scans of a person at once, and the '
+            "service prepares one at a time; use interscan predict"
+        )
+    require_imaging(recipe)
 
 
 def _require_volumes(uri: str, manifest: Manifest, remedy: str) -> None:

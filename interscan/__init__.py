@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from interscan import objectives as objectives
+    from interscan.library import grid_to_scan as grid_to_scan
     from interscan.library import load_artefact as load_artefact
     from interscan.library import open_store as open_store
     from interscan.library import predict_pair as predict_pair
     from interscan.library import predict_trajectory as predict_trajectory
+    from interscan.library import volume_to_nifti as volume_to_nifti
     from interscan.stream import VolumeStream as VolumeStream
     from preprocess.errors import InterscanError as InterscanError
 else:
@@ -36,20 +38,24 @@ else:
 __all__ = [
     "InterscanError",
     "VolumeStream",
+    "grid_to_scan",
     "load_artefact",
     "objectives",
     "open_store",
     "predict_pair",
     "predict_trajectory",
+    "volume_to_nifti",
 ]
 _HOMES = {
     "InterscanError": "preprocess.errors",
     "VolumeStream": "interscan.stream",
+    "grid_to_scan": "interscan.library",
     "load_artefact": "interscan.library",
     "objectives": "interscan.objectives",
     "open_store": "interscan.library",
     "predict_pair": "interscan.library",
     "predict_trajectory": "interscan.library",
+    "volume_to_nifti": "interscan.library",
 }
 
 

@@ -7,6 +7,7 @@ _EXTRAS = {
     "video": ("av",),
     "s3": ("s3fs",),
     "cluster": ("ray",),
+    "imaging": ("SimpleITK",),
 }
 """Top-level modules that only verbs of these extras import."""
 

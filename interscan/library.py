@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from preprocess.errors import UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
     import torch
 
@@ -44,6 +45,51 @@ def open_store(uri: str | Path, *, options: Mapping[str, Any] | None = None) -> 
     from preprocess.store import Store
 
     return Store.open(uri, None if options is None else dict(options))
+
+
+def grid_to_scan(store: "Store", row: int, modality: str) -> "npt.NDArray[np.float64]":
+    """The way from a stored volume's voxels back to the scan as it was acquired.
+
+        affine = grid_to_scan(store, 0, "T1w")
+        x_mm, y_mm, z_mm, _ = affine @ [i, j, k, 1]
+
+    Whatever the recipe did before the one resampling (box, registration) is in it.
+
+    Args:
+        store: from `open_store`.
+        row: of the store.
+        modality: of a volume.
+
+    Returns:
+        4 x 4, from voxel indices (right, anterior, superior) to RAS+ millimetres as the scan's own header has them.
+
+    Raises:
+        StoreError: the row holds no volume of that modality.
+    """
+    return store.affine(row, modality)
+
+
+def volume_to_nifti(store: "Store", row: int, modality: str) -> bytes:
+    """A stored volume as a NIfTI file that lies on the scan it was made of, in any viewer.
+
+        Path("volume.nii.gz").write_bytes(volume_to_nifti(store, 0, "T1w"))
+
+    Args:
+        store: from `open_store`.
+        row: of the store.
+        modality: of a volume of one channel.
+
+    Returns:
+        A .nii.gz file with the stored values, and `grid_to_scan` as qform and sform. Nothing else of the scan's header
+        is in it.
+
+    Raises:
+        StoreError: the row holds no volume of that modality, or it is damaged.
+        StorageError: the bucket refuses.
+    """
+    from preprocess.nifti import to_nifti
+
+    return to_nifti(store.read(row, modality)[0], store.affine(row, modality))
 
 
 def load_artefact(uri: str | Path) -> "LoadedModel":
@@ -121,7 +167,7 @@ def predict_pair(
         raise UsageError(f"gap_days is {gap_days:g}; it must be a number of days, 0 or more: exchange the two scans?")
     manifest = artefact.manifest
     artefact.require_progression(f"{manifest.name} {manifest.version}", "predict_pair")
-    scans = [_prepare(artefact, source, name) for source, name in ((earlier, "earlier"), (later, "later"))]
+    scans = _prepare(artefact, [(earlier, "earlier"), (later, "later")])
     return answer_progression(artefact, *scans, gap_days=gap_days, accept_unproven=accept_unproven)
 
 
@@ -164,7 +210,7 @@ def predict_trajectory(
     _require_loaded(artefact, LoadedModel)
     require_visits(len(scans), days, age)
     artefact.require_trajectory(f"{artefact.manifest.name} {artefact.manifest.version}")
-    prepared = [_prepare(artefact, source, f"scan {position}") for position, source in enumerate(scans, start=1)]
+    prepared = _prepare(artefact, [(source, f"scan {position}") for position, source in enumerate(scans, start=1)])
     return answer_trajectory(artefact, prepared, days, age=age, accept_unproven=accept_unproven)
 
 
@@ -173,19 +219,35 @@ def _require_loaded(artefact: object, kind: type) -> None:
         raise UsageError(f"artefact is of type {type(artefact).__name__}; give what load_artefact returns")
 
 
-def _prepare(artefact: "LoadedModel", source: "ScanSource", name: str) -> "PreparedScan":
-    from app.inputs import prepare
+def _prepare(artefact: "LoadedModel", sources: "Sequence[tuple[ScanSource, str]]") -> "list[PreparedScan]":
+    """The scans of one person, each with its name: files are preprocessed together, arrays are taken as they are."""
+    from app.inputs import prepare_together
+
+    files: list[tuple[bytes, str]] = []
+    arrays: dict[int, PreparedScan] = {}
+    for number, (source, name) in enumerate(sources):
+        if isinstance(source, str | os.PathLike):
+            files.append((_read(os.fspath(source), name), name))
+        else:
+            arrays[number] = _stored_volume(artefact, source, name)
+    recipe = artefact.manifest.inputs.volume_recipe
+    if files and arrays and recipe.registration == "subject":
+        raise UsageError(
+            "the model's recipe has registration = \"subject\", so a file is prepared with the person's others; "
+            "give either files or stored volumes, not both"
+        )
+    prepared = iter(prepare_together(files, recipe))
+    return [arrays[number] if number in arrays else next(prepared) for number in range(len(sources))]
+
+
+def _read(uri: str, name: str) -> bytes:
     from preprocess.storage import Location
 
-    if not isinstance(source, str | os.PathLike):
-        return _stored_volume(artefact, source, name)
-    uri = os.fspath(source)
     try:
-        data = Location(uri).read()
+        return Location(uri).read()
     except FileNotFoundError as error:
         which = name if name.startswith("scan ") else f"the {name} scan"
         raise UsageError(f"{uri}: no such file; give {which} as .nii or .nii.gz") from error
-    return prepare(data, artefact.manifest.inputs.volume_recipe, name=name)
 
 
 def _stored_volume(artefact: "LoadedModel", source: object, name: str) -> "PreparedScan":

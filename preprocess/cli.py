@@ -29,6 +29,7 @@ def preprocess(
     modality: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     cohort: str | None = None,
     series_rules: Path | None = None,
+    masks: str | None = None,
     missing: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     not_missing: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     source_kind: SourceKind = "auto",
@@ -66,6 +67,8 @@ def preprocess(
             folders and tables (docs/oasis3.md, docs/adni.md); auto looks at the source, and takes BIDS, a plain folder,
             a table, or DICOM series where DICOM files that may be slices lie there and no NIfTI file.
         series_rules: TOML file with the rules that choose the DICOM series of a session; docs/dicom.md explains them.
+        masks: folder of brain masks, one for each scan, called like it (docs/preparation.md); for a recipe with
+            brain_mask = "given".
         missing: a score that means missing in a column, for example mmse=-4; may be repeated. Codes such as -4, -99 and
             999 are recognised by the column's other values when nothing is given, and each is reported.
         not_missing: a score that is one although it looks like a code, for example zscore=-4; may be repeated.
@@ -95,6 +98,7 @@ def preprocess(
     from preprocess.recipe import VolumeRecipe, override, parse, read_toml
     from preprocess.shards import read_shard
     from preprocess.sources import list_scans
+    from preprocess.sources.masks import with_masks
     from preprocess.sources.sentinels import read_choice
     from preprocess.storage import Location
 
@@ -111,6 +115,9 @@ def preprocess(
     if modality:
         data["modalities"] = list(modality)
     volumes = parse(VolumeRecipe, override(data, settings), where=str(recipe) if recipe else "preprocess")
+    if (masks is not None) != (volumes.brain_mask == "given"):
+        missing_part = "--set brain_mask=given" if masks is not None else "--masks with their folder"
+        raise UsageError(f"brain masks: give {missing_part} too; one goes not without the other")
     location = Location(store)
     choice = read_choice(missing, not_missing)
     try:
@@ -125,6 +132,9 @@ def preprocess(
             window_days=window_days,
             series_rules=series_rules,
         )
+        if masks is not None:
+            for line in with_masks(listing, Location(masks)):
+                LOG.warning("%s", line)
     except InterscanError as error:
         if pseudonyms is None:
             raise

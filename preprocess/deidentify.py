@@ -80,7 +80,10 @@ class Deidentified:
         root = self._true.root.uri
         known = {name: self._file(name) for name in self._true.names if "/" in name or "." in name}
         for scan, name, _ in self._true.scans:
-            known |= {name: self._file(name), **dict.fromkeys((*scan.parts, scan.uri), _ITS_FILE)}
+            known |= {
+                name: self._file(name),
+                **dict.fromkeys(filter(None, (*scan.parts, scan.uri, scan.mask_uri)), _ITS_FILE),
+            }
         known.pop(root, None)
         for name in sorted((name for name in known if name in text), key=len, reverse=True):
             text = text.replace(name, known[name])

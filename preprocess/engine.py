@@ -27,7 +27,8 @@ from preprocess.lease import LEASE_NAME, SHARD, STORE, Lease, held
 from preprocess.machine import num_cores
 from preprocess.people import Source, alike_ids, gone_from, refuse_another_name, refuse_other_people
 from preprocess.plan import AS_STORED, Claim, Plan, make_plan
-from preprocess.recheck import digest_of, digest_reader, judge, reread
+from preprocess.preparation.imaging import require_imaging
+from preprocess.recheck import digest_of, digest_reader, has_mask_of, judge, reread
 from preprocess.recipe import VolumeRecipe
 from preprocess.schema import SHARDS_FOLDER, WORK_FOLDER, StoreManifest
 from preprocess.sources import Listing, list_scans
@@ -123,10 +124,12 @@ def plan_run(listing: Listing, store: Location, recipe: VolumeRecipe) -> Plan:
     """Decide what a run would do; writes nothing, and reads only files of stored scans and of array modalities.
 
     Raises:
-        UsageError: the source holds no scan of the recipe's modalities, its subjects are not those that the store has
-            under their ids, or one of the two has pseudonyms and the other none, or those of another key.
+        UsageError: SimpleITK is needed and not installed, the source holds no scan of the recipe's modalities, its
+            subjects are not those that the store has under their ids, or one of the two has pseudonyms and the other
+            none, or those of another key.
         StoreError: the store is of another recipe, or a visit that changed at its source is not whole there.
     """
+    require_imaging(recipe)
     if not listing.scans:
         requested = ", ".join(recipe.modalities)
         others = ", ".join(sorted(listing.other_modalities)) or "none"
@@ -149,7 +152,8 @@ def plan_run(listing: Listing, store: Location, recipe: VolumeRecipe) -> Plan:
         # What was superseded keeps its row, and says nothing of the source as it is.
         stored = [record for record in everything if record.superseded_by is None]
         seen = reread(scans, stored, read, partial(judge, store=store, recipe=recipe))
-    plan = make_plan(scans, everything, recipe.fingerprint(), reread=seen)
+    by_person = recipe.registration == "subject"
+    plan = make_plan(scans, everything, recipe.fingerprint(), reread=seen, is_by_person=by_person)
     source = Source(
         uri=listing.root.uri,
         cohort=listing.cohort,
@@ -162,19 +166,22 @@ def plan_run(listing: Listing, store: Location, recipe: VolumeRecipe) -> Plan:
     gone, note = gone_from(source, scans, stored)
     mine = [record for record in stored if record.cohort == listing.cohort]
     notes = (*alike_ids([*(scan for scan, _, _ in scans), *mine]), *([note] if note else ()))
-    for remark in (*notes, *_superseded(plan)):
+    for remark in (*notes, *_superseded(plan, is_by_person=by_person)):
         LOG.warning("%s", remark)
     to_read = [claim.scan for task in plan.tasks for claim in task]
     return replace(plan, forms=find_forms(to_read, store, recipe, read), gone=gone, notes=notes)
 
 
-def _superseded(plan: Plan) -> list[str]:
+def _superseded(plan: Plan, *, is_by_person: bool) -> list[str]:
     """A line about the scans whose files changed; none without any."""
     if not plan.superseded:
         return []
     names = listed([record.name for record in plan.superseded])
     what = "1 stored scan is" if len(plan.superseded) == 1 else f"{len(plan.superseded)} stored scans are"
-    return [f"{what} of a visit that changed at the source: {names}; stored anew in new rows, the old rows are marked"]
+    whose = "person, whose visits are registered together," if is_by_person else "visit"
+    return [
+        f"{what} of a {whose} that changed at the source: {names}; stored anew in new rows, the old rows are marked"
+    ]
 
 
 def run_plan(
@@ -311,7 +318,7 @@ def _still_holds(text: bytes, claims: Sequence[Claim], read: Callable[[Scan], by
         return False  # of another version, or damaged: the task is done again
     return [(one.row, one.source_sha256) for one in records] == [
         (claim.row, digest_of(_read_or_nothing(claim.scan, read))) for claim in claims
-    ]
+    ] and all(has_mask_of(one, claim.scan) for one, claim in zip(records, claims, strict=True))
 
 
 def _read_or_nothing(scan: Scan, read: Callable[[Scan], bytes]) -> bytes:

@@ -70,12 +70,14 @@ class Head:
     Attributes:
         centre_mm: middle of the skull's vault, in the scan's RAS+ mm.
         half_axes_mm: half axes of the ellipsoid in mm: right, anterior, superior.
+        rotation_33: from the head's own axes to the scan's.
         seen: share of the band that lies within the field of view.
         agreement: share of the outline in the band that lies on the model, 0 to 1.
     """
 
     centre_mm: Millimetres
     half_axes_mm: Millimetres
+    rotation_33: _Numbers
     seen: float
     agreement: float
 
@@ -118,7 +120,7 @@ def find_head(image: Image, kept: GreyRange = WHOLE_RANGE) -> Head | None:
     if agreement < _LEAST_AGREEMENT:
         return None
     # To 10 micrometres: what another processor rounds otherwise must not reach a stored voxel.
-    return Head(np.round(pose.centre_mm, 2), np.exp(pose.log_axes), _seen(pose, outline), agreement)
+    return Head(np.round(pose.centre_mm, 2), np.exp(pose.log_axes), pose.rotation, _seen(pose, outline), agreement)
 
 
 def doubts(head: Head | None, *, name: str) -> list[Finding]:

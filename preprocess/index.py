@@ -14,11 +14,13 @@ from preprocess.schema import (
     COHORT_COLUMN,
     INDEX_COLUMNS,
     OUTCOME_PREFIX,
+    PREPARATION,
+    PREPARATION_COLUMN,
     SUPERSEDED_COLUMN,
     TISSUE,
     TISSUE_COLUMN,
 )
-from preprocess.types import Finding, TissueFit
+from preprocess.types import Finding, Preparation, TissueFit
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class IndexRecord:
     cohort: str = ""
     tissue: TissueFit | None = None
     superseded_by: int | None = None
+    preparation: Preparation | None = None
 
     @property
     def name(self) -> str:
@@ -72,7 +75,9 @@ class IndexRecord:
         placed = {name: tuple(values[name]) for name in ("spacing_mm", "affine")}
         tissue = values.get("tissue")  # stores of recipes without a fit have no such column
         fit = None if tissue is None else TissueFit(**{k: _hashable(v) for k, v in tissue.items()})
-        return cls(**{**values, **placed, "findings": findings, "tissue": fit})
+        steps = values.get("preparation")
+        prepared = None if steps is None else Preparation(**steps)
+        return cls(**{**values, **placed, "findings": findings, "tissue": fit, "preparation": prepared})
 
 
 def _hashable(value: Any) -> Any:
@@ -126,6 +131,9 @@ def to_table(records: Iterable[IndexRecord]) -> pa.Table:
         columns[TISSUE_COLUMN] = pa.array([record.tissue and asdict(record.tissue) for record in ordered], type=TISSUE)
     if any(record.superseded_by is not None for record in ordered):
         columns[SUPERSEDED_COLUMN] = pa.array([record.superseded_by for record in ordered], type=pa.int64())
+    if any(record.preparation is not None for record in ordered):
+        steps = [record.preparation and asdict(record.preparation) for record in ordered]
+        columns[PREPARATION_COLUMN] = pa.array(steps, type=PREPARATION)
     for name in names:
         columns[OUTCOME_PREFIX + name] = pa.array([record.outcomes.get(name) for record in ordered], type=pa.float64())
     return pa.table(columns)

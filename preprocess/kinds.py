@@ -7,7 +7,6 @@ array    NumPy, CSV, text                        (F,) or (R, F), float32
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,13 +15,13 @@ from preprocess.dicom import read_dicom
 from preprocess.errors import ScanError
 from preprocess.file_types import require_type
 from preprocess.frames import fit, pick_frames, to_channels, to_unit
-from preprocess.images import read_image
 from preprocess.pictures import read_picture
-from preprocess.quality import check_image
 from preprocess.recipe import VolumeRecipe
-from preprocess.transforms import to_stored, to_volume
-from preprocess.types import MAX_VOXELS, Finding, Kind, Scan, TissueFit
+from preprocess.transforms import to_stored
+from preprocess.types import Finding, Kind, Scan
 from preprocess.video import read_video
+from preprocess.volumes import Prepared as Prepared
+from preprocess.volumes import prepare_volume as prepare_volume
 
 AXES: dict[Kind, tuple[str, ...]] = {
     "volume": ("row", "channel", "right", "anterior", "superior"),
@@ -32,39 +31,19 @@ AXES: dict[Kind, tuple[str, ...]] = {
 """Names of a stored array's axes; those of arrays follow from their number, see `axes_of`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A scan after preprocessing.
-
-    Attributes:
-        values: the row as stored; None when the scan is left out.
-        findings: all remarks.
-        spacing_mm: a volume's own voxel edges; empty for other kinds.
-        affine: a volume's grid index to its own RAS+ millimetres, row by row; empty for other kinds.
-        columns: headings of an array that was a table; else empty.
-        tissue: what was fitted to a volume's grey values, plausible or not; None where the recipe asks for no fit.
-    """
-
-    values: np.ndarray | None
-    findings: tuple[Finding, ...] = ()
-    spacing_mm: tuple[float, ...] = ()
-    affine: tuple[float, ...] = ()
-    columns: tuple[str, ...] = ()
-    tissue: TissueFit | None = None
-
-
 def axes_of(kind: Kind, row_shape: Sequence[int]) -> tuple[str, ...]:
     """Names of the axes of a modality's array, the first being the rows."""
     return AXES[kind] if kind in AXES else ("row", *(("region",) if len(row_shape) == 2 else ()), "feature")
 
 
-def prepare_scan(data: bytes, scan: Scan, recipe: VolumeRecipe) -> Prepared:
+def prepare_scan(data: bytes, scan: Scan, recipe: VolumeRecipe, *, mask: bytes = b"") -> Prepared:
     """Read, check and transform one file as its modality's kind asks.
 
     Args:
         data: the whole file.
         scan: whose it is.
         recipe: kinds, sizes and limits.
+        mask: file of its brain mask, for volumes of a recipe that asks for one.
 
     Raises:
         ScanError: the file cannot be used.
@@ -73,7 +52,7 @@ def prepare_scan(data: bytes, scan: Scan, recipe: VolumeRecipe) -> Prepared:
     kind = recipe.kind_of(scan.modality)
     file_type = require_type(data, scan.uri, kind, modality=scan.modality, name=scan.name)
     if kind == "volume":
-        return prepare_volume(data, recipe, name=scan.name)
+        return prepare_volume(data, recipe, name=scan.name, mask=mask)
     if kind == "array":
         return _prepare_array(data, file_type == "table", scan, recipe)
     if kind == "image":
@@ -86,37 +65,6 @@ def prepare_scan(data: bytes, scan: Scan, recipe: VolumeRecipe) -> Prepared:
     else:
         frames = _chosen(data, file_type == "numpy", scan, recipe.clip.frames)
     return Prepared(to_stored(_to_clip(frames, recipe, aspect, scan.name), recipe.dtype))
-
-
-def prepare_volume(data: bytes, recipe: VolumeRecipe, *, name: str, max_voxels: int = MAX_VOXELS) -> Prepared:
-    """Read, check and resample one file: the only way from a file to a volume, of batch jobs and of the service.
-
-    Args:
-        data: the whole file: NIfTI, a zip of one DICOM series, or an enhanced DICOM file.
-        recipe: sizes and limits.
-        name: what messages call the scan.
-        max_voxels: largest image taken.
-
-    Raises:
-        ScanError: the file cannot be read at all.
-        UsageError: DICOM, and pydicom or a decoder is not installed.
-    """
-    image = read_image(data, name=name, max_voxels=max_voxels, believed=recipe.orientation)
-    findings = check_image(image, recipe.quality, name=name)
-    if any(finding.leaves_out for finding in findings):
-        return Prepared(None, tuple(findings))
-    try:
-        volume = to_volume(image, recipe, name=name)
-    except ScanError as error:
-        return Prepared(None, (*findings, error.finding))
-    affine = tuple(float(value) for value in volume.affine.ravel())
-    return Prepared(
-        volume.voxels_CDHW,
-        (*findings, *volume.findings),
-        spacing_mm=image.spacing_mm,
-        affine=affine,
-        tissue=volume.tissue,
-    )
 
 
 def _prepare_array(data: bytes, is_table: bool, scan: Scan, recipe: VolumeRecipe) -> Prepared:

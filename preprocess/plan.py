@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from preprocess.errors import StoreError
@@ -77,7 +77,12 @@ class Plan:
 
 
 def make_plan(
-    scans: Sequence[Found], stored: Sequence[IndexRecord], fingerprint: str, *, reread: Reread = AS_STORED
+    scans: Sequence[Found],
+    stored: Sequence[IndexRecord],
+    fingerprint: str,
+    *,
+    reread: Reread = AS_STORED,
+    is_by_person: bool = False,
 ) -> Plan:
     """Give every scan a row: known visits keep theirs, new ones follow, visits of one subject side by side.
 
@@ -89,6 +94,8 @@ def make_plan(
         stored: the store's index, empty for a new store.
         fingerprint: fingerprint of the recipe.
         reread: which stored scans changed at their source, and which of those left out could be kept now.
+        is_by_person: whether the voxels of a scan depend on the person's other scans: then one task does all scans of a
+            person, and a scan that is new or changed gives all visits of the person new rows.
 
     Raises:
         StoreError: a changed visit lacks a scan at its source that the store has of it.
@@ -97,6 +104,8 @@ def make_plan(
     kept = {identity_of(record): record for record in current}
     rows = {_visit(record): record.row for record in current}
     renewed = {_visit(record) for record in current if record.present and identity_of(record) in reread.changed}
+    if is_by_person:
+        renewed |= _of_the_same_people(current, scans, kept.keys() - reread.changed - reread.mended)
     _require_whole([record for record in current if record.present and _visit(record) in renewed], scans)
     new: list[Found] = []
     for found in scans:
@@ -118,10 +127,10 @@ def make_plan(
             next_row += 1
     superseded = tuple(record for record in kept.values() if _visit(record) in renewed)
     for record in superseded:
-        kept[identity_of(record)] = _marked(record, rows[_visit(record)])
+        kept[identity_of(record)] = _marked(record, rows[_visit(record)], "person" if is_by_person else "visit")
     new.sort(key=lambda found: (rows[_visit(found[0])], found[0].modality))
     claims = [Claim(rows[_visit(scan)], scan, source_name) for scan, source_name, _ in new]
-    tasks = tuple(tuple(claims[start : start + SCANS_PER_TASK]) for start in range(0, len(claims), SCANS_PER_TASK))
+    tasks = tuple(_by_person(claims) if is_by_person else _by_number(claims))
     # Rows and labels belong to the name: records of a run that was cut off before a table was corrected would carry
     # the old labels, and, where days moved, another scan's row.
     work = (
@@ -132,6 +141,34 @@ def make_plan(
     digest = _digest([fingerprint, next_row, len(kept) + len(past)], work)
     records = sorted((*past, *kept.values()), key=lambda record: (record.row, record.modality))
     return Plan(next_row, tuple(records), tasks, digest, superseded=tuple(one for one in superseded if one.present))
+
+
+def _of_the_same_people(
+    current: Sequence[IndexRecord], scans: Sequence[Found], as_stored: Set[Identity]
+) -> set[tuple[str, str, str, str]]:
+    """Stored visits of all people of whom a scan is to be read."""
+    touched = {(scan.cohort, scan.subject_id) for scan, _, _ in scans if identity_of(scan) not in as_stored}
+    return {_visit(one) for one in current if one.present and (one.cohort, one.subject_id) in touched}
+
+
+def _by_number(claims: Sequence[Claim]) -> Iterator[tuple[Claim, ...]]:
+    for start in range(0, len(claims), SCANS_PER_TASK):
+        yield tuple(claims[start : start + SCANS_PER_TASK])
+
+
+def _by_person(claims: Sequence[Claim]) -> Iterator[tuple[Claim, ...]]:
+    """Whole people, as many as have the usual number of scans; one person of more is a task of their own."""
+    people: dict[tuple[str, str], list[Claim]] = {}
+    for claim in claims:  # a person's rows need not be neighbours: visits that were left out keep theirs
+        people.setdefault((claim.scan.cohort, claim.scan.subject_id), []).append(claim)
+    task: list[Claim] = []
+    for person in people.values():
+        if task and len(task) + len(person) > SCANS_PER_TASK:
+            yield tuple(task)
+            task = []
+        task += person
+    if task:
+        yield tuple(task)
 
 
 def _digest(head: list[object], work: Iterable[object]) -> str:
@@ -149,15 +186,16 @@ def _require_whole(stored: Sequence[IndexRecord], scans: Sequence[Found]) -> Non
     missing = [record.name for record in stored if identity_of(record) not in found]
     if missing:
         raise StoreError(
-            f"{listed(missing)}: no longer at the source, while another scan of the visit has other content now than "
-            "when it was stored; put the file back, or preprocess into a new store"
+            f"{listed(missing)}: no longer at the source, while another scan of the visit (of the person, where visits "
+            "are registered together) is new or has other content than when it was stored; put the file back, or "
+            "preprocess into a new store"
         )
 
 
-def _marked(record: IndexRecord, row: int) -> IndexRecord:
+def _marked(record: IndexRecord, row: int, unit: str) -> IndexRecord:
     """The record of a scan whose file changed; whoever looks for present scans passes it over."""
     message = (
-        f"{record.name}: its file, or another one of the visit, changed at the source; row {row} has what it holds"
+        f"{record.name}: its file, or another one of the {unit}, changed at the source; row {row} has what it holds"
     )
     finding = Finding("superseded", message)
     return replace(record, present=False, superseded_by=row, findings=(*record.findings, finding))

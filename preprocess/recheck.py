@@ -17,7 +17,7 @@ from preprocess.kinds import prepare_scan
 from preprocess.plan import Found, Identity, Reread, identity_of
 from preprocess.pseudonyms import sayable
 from preprocess.recipe import VolumeRecipe
-from preprocess.sources.reach import read_scan
+from preprocess.sources.reach import read_mask_file, read_scan
 from preprocess.storage import Location
 from preprocess.types import Finding, Scan
 
@@ -77,7 +77,7 @@ def judge(data: bytes, scan: Scan, *, store: Location, recipe: VolumeRecipe) -> 
         UsageError: an extra that reads this type of file is not installed.
     """
     try:
-        prepared = prepare_scan(data, scan, recipe)
+        prepared = prepare_scan(data, scan, recipe, mask=read_mask_file(scan))
         if prepared.values is None:
             return tuple(sayable(finding, scan) for finding in prepared.findings)
         form = stored_form(store, scan.modality) if recipe.kind_of(scan.modality) == "array" else None
@@ -145,9 +145,19 @@ def _hold(record: IndexRecord, found: Found, read: Read, judged: Judge) -> _Answ
     except ScanError:
         # Not there: what is stored stays, and is named as gone; what was missing is missing still.
         return _Answer(identity)
-    if digest_of(data) != record.source_sha256:
+    if digest_of(data) != record.source_sha256 or not has_mask_of(record, scan):
         return _Answer(identity, is_changed=True)
     if record.present:
         return _Answer(identity)
     findings = judged(data, scan)
     return _Answer(identity, is_mended=findings is None, findings=findings)
+
+
+def has_mask_of(record: IndexRecord, scan: Scan) -> bool:
+    """Whether the mask that was applied is the one that is given today, or is not there any more, as a scan's file."""
+    if record.preparation is None or not record.preparation.mask_sha256:
+        return True
+    try:
+        return digest_of(read_mask_file(scan)) in ("", record.preparation.mask_sha256)
+    except ScanError:
+        return True

@@ -52,11 +52,18 @@ class Quality(Recipe):
         max_spacing_mm: coarsest voxel edge accepted.
         min_extent_mm: shortest field of view accepted along any axis.
         min_foreground: smallest fraction of voxels that must belong to the head.
+        defaced: whether volumes are said to have no face any more; one that still shows it is left out.
     """
 
     max_spacing_mm: float = Field(default=4.5, gt=0)
     min_extent_mm: float = Field(default=60.0, gt=0)
     min_foreground: float = Field(default=0.02, gt=0, lt=1)
+    defaced: bool = False
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # As recipes were written before there was this setting.
+        return {name: value for name, value in serialise(self).items() if name != "defaced" or value}
 
 
 class ClipRecipe(Recipe):
@@ -106,6 +113,10 @@ class ArrayRecipe(Recipe):
         return {name: value for name, value in serialise(self).items() if name != "leave_out" or value}
 
 
+_LATER_KEYS = ("orientation", "intensity", "bias_field", "registration", "brain_mask")
+"""Added when stores were there already."""
+
+
 class VolumeRecipe(Recipe):
     """How a scan becomes a volume, or a clip, an image or an array where `kinds` says so.
 
@@ -124,6 +135,10 @@ class VolumeRecipe(Recipe):
             of the head, becomes 1.
         intensity: how grey values become brightness: `percentile` by the two percentiles above; `tissue`, for T1w
             heads, removes the coil's shading and puts CSF, grey and white matter at fixed values (ADR 20).
+        bias_field: `n4` divides volumes by the coil's shading as N4 estimates it (SimpleITK, ADR 31).
+        registration: rigid, of volumes: `subject` to the mean of all scans of the person and modality, `template` to
+            the ICBM 152 brain that ships (SimpleITK); then the box lies about the middle of that (ADR 31).
+        brain_mask: `given` blackens what lies outside a brain mask that is given with each volume (`--masks`).
         dtype: stored type of volumes, clips and images; integers hold [0, 1] scaled to their full range.
         quality: limits that leave a volume out.
         kinds: what a modality is, for example `{"LUS": "clip"}`; a volume where nothing is said.
@@ -139,6 +154,9 @@ class VolumeRecipe(Recipe):
     orientation: Literal["agreeing", "sform", "qform"] = "agreeing"
     intensity_percentiles: tuple[_Percentile, _Percentile] = (0.5, 98.0)
     intensity: Literal["percentile", "tissue"] = "percentile"
+    bias_field: Literal["none", "n4"] = "none"
+    registration: Literal["none", "subject", "template"] = "none"
+    brain_mask: Literal["none", "given"] = "none"
     dtype: Literal["uint8", "uint16", "float16", "float32"] = "uint8"
     quality: Quality = Quality()
     kinds: dict[_Suffix, Kind] = Field(default_factory=dict)
@@ -158,14 +176,19 @@ class VolumeRecipe(Recipe):
                 raise ValueError(f'{kind}: set, but no modality is of that kind; say which, as in kinds.LUS = "{kind}"')
         return self
 
+    @model_validator(mode="after")
+    def _no_box_of_two_kinds(self) -> Self:
+        if self.registration != "none" and self.field_of_view == "stretched":
+            message = "rescales each visit differently, which undoes a registration; leave one of them out"
+            raise ValueError(f'field_of_view: "stretched" {message}')
+        return self
+
     @model_serializer(mode="wrap")
     def _without_unused(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
         surplus = {*self._unused(), *(() if self.kinds else ("kinds",))}
         # Left out where it is the default, so that a recipe of earlier versions keeps its fingerprint.
-        if self.orientation == "agreeing":
-            surplus.add("orientation")
-        if self.intensity == "percentile":
-            surplus.add("intensity")
+        fields = type(self).model_fields
+        surplus |= {name for name in _LATER_KEYS if getattr(self, name) == fields[name].default}
         return {name: value for name, value in serialise(self).items() if name not in surplus}
 
     def _unused(self) -> list[str]:

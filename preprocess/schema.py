@@ -71,6 +71,24 @@ TISSUE = pa.struct(
 needs no new version: whoever does not know it does not know the recipe in store.json either."""
 
 
+PREPARATION_COLUMN = "preparation"
+PREPARATION = pa.struct(
+    [
+        ("bias_ratio", pa.float64()),
+        ("bias_iterations", pa.int64()),
+        ("registered_to", pa.string()),
+        ("num_registered", pa.int64()),
+        ("turn_deg", pa.float64()),
+        ("shift_mm", pa.float64()),
+        ("agreement", pa.float64()),
+        ("mask_ml", pa.float64()),
+        ("mask_sha256", pa.string()),
+    ]
+)
+"""A `preprocess.types.Preparation`, null where nothing was done; only in stores whose recipe asks for a step. There
+`affine` takes the stored grid to the scan's own millimetres all the same, with the motion in it."""
+
+
 class SourceAccount(BaseModel):
     """What became of everything at a source, in numbers; the file it names lists it.
 

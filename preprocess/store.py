@@ -21,6 +21,7 @@ from preprocess.errors import StoreError
 from preprocess.index import IndexRecord
 from preprocess.schema import INDEX_NAME, SCHEMA_VERSION, STORE_NAME, StoreManifest
 from preprocess.storage import Location, Options, refusals
+from preprocess.types import Affine
 
 if TYPE_CHECKING:
     from preprocess.cluster import Cluster
@@ -115,6 +116,20 @@ class Store:
         layout = self.layout(modality)
         with self.naming(row, modality):
             return layout.decode(self.location.read(layout.key(row)))
+
+    def affine(self, row: int, modality: str) -> Affine:
+        """From a stored volume's voxels to its scan's own RAS+ millimetres, 4 x 4.
+
+        Raises:
+            StoreError: the row holds no volume of that modality.
+        """
+        mine = pc.and_(pc.equal(self.index["row"], row), pc.equal(self.index["modality"], modality))
+        affines = self.index.filter(mine)["affine"].to_pylist()
+        if not affines or len(affines[0]) != 16:
+            raise StoreError(
+                f"{self.location.uri}: row {row} holds no volume of {modality}; `records` lists which rows do"
+            )
+        return np.array(affines[0], dtype=np.float64).reshape(4, 4)
 
     @contextmanager
     def naming(self, row: int, modality: str) -> Iterator[None]:

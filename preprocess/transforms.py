@@ -10,16 +10,16 @@ tissues of a T1w head lie at fixed values (`tissue.py`); then the stored type.
 from collections.abc import Sequence
 from dataclasses import replace
 
-import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from preprocess.axis_maps import AxisMap, apply_axis_maps, axis_map
-from preprocess.errors import ScanError
-from preprocess.foreground import Millimetres, foreground_box, hot_limit, otsu_threshold, require_foreground
-from preprocess.grey_levels import WHOLE_RANGE, GreyLevels, GreyRange
-from preprocess.head import doubts, find_head
+from preprocess.foreground import Millimetres
+from preprocess.grey_levels import WHOLE_RANGE, GreyRange
+from preprocess.placing import Placing, closest_to_ras, place
+from preprocess.preparation.rigid import inverse
+from preprocess.preparation.steps import NO_STEPS, Pose, Steps
 from preprocess.recipe import VolumeRecipe
 from preprocess.tissue import contrast_findings, fit_tissue, to_tissue_brightness
 from preprocess.types import Affine, Finding, FloatArray, Image, TissueFit, Volume
@@ -33,13 +33,14 @@ _FWHM_TO_SIGMA = 1.0 / 2.3548
 _INTEGER_RANGE = {"uint8": 255, "uint16": 65535}
 
 
-def to_volume(image: Image, recipe: VolumeRecipe, *, name: str) -> Volume:
+def to_volume(image: Image, recipe: VolumeRecipe, *, name: str, made: Steps = NO_STEPS) -> Volume:
     """Resample and normalise a checked 3D image.
 
     Args:
         image: 3D, finite, of any orientation and spacing.
         recipe: grid, spacing, intensities and stored type.
         name: what messages call the scan.
+        made: what was prepared for this scan: a rigid motion, a shading, a mask; all of it enters the one resampling.
 
     Returns:
         The volume, shape (1, *grid), RAS+, in the recipe's dtype; with a finding where hot voxels are cut, where the
@@ -48,29 +49,18 @@ def to_volume(image: Image, recipe: VolumeRecipe, *, name: str) -> Volume:
     Raises:
         ScanError: too little of the field of view is foreground.
     """
-    image = _closest_to_ras(image)
-    # From here on black is 0, so that the padding outside the scan is black too, for signed data as well. One voxel of
-    # 1e30 would take the whole volume with it as soon as anything is averaged.
-    levels = GreyLevels.of(image.voxels_XYZ[::2, ::2, ::2])
-    black = levels.percentile(recipe.intensity_percentiles[0])
-    kept = GreyRange(black, max(hot_limit(levels), black))
-    findings = _hot(image, kept.top, name)
-    levels = levels.within(kept)
-    threshold = otsu_threshold(levels)
-    require_foreground(levels, threshold, min_fraction=recipe.quality.min_foreground, name=name)
-    if recipe.field_of_view == "stretched":
-        low_mm, high_mm = foreground_box(image, threshold, kept)
-        centre_mm = (low_mm + high_mm) / 2
-        if (high_mm - low_mm).min() <= 0:
-            raise ScanError(Finding("empty", f"{name}: the foreground is flat, no box can be stretched; see the scan"))
-        spacing = (high_mm - low_mm) / np.asarray(recipe.grid)
-    else:
-        spacing = np.full(3, recipe.spacing_mm)
-        head = find_head(image, kept)
-        findings += doubts(head, name=name)
-        centre_mm = np.mean(foreground_box(image, threshold, kept), axis=0) if head is None else head.centre_mm
-    affine = grid_affine(centre_mm, recipe.grid, spacing)
-    resampled_DHW = resample(image, affine, recipe.grid, kept)
+    placing = place(image, recipe, name=name)
+    findings = list(placing.findings)
+    spacing = placing.spacing_mm
+    source = placing.image
+    if made.mask is not None:
+        source = replace(source, voxels_XYZ=made.mask.outside_black(source, placing.kept.black))
+    moved, affine = _to_box(source, placing, recipe.grid, made.pose)
+    resampled_DHW = resample(moved, affine, recipe.grid, placing.kept)
+    # The way back to the scan's own millimetres, where it was moved.
+    affine = affine if made.pose is None else inverse(made.pose.to_common) @ affine
+    if made.bias is not None:
+        resampled_DHW /= made.bias.at(affine, recipe.grid)
     tissue = None
     if recipe.intensity == "tissue":
         unit_DHW, tissue, remarks = _to_tissue(resampled_DHW, recipe.intensity_percentiles[1], spacing, name)
@@ -78,6 +68,14 @@ def to_volume(image: Image, recipe: VolumeRecipe, *, name: str) -> Volume:
     else:
         unit_DHW = _to_unit_range(resampled_DHW, recipe.intensity_percentiles[1])
     return Volume(to_stored(unit_DHW[None], recipe.dtype), affine, tuple(findings), tissue)
+
+
+def _to_box(image: Image, placing: Placing, grid: tuple[int, int, int], pose: Pose | None) -> tuple[Image, Affine]:
+    """The scan where it is resampled, and the grid's affine there: about its own head, or where all visits lie."""
+    if pose is None:
+        return image, grid_affine(placing.centre_mm, grid, placing.spacing_mm)
+    moved = closest_to_ras(replace(image, affine=pose.to_common @ image.affine))
+    return moved, grid_affine(pose.centre_mm, grid, placing.spacing_mm)
 
 
 def grid_affine(centre_mm: Millimetres, grid: tuple[int, int, int], spacing_mm: Millimetres) -> Affine:
@@ -99,26 +97,6 @@ def to_stored(unit: FloatArray, dtype: str) -> np.ndarray:
 def unit_scale(dtype: str) -> float:
     """What a stored value is multiplied by to lie in [0, 1]: 1/255 for uint8, 1/65535 for uint16, else 1."""
     return 1.0 / _INTEGER_RANGE.get(dtype, 1)
-
-
-def _hot(image: Image, limit: float, name: str) -> list[Finding]:
-    highest = float(image.voxels_XYZ.max())
-    if highest <= limit:
-        return []
-    num_hot = int(np.count_nonzero(image.voxels_XYZ > limit))
-    message = f"{name}: {num_hot} voxels above {limit:.3g}, up to {highest:.3g}, are no tissue and are cut there"
-    return [Finding("hot_voxels", message, leaves_out=False)]
-
-
-def _closest_to_ras(image: Image) -> Image:
-    """The same voxels with their axes flipped and swapped towards R, A, S: a view.
-
-    What is estimated on every second voxel then does not depend on the order in which a scanner stored them.
-    """
-    orientation = nib.orientations.io_orientation(image.affine)
-    voxels_XYZ = nib.orientations.apply_orientation(image.voxels_XYZ, orientation)
-    affine = image.affine @ nib.orientations.inv_ornt_aff(orientation, image.voxels_XYZ.shape)
-    return replace(image, voxels_XYZ=voxels_XYZ, affine=affine)
 
 
 def resample(image: Image, affine: Affine, grid: tuple[int, int, int], kept: GreyRange = WHOLE_RANGE) -> FloatArray:

@@ -60,6 +60,7 @@ class Scan:
         cohort: name of the data set within which `subject_id` is unique; empty when it has none.
         parts: files that the scan is made of, relative to the source, as a DICOM series is; empty where `uri` is it.
         shown: what messages call its file where the file's own name may not be said; else empty.
+        mask_uri: where its brain mask lies (path or fsspec URL); empty where none was given.
     """
 
     subject_id: str
@@ -74,6 +75,7 @@ class Scan:
     cohort: str = ""
     parts: tuple[str, ...] = field(default=(), repr=False)
     shown: str = ""
+    mask_uri: str = field(default="", repr=False)
 
     @property
     def num_files(self) -> int:
@@ -136,6 +138,36 @@ class TissueFit:
     bias: float
     depth: float
     field: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """What was done to one scan beyond the resampling, as a recipe asked for it; see docs/preparation.md.
+
+    Attributes:
+        bias_ratio: 95th percentile of the shading that was divided out, within the head, over its 5th; None where none
+            was.
+        bias_iterations: steps of N4 at its finest level; None where there were none.
+        registered_to: `subject` or `template`; `alone` for the only scan of its person, `failed` where a finding says
+            why it stayed where it was, and empty where nothing was to be registered.
+        num_registered: scans in the mean, this one included; 0 without one.
+        turn_deg: angle by which the scan was turned.
+        shift_mm: by how much the middle of its head was moved beyond being put into the middle of the box.
+        agreement: correlation of details with the mean of the others within the brain; for the template the share of
+            variance that it explains.
+        mask_ml: brain within the mask that was applied, in millilitres; None where none was.
+        mask_sha256: of the mask's file; empty where none was applied.
+    """
+
+    bias_ratio: float | None = None
+    bias_iterations: int | None = None
+    registered_to: str = ""
+    num_registered: int = 0
+    turn_deg: float | None = None
+    shift_mm: float | None = None
+    agreement: float | None = None
+    mask_ml: float | None = None
+    mask_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,23 @@ def read_scan(source: Location, scan: Scan) -> bytes:
         raise ScanError(Finding("unreachable", message)) from error
 
 
+def read_mask_file(scan: Scan) -> bytes:
+    """The file of a scan's brain mask; empty where none was given, or it is gone.
+
+    Raises:
+        ScanError: it cannot be read; the message does not hold its path.
+    """
+    if not scan.mask_uri:
+        return b""
+    try:
+        return _guarded(scan.mask_uri, lambda: Location(scan.mask_uri).read())
+    except FileNotFoundError:
+        return b""
+    except StorageError as error:
+        message = f"{scan.name}: its brain mask cannot be read ({_reason(error)}); make it readable"
+        raise ScanError(Finding("mask_unusable", message)) from error
+
+
 def _read_parts(source: Location, scan: Scan) -> bytes:
     """The files of a series as one archive; none is named, since exporters put people and dates into names."""
     try:

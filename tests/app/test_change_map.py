@@ -1,7 +1,5 @@
 """The map shares the told change out over the voxels that brought it, and lies where the later scan lies."""
 
-import gzip
-import io
 import json
 from pathlib import Path
 
@@ -9,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from app.change_map import in_scan_space, require_map, to_nifti, told_shares, write_map
+from app.change_map import in_scan_space, require_map, told_shares, write_map
 from app.cli import predict
 from app.inputs import prepare
 from app.registry import LoadedModel, load_artefact
@@ -84,17 +82,6 @@ def test_a_share_lands_at_its_millimetres_whatever_the_axes_of_the_scan(flip: bo
     assert np.abs(brightest - place_mm).max() <= 2.0
     # Points per cm3 times cm3: what was there before it was resampled.
     assert density_XYZ.sum() * (2.0 * 3.0 * 2.5 / 1000) == pytest.approx(3.0, rel=0.02)
-
-
-def test_the_file_is_a_nifti_of_the_scans_shape_and_affine_and_the_same_twice() -> None:
-    affine = np.diag([2.0, 3.0, 4.0, 1.0])
-    density = np.random.default_rng(0).normal(size=(6, 5, 4)).astype(np.float32)
-    data = to_nifti(density, affine, is_packed=True)
-    assert data == to_nifti(density, affine, is_packed=True)
-    read = nib.Nifti1Image.from_bytes(gzip.decompress(data))
-    np.testing.assert_array_equal(np.asarray(read.dataobj), density)
-    np.testing.assert_array_equal(read.affine, affine)
-    assert nib.Nifti1Image.from_stream(io.BytesIO(to_nifti(density, affine, is_packed=False))).shape == (6, 5, 4)
 
 
 @pytest.fixture

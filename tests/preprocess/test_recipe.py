@@ -19,6 +19,8 @@ DECISIVE = {
     "orientation": "qform",
     "intensity_percentiles": (1.0, 98.0),
     "intensity": "tissue",
+    "bias_field": "n4",
+    "registration": "subject",
     "dtype": "uint16",
 }
 OF_OTHER_KINDS = {"kinds", "clip", "image", "array"}
