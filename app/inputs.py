@@ -11,7 +11,7 @@ import numpy.typing as npt
 from starlette.datastructures import UploadFile
 
 from app.errors import ProblemError
-from preprocess.errors import ScanError
+from preprocess.errors import ScanError, UsageError
 from preprocess.recipe import VolumeRecipe
 from preprocess.types import MAX_VOXELS, Finding
 from preprocess.volumes import Prepared, ScanFile, prepare_volume, prepare_volumes
@@ -58,8 +58,13 @@ def prepare_together(files: Sequence[tuple[bytes, str]], recipe: VolumeRecipe) -
 
     Raises:
         ScanError: one of the scans cannot be used; its most severe finding.
-        UsageError: the recipe needs SimpleITK, which is not installed.
+        UsageError: the recipe needs SimpleITK, which is not installed, or brain masks.
     """
+    if recipe.brain_mask == "given":
+        raise UsageError(
+            'the model\'s recipe has brain_mask = "given", and no masks can be given here; preprocess the scans with '
+            "their masks, and give the stored volumes to interscan.predict_pair (docs/library.md)"
+        )
     if recipe.registration != "subject":
         return [prepare(data, recipe, name=name) for data, name in files]
     prepared = prepare_volumes([ScanFile(data, name) for data, name in files], recipe)

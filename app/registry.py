@@ -337,7 +337,7 @@ def _require_alone(uri: str, manifest: Manifest) -> None:
     """Refuse a model whose scans the service cannot prepare, which it does one at a time.
 
     Raises:
-        ArtefactError: its scans have to be prepared together.
+        ArtefactError: its scans have to be prepared together, or with masks.
         UsageError: they need SimpleITK, which is not installed.
     """
     recipe = manifest.inputs.volume_recipe
@@ -345,6 +345,11 @@ def _require_alone(uri: str, manifest: Manifest) -> None:
         raise ArtefactError(
             f'{uri}: its recipe has registration = "subject", which needs all scans of a person at once, and the '
             "service prepares one at a time; use interscan predict"
+        )
+    if recipe.brain_mask == "given":
+        raise ArtefactError(
+            f'{uri}: its recipe has brain_mask = "given", and requests carry no masks; preprocess the scans with their '
+            "masks and use interscan embed"
         )
     require_imaging(recipe)
 

@@ -57,8 +57,8 @@ def grid_to_scan(store: "Store", row: int, modality: str) -> "npt.NDArray[np.flo
 
     Args:
         store: from `open_store`.
-        row: of the store.
-        modality: of a volume.
+        row: a row of the store.
+        modality: one that holds volumes.
 
     Returns:
         4 x 4, from voxel indices (right, anterior, superior) to RAS+ millimetres as the scan's own header has them.
@@ -76,8 +76,8 @@ def volume_to_nifti(store: "Store", row: int, modality: str) -> bytes:
 
     Args:
         store: from `open_store`.
-        row: of the store.
-        modality: of a volume of one channel.
+        row: a row of the store.
+        modality: one that holds volumes of one channel.
 
     Returns:
         A .nii.gz file with the stored values, and `grid_to_scan` as qform and sform. Nothing else of the scan's header

@@ -178,9 +178,13 @@ class VolumeRecipe(Recipe):
 
     @model_validator(mode="after")
     def _no_box_of_two_kinds(self) -> Self:
-        if self.registration != "none" and self.field_of_view == "stretched":
+        if self.field_of_view != "stretched":
+            return self
+        if self.registration != "none":
             message = "rescales each visit differently, which undoes a registration; leave one of them out"
             raise ValueError(f'field_of_view: "stretched" {message}')
+        if self.quality.defaced:
+            raise ValueError('field_of_view: "stretched" looks for no head, so for no face; take quality.defaced out')
         return self
 
     @model_serializer(mode="wrap")

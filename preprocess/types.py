@@ -156,7 +156,7 @@ class Preparation:
         agreement: correlation of details with the mean of the others within the brain; for the template the share of
             variance that it explains.
         mask_ml: brain within the mask that was applied, in millilitres; None where none was.
-        mask_sha256: of the mask's file; empty where none was applied.
+        mask_sha256: digest of the mask's file; empty where none was applied.
     """
 
     bias_ratio: float | None = None

@@ -52,7 +52,7 @@ class ScanFile:
 
     Attributes:
         data: the whole file: NIfTI, a zip of one DICOM series, or an enhanced DICOM file.
-        name: of the scan.
+        name: what messages call the scan.
         mask: file of its brain mask; empty where none is given.
     """
 

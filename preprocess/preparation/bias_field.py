@@ -61,7 +61,7 @@ def fit_bias_field(copy: HeadCopy, *, name: str) -> BiasField:
     ratio = float(np.exp(high - low))
     if not ratio <= _MOST_RATIO or not np.isfinite(log_XYZ).all():
         raise _failure(f"{name}: N4 finds a shading of {ratio:.3g} from dark to bright, more than {_MOST_RATIO:g}")
-    return BiasField(log_XYZ, copy.affine, ratio, int(method.GetElapsedIterations()))
+    return BiasField(log_XYZ, copy.affine, round(ratio, 4), int(method.GetElapsedIterations()))
 
 
 def _failure(message: str) -> ScanError:

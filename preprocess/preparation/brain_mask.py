@@ -30,7 +30,7 @@ class BrainMask:
         is_brain_XYZ: on the mask's own voxels.
         affine: from these to the scan's RAS+ mm.
         volume_ml: brain in millilitres.
-        sha256: of its file.
+        sha256: digest of its file.
     """
 
     is_brain_XYZ: npt.NDArray[np.bool_]

@@ -22,7 +22,7 @@ COARSE_TO_FINE = (4.0, 2.0, 1.0)
 FINEST = (1.0,)
 _MOST_STEPS, _STILL_MM = 40, 0.004
 _SCALE = 2.5 * 1.4826
-"""Of the reweighting, in median absolute differences: 2.5 standard deviations, were they normal."""
+"""Scale of the reweighting, in median absolute differences: 2.5 standard deviations, were they normal."""
 _LEAST_POINTS = 1000
 
 

@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import affine_transform, binary_dilation, gaussian_filter
 from scipy.spatial.transform import Rotation
+from threadpoolctl import threadpool_limits
 
 from preprocess.grey_levels import WHOLE_RANGE
 from preprocess.placing import closest_to_ras
@@ -87,8 +88,13 @@ def register_visits(copies: Sequence[HeadCopy]) -> list[Registered]:
 
     Returns:
         One for each copy, in their order.
-
     """
+    # One BLAS thread: more add up in another order, and the last digits would depend on the cores of the machine.
+    with threadpool_limits(limits=1, user_api="blas"):
+        return _register_visits(copies)
+
+
+def _register_visits(copies: Sequence[HeadCopy]) -> list[Registered]:
     keys = [hashlib.sha256(np.ascontiguousarray(one.values_XYZ).data).hexdigest() for one in copies]
     left = sorted(range(len(copies)), key=keys.__getitem__)
     found: dict[int, Registered] = {}
@@ -215,7 +221,8 @@ def _judged(copy: HeadCopy, from_centre: Affine, agreement: float, seen: float, 
         trouble = f"{seen:.0%} of the head is in the picture, less than {_LEAST_SEEN:.0%}"
     elif angle > _MOST_TURN_DEG:
         trouble = f"it would be turned by {angle:.0f} degrees, more than {_MOST_TURN_DEG:.0f}"
-    return Registered(to_common, agreement, seen, angle, float(np.linalg.norm(from_centre[:3, 3])), trouble)
+    shift_mm = float(np.linalg.norm(from_centre[:3, 3]))
+    return Registered(to_common, round(agreement, 4), seen, round(angle, 3), round(shift_mm, 3), trouble)
 
 
 def _means_of_others(

@@ -10,14 +10,16 @@ import pytest
 from starlette.datastructures import UploadFile
 
 from app.errors import ProblemError
-from app.inputs import prepare, upload_file
+from app.inputs import prepare, prepare_together, upload_file
 from preprocess.dicom_zip import pack
-from preprocess.errors import ScanError
+from preprocess.errors import ScanError, UsageError
 from preprocess.kinds import prepare_scan
+from preprocess.preparation.rigid import farthest_mm
 from preprocess.types import Scan
 from tests.support.artefacts import RECIPE
 from tests.support.heads import head_nifti, head_voxels, nifti
 from tests.support.series import CANARIES, file_of, files_of, slices
+from tests.support.turned_heads import pose, turned_nifti
 
 
 def test_a_prepared_scan_holds_the_voxels_of_the_batch_job():
@@ -99,3 +101,22 @@ def test_an_archive_that_unpacks_beyond_the_voxel_limit_is_refused():
     with pytest.raises(ScanError) as caught:
         prepare(pack([bytes(2**21)]), RECIPE, name="scan", max_voxels=1000)
     assert caught.value.finding.code == "too_large"
+
+
+def test_scans_of_one_person_are_registered_with_each_other_where_the_recipe_asks() -> None:
+    recipe = RECIPE.model_copy(update={"registration": "subject"})
+    poses = [pose((3, -2, 5), (4, -3, 2)), pose((-4, 3, -6), (-6, 5, 1))]
+    files = [(turned_nifti(one, seed=seed), f"scan {seed}") for seed, one in enumerate(poses)]
+    together = prepare_together(files, recipe)
+    affines = [np.array(one.affine).reshape(4, 4) for one in together]
+    assert farthest_mm(affines[0] @ np.linalg.inv(affines[1]) @ poses[1] @ np.linalg.inv(poses[0])) < 0.2
+    alone = prepare_together(files, RECIPE)
+    assert [one.voxels_CDHW.tobytes() for one in alone] == [
+        prepare(data, RECIPE, name=name).voxels_CDHW.tobytes() for data, name in files
+    ]
+
+
+def test_a_model_of_masked_scans_says_what_to_give_instead() -> None:
+    recipe = RECIPE.model_copy(update={"brain_mask": "given"})
+    with pytest.raises(UsageError, match="no masks can be given here; preprocess the scans with their masks"):
+        prepare_together([(head_nifti(), "earlier")], recipe)

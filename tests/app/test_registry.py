@@ -1,6 +1,7 @@
 """An artefact that breaks its contract in any way is not served, and the reason names the file and the remedy."""
 
 import json
+import sys
 import threading
 
 import fsspec
@@ -241,3 +242,24 @@ def test_a_registry_that_waits_for_its_next_try_stops_at_once(tmp_path):
 
     loading.join(30)
     assert not loading.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("steps", "says"),
+    [
+        ({"registration": "subject"}, 'registration = "subject", which needs all scans of a person at once'),
+        ({"brain_mask": "given"}, 'brain_mask = "given", and requests carry no masks'),
+        ({"bias_field": "n4"}, "needs SimpleITK, of the extra 'imaging'"),
+    ],
+)
+def test_a_model_whose_scans_cannot_be_prepared_alone_is_not_served(steps, says, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "SimpleITK", None)
+    recipe = RECIPE.model_copy(update=steps)
+    inputs = {"modality": "T1w", "volume_recipe": recipe.model_dump(mode="json"), "fingerprint": recipe.fingerprint()}
+    folder = write_artefact(tmp_path / "prepared", changes={"inputs": inputs})
+    registry = Registry([str(folder)])
+    registry.load()
+    (status,) = registry.statuses
+    assert status.status == "failed"
+    assert says in (status.reason or "")
+    assert load_artefact(str(folder)).manifest.inputs.fingerprint == recipe.fingerprint()

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from app.cli import predict
-from interscan import load_artefact, open_store, predict_pair, predict_trajectory
+from interscan import grid_to_scan, load_artefact, open_store, predict_pair, predict_trajectory
 from preprocess.errors import ArtefactError, ScanError, StorageError, StoreError, UsageError
 from preprocess.readers import read_nifti
 from preprocess.recipe import VolumeRecipe
@@ -233,3 +233,18 @@ def test_without_the_extra_serve_the_answer_is_what_to_install(call):
     assert done.stderr == ""
     assert "of the extra 'serve'; pip install 'interscan[serve]'" in done.stdout
     assert done.stdout.count("\n") == 1
+
+
+def test_files_and_arrays_are_not_mixed_where_visits_are_registered_together(tmp_path):
+    recipe = RECIPE.model_copy(update={"registration": "subject"})
+    inputs = {"modality": "T1w", "volume_recipe": recipe.model_dump(mode="json"), "fingerprint": recipe.fingerprint()}
+    model = load_artefact(write_artefact(tmp_path / "together", changes={"inputs": inputs}))
+    (tmp_path / "one.nii.gz").write_bytes(SMALL)
+    with pytest.raises(UsageError, match="give either files or stored volumes, not both"):
+        predict_pair(model, tmp_path / "one.nii.gz", stored(LARGE))
+
+
+def test_a_row_without_a_volume_has_no_way_back(tmp_path):
+    store = open_store(write_store(tmp_path / "store"))
+    with pytest.raises(StoreError, match=r"row 99 holds no volume of T1w; `records` lists which rows do"):
+        grid_to_scan(store, 99, "T1w")

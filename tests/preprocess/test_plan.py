@@ -273,3 +273,31 @@ def test_the_digest_is_that_of_the_whole_work_as_json() -> None:
     whole = json.dumps(["0123456789abcdef", 3, 0, work]).encode()
     assert plan.digest == hashlib.sha256(whole).hexdigest()[:16]
     assert make_plan([], (), "f").digest == hashlib.sha256(json.dumps(["f", 0, 0, []]).encode()).hexdigest()[:16]
+
+
+def test_people_that_are_registered_as_a_whole_lie_in_one_task_each() -> None:
+    found = [scan(subject, f"s{visit}", visit) for subject in "abc" for visit in range(3)]
+    found += [scan("d", f"s{visit:02d}", visit) for visit in range(SCANS_PER_TASK + 2)]
+    plan = make_plan(found, [], "f", is_by_person=True)
+    assert [[claim.scan.subject_id for claim in task] for task in plan.tasks] == [
+        ["a"] * 3 + ["b"] * 3, ["c"] * 3, ["d"] * (SCANS_PER_TASK + 2),
+    ]  # fmt: skip
+
+
+def test_a_new_visit_gives_all_visits_of_its_person_new_rows_and_nobody_else() -> None:
+    found = [scan(subject, f"s{visit}", visit) for subject in "ab" for visit in (0, 1)]
+    stored = stored_of(make_plan(found, [], "f", is_by_person=True))
+    again = make_plan([*found, scan("a", "s2", 2)], stored, "f", is_by_person=True)
+    assert rows_of(again) == {"a_s0_T1w": 4, "a_s1_T1w": 5, "a_s2_T1w": 6}
+    assert {one.row: one.superseded_by for one in again.kept} == {0: 4, 1: 5, 2: None, 3: None}
+    assert not make_plan(found, stored, "f", is_by_person=True).tasks
+
+
+def test_a_visit_that_was_left_out_before_is_no_reason_for_new_rows() -> None:
+    found = [scan("a", f"s{visit}", visit) for visit in (0, 1, 2)]
+    stored = stored_of(make_plan(found, [], "f", is_by_person=True), left_out=(1,))
+    assert not make_plan(found, stored, "f", is_by_person=True).tasks
+    mended = Reread(mended=frozenset({identity_of(found[1][0])}))
+    assert set(rows_of(make_plan(found, stored, "f", reread=mended, is_by_person=True))) == {
+        "a_s0_T1w", "a_s1_T1w", "a_s2_T1w",
+    }  # fmt: skip
