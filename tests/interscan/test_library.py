@@ -245,6 +245,7 @@ def test_files_and_arrays_are_not_mixed_where_visits_are_registered_together(tmp
 
 
 def test_a_row_without_a_volume_has_no_way_back(tmp_path):
-    store = open_store(write_store(tmp_path / "store"))
+    write_store(tmp_path / "store")
+    store = open_store(tmp_path / "store")
     with pytest.raises(StoreError, match=r"row 99 holds no volume of T1w; `records` lists which rows do"):
         grid_to_scan(store, 99, "T1w")
