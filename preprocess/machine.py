@@ -77,7 +77,9 @@ def _cached(path: Path) -> int:
         pairs = [line.split() for line in path.read_text().splitlines()]
     except OSError:
         return 0
-    found = {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit() and pair[0] in _CACHE_LINES}
+    found = {
+        pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit() and pair[0] in _CACHE_LINES
+    }
     second = found.get("inactive_file", 0) + found.get("active_file", 0)
     return max(second, found.get("total_inactive_file", 0) + found.get("total_active_file", 0))
 

@@ -43,11 +43,19 @@ AS_STORED = Reread()
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A scan and the row it will fill."""
+    """A scan and the row it will fill.
+
+    Attributes:
+        row: its row in the store.
+        scan: what is read.
+        source_name: its name relative to the source.
+        num_bytes: size of its file, or of its files together; 0 where the source does not say.
+    """
 
     row: int
     scan: Scan
     source_name: str
+    num_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +128,7 @@ def make_plan(
     for record in superseded:
         kept[identity_of(record)] = _marked(record, rows[_visit(record)])
     new.sort(key=lambda found: (rows[_visit(found[0])], found[0].modality))
-    claims = [Claim(rows[_visit(scan)], scan, source_name) for scan, source_name, _ in new]
+    claims = [Claim(rows[_visit(scan)], scan, source_name, num_bytes) for scan, source_name, num_bytes in new]
     tasks = tuple(tuple(claims[start : start + SCANS_PER_TASK]) for start in range(0, len(claims), SCANS_PER_TASK))
     # Rows and labels belong to the name: records of a run that was cut off before a table was corrected would carry
     # the old labels, and, where days moved, another scan's row.

@@ -12,10 +12,12 @@ from preprocess.errors import ScanError
 from preprocess.forms import ArrayForm
 from preprocess.index import IndexRecord
 from preprocess.kinds import Prepared, prepare_scan
+from preprocess.machine import total_bytes
 from preprocess.plan import Claim
 from preprocess.pseudonyms import sayable
 from preprocess.recheck import digest_of
 from preprocess.recipe import VolumeRecipe
+from preprocess.scan_memory import WORKER_BYTES, memory_of, require_memory
 from preprocess.sources.reach import read_scan
 from preprocess.storage import Location, Options
 from preprocess.store import content_digest
@@ -33,6 +35,7 @@ class Work:
         source_options: arguments of the source's file system.
         recipe: how a scan becomes a row.
         records_folder: where the records of finished tasks go, relative to the store.
+        scan_bytes: memory that one scan may take; None for all that the machine of the worker has, on a cluster.
     """
 
     store_uri: str
@@ -41,6 +44,7 @@ class Work:
     source_options: Options
     recipe: VolumeRecipe
     records_folder: str
+    scan_bytes: int | None = None
 
 
 def run_task(work: Work, claims: Iterable[Claim], number: int) -> int:
@@ -49,27 +53,28 @@ def run_task(work: Work, claims: Iterable[Claim], number: int) -> int:
     source = Location(work.source_uri, work.source_options)
     # Opened when the first row is there: a modality without any readable file may have no array.
     rows_of = cache(partial(open_rows, store))
-    records = [_store_scan(claim, source, work.recipe, rows_of, work.store_uri) for claim in claims]
+    records = [_store_scan(claim, source, work, rows_of) for claim in claims]
     # The record last: a run that goes on takes it as proof that all rows of the task are written.
     text = json.dumps([record.to_dict() for record in records]).encode()
     store.write(record_name(work.records_folder, number), text)
     return number
 
 
-def _store_scan(
-    claim: Claim, source: Location, recipe: VolumeRecipe, rows_of: Callable[[str], Rows], store_uri: str
-) -> IndexRecord:
+def _store_scan(claim: Claim, source: Location, work: Work, rows_of: Callable[[str], Rows]) -> IndexRecord:
     """Read, check, transform and write one scan; whatever is wrong with the scan itself becomes a finding."""
-    scan = claim.scan
+    scan, recipe = claim.scan, work.recipe
+    there = total_bytes() - WORKER_BYTES if work.scan_bytes is None else work.scan_bytes
     data = b""
     try:
+        require_memory(claim.num_bytes, there, name=scan.name)
         data = read_scan(source, scan)
+        require_memory(memory_of(data, len(data), scan, recipe), there, name=scan.name)
         prepared = prepare_scan(data, scan, recipe)
         if prepared.values is not None:
             array = rows_of(scan.modality)
             if recipe.kind_of(scan.modality) == "array":
                 ArrayForm.of_rows(array).check(prepared, name=scan.name)
-            write_row(array, store_uri, claim.row, prepared.values)
+            write_row(array, work.store_uri, claim.row, prepared.values)
     except ScanError as error:
         prepared = Prepared(None, (error.finding,))
     return _record(claim, data, prepared)
