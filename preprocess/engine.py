@@ -255,6 +255,8 @@ def write_tasks(
     finished = total - sum(len(plan.tasks[number]) for number in waiting)
     tasks = {number: plan.tasks[number] for number in waiting}
     if cluster is None:
+        if workers is None and len(numbers) > 1 >= len(waiting):
+            workers = 1  # the one that is left may be the one that ended an earlier run
         memory = memory_of_tasks(tasks, listing, store, recipe, workers=workers)
         if memory.is_short or memory.too_large:
             LOG.warning("%s", memory.line())
@@ -356,9 +358,10 @@ def _read_or_nothing(scan: Scan, read: Callable[[Scan], bytes]) -> bytes:
 def _num_workers(workers: int | None, store: Location, source: Location, num_tasks: int) -> int:
     if not (store.is_shared and source.is_shared):
         return 0
-    allowed = num_cores() if workers is None else workers
+    if workers is not None:
+        return min(workers, num_tasks)
     # A process costs seconds to start: not worth it for one task.
-    return 0 if num_tasks <= 1 else min(allowed, num_tasks)
+    return 0 if num_tasks <= 1 else min(num_cores(), num_tasks)
 
 
 def _gather(store: Location, records_folder: str, num_tasks: int) -> list[IndexRecord]:

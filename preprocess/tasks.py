@@ -21,6 +21,7 @@ from preprocess.scan_memory import WORKER_BYTES, memory_of, require_memory
 from preprocess.sources.reach import read_scan
 from preprocess.storage import Location, Options
 from preprocess.store import content_digest
+from preprocess.types import Finding
 from preprocess.writer import Rows, open_rows, write_row
 
 
@@ -49,15 +50,39 @@ class Work:
 
 def run_task(work: Work, claims: Iterable[Claim], number: int) -> int:
     """Write the rows of one task, then its record; returns the task's number."""
-    store = Location(work.store_uri, work.options)
+    write_records(work, store_scans(work, claims), number)
+    return number
+
+
+def store_scans(work: Work, claims: Iterable[Claim]) -> list[IndexRecord]:
+    """Write the rows of some claims; what the index will hold of them."""
     source = Location(work.source_uri, work.source_options)
     # Opened when the first row is there: a modality without any readable file may have no array.
-    rows_of = cache(partial(open_rows, store))
-    records = [_store_scan(claim, source, work, rows_of) for claim in claims]
-    # The record last: a run that goes on takes it as proof that all rows of the task are written.
+    rows_of = cache(partial(open_rows, Location(work.store_uri, work.options)))
+    return [_store_scan(claim, source, work, rows_of) for claim in claims]
+
+
+def write_records(work: Work, records: Iterable[IndexRecord], number: int) -> None:
+    """Leave the record of a task, last: a run that goes on takes it as proof that all rows of the task are written."""
     text = json.dumps([record.to_dict() for record in records]).encode()
-    store.write(record_name(work.records_folder, number), text)
-    return number
+    Location(work.store_uri, work.options).write(record_name(work.records_folder, number), text)
+
+
+def ended_worker(claim: Claim, times: int) -> IndexRecord:
+    """What the index holds of a scan that ended the process which read it.
+
+    Nothing is said of the file's bytes, so that the next run reads it again in a worker, and never in the process that
+    plans.
+
+    Args:
+        claim: the scan and its row.
+        times: how often it did.
+    """
+    message = (
+        f"{claim.scan.name}: reading it ended its worker {times} times, out of memory or in a reader that crashed; "
+        "run again where there is more memory, or export the scan again"
+    )
+    return _record(claim, b"", Prepared(None, (Finding("ends_worker", message),)))
 
 
 def _store_scan(claim: Claim, source: Location, work: Work, rows_of: Callable[[str], Rows]) -> IndexRecord:
