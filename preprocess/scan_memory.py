@@ -26,7 +26,7 @@ WORKER_BYTES = 400 * 2**20
 """A worker that does nothing: Python with PyTorch, Zarr and all readers. 388 MiB resident, half of it shared with the
 other workers (`python -c` with `preprocess.tasks` imported, PyTorch 2.13 for CPUs)."""
 START_BYTES = 2**16
-"""Of a file; enough for every header that is looked for, packed or not."""
+"""First bytes of a file that are looked at; enough for every header that is looked for, packed or not."""
 _OTHERWISE_BYTES = 48 * 2**20
 """The head's outline, planes on their way, encoding and what the allocator keeps."""
 _PER_GRID_VOXEL = 40
@@ -36,13 +36,13 @@ _LEVELS_PER_VOXEL = 2
 _BOX_PER_VOXEL = 13
 """Places of all bright ones among them in 64 bits, as indices, millimetres and for percentiles, if all are bright."""
 _FILE_COPIES = 2.5
-"""Of a series: its files, the archive of them, and the files again."""
+"""A series is there so often, at most: its files, the archive of them, and the files again."""
 _PER_CELL_BYTE = 60
-"""Of a table: text as Python's strings, then numbers."""
+"""A table takes so much for each byte of its file: text as Python's strings, then numbers."""
 _VIDEO_PIXELS = 1280 * 720
 """A frame of a recording, whose size only its decoder knows."""
 _PER_PIXEL = 48
-"""Of a picture: as read, in float64 and float32, with three colours each."""
+"""A picture takes so much for each pixel: as read, in float64 and float32, with three colours each."""
 
 
 def memory_of(start: bytes, num_bytes: int, scan: Scan, recipe: VolumeRecipe) -> int:
