@@ -343,6 +343,8 @@ def _still_holds(text: bytes, claims: Sequence[Claim], read: Callable[[Scan], by
         records = [IndexRecord.from_dict(values) for values in json.loads(text)]
     except (ValueError, TypeError, KeyError):
         return False  # of another version, or damaged: the task is done again
+    if any(one.source_bytes == 0 < claim.num_bytes for one, claim in zip(records, claims, strict=False)):
+        return False  # too large to be read, or the end of its worker: neither is read here
     return [(one.row, one.source_sha256) for one in records] == [
         (claim.row, digest_of(_read_or_nothing(claim.scan, read))) for claim in claims
     ]

@@ -17,7 +17,7 @@ from preprocess.plan import Claim
 from preprocess.pseudonyms import sayable
 from preprocess.recheck import digest_of
 from preprocess.recipe import VolumeRecipe
-from preprocess.scan_memory import WORKER_BYTES, memory_of, require_memory
+from preprocess.scan_memory import WORKER_BYTES, gigabytes, memory_of, require_memory
 from preprocess.sources.reach import read_scan
 from preprocess.storage import Location, Options
 from preprocess.store import content_digest
@@ -102,6 +102,12 @@ def _store_scan(claim: Claim, source: Location, work: Work, rows_of: Callable[[s
             write_row(array, work.store_uri, claim.row, prepared.values)
     except ScanError as error:
         prepared = Prepared(None, (error.finding,))
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):  # as PyTorch says MemoryError
+            raise
+        message = f"{scan.name}: the system refused the memory that reading it takes ({gigabytes(there)} were planned)"
+        remedy = "run again on a machine with more, with a higher ulimit -v, or resample or crop the scan"
+        prepared = Prepared(None, (Finding("too_much_memory", f"{message}; {remedy}"),))
     return _record(claim, data, prepared)
 
 
