@@ -81,7 +81,8 @@ def preprocess(
             INTERSCAN_DEIDENTIFY_KEY.
         key_file: file with the key, readable by its owner alone; the same key gives the same pseudonyms.
         linking_table: file to write that says which pseudonym is whose; local, outside the store.
-        workers: processes; one per core when not given, 0 for none.
+        workers: processes; one per core when not given, 0 for none. Fewer are begun where the memory is not enough for
+            scans as large as these; --dry-run says how much each takes.
         cluster: let a Ray cluster do the work: `auto` on one of its machines, HOST:PORT of its head, or ray://HOST:10001.
             Needs the extra `cluster` and interscan on every machine; docs/cluster.md.
         shard: do one share of the work, I/N counted from 0, for example 0/32 on the first of 32 machines; `auto` takes
@@ -191,6 +192,7 @@ def _bring(
     if is_dry:
         plan = engine.plan_run(listing, location, recipe)
         claims = [claim for task in plan.tasks for claim in task]
+        memory = engine.memory_of_tasks(dict(enumerate(plan.tasks)), listing, location, recipe, workers=workers)
         result = {
             "dry_run": True,
             "found": len(listing.scans) + account.num_lost,
@@ -203,6 +205,7 @@ def _bring(
             "rows": plan.num_rows,
             "fingerprint": recipe.fingerprint(),
             "cohort": listing.cohort,
+            "memory": memory.to_dict(),
             "scans": [{"row": claim.row, "scan": claim.scan.name, "source": claim.source_name} for claim in claims],
             "reconciliation": account.to_dict(),
         }
@@ -215,6 +218,7 @@ def _bring(
             *_lines("left out", lost),
             *people_lines(listing.people),
             *(f"row {claim.row}: {claim.scan.name}  {claim.source_name}" for claim in claims),
+            *([memory.line()] if memory.needs else []),
             "; ".join(part for part in (counts, account.summary(), f"{plan.num_rows} rows; nothing written") if part),
         ]
         emit(result, "\n".join(lines), as_json=json)

@@ -16,11 +16,17 @@ from preprocess.errors import InterscanError, StorageError, UsageError
 from preprocess.schema import WORK_FOLDER
 from preprocess.storage import Location
 
-_TRIES = 3
+TRIES = 3
 """A task that ends its worker so often would end the next one too."""
+LOST = object()
+"""Stands for the result of a task that ended its worker again and again."""
 _AHEAD = 4
 """Tasks given out for each core, so that none waits for the next one."""
 _ADVICE = "give `auto` on a machine of the cluster, HOST:PORT of its head, or ray://HOST:10001"
+
+
+class _LostError(StorageError):
+    """A task ended its worker again and again."""
 
 
 class Cluster:
@@ -103,12 +109,15 @@ class Cluster:
             if written is not None:
                 written.delete(probe)
 
-    def map(self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
+    def map(
+        self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], *, may_lose: bool = False
+    ) -> Iterator[tuple[int, Any]]:
         """Call a function for each of the arguments, somewhere; results come as they are ready.
 
         Args:
             function: a function of a module that every worker has.
             arguments: those of each call, picklable.
+            may_lose: whether a task that ends its worker again and again has the result LOST, and ends nothing else.
 
         Yields:
             Index of the arguments, and the result.
@@ -118,7 +127,7 @@ class Cluster:
             StorageError: a task ended its worker again and again.
             UsageError: a worker has another version of interscan, or none.
         """
-        call = self._ray.remote(num_cpus=1, max_retries=_TRIES - 1)(_call)
+        call = self._ray.remote(num_cpus=1, max_retries=TRIES - 1)(_call)
         waiting = iter(enumerate(arguments))
         numbers: dict[Any, int] = {}
         most = _AHEAD * self.num_cores
@@ -131,7 +140,12 @@ class Cluster:
                 return
             (ready, *_), _ = self._ray.wait(list(numbers), num_returns=1)
             number = numbers.pop(ready)
-            result = self._result(ready)
+            try:
+                result = self._result(ready)
+            except _LostError:
+                if not may_lose:
+                    raise
+                result = LOST
             self._pending.discard(ready)
             yield number, result
 
@@ -146,8 +160,8 @@ class Cluster:
                 raise UsageError(message) from error
             raise cause from (None if isinstance(cause, InterscanError) else error)
         except (errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError) as error:
-            raise StorageError(
-                f"{self._where}: a task ended its worker {_TRIES} times (out of memory?); run the same command again "
+            raise _LostError(
+                f"{self._where}: a task ended its worker {TRIES} times (out of memory?); run the same command again "
                 "with fewer tasks at once on each machine, or with --workers 1 to see which scan it is"
             ) from error
 

@@ -5,14 +5,10 @@ them to the same bytes. Processes are spawned: gcsfs and torch do not survive a 
 """
 
 import json
-from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import as_completed
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-
-import torch
-from threadpoolctl import threadpool_limits
 
 from preprocess.accounts import describe, drop_replaced, write_account
 from preprocess.cluster import Cluster
@@ -24,7 +20,8 @@ from preprocess.forget import leave_forgotten
 from preprocess.forms import find_forms
 from preprocess.index import IndexRecord, listed
 from preprocess.lease import LEASE_NAME, SHARD, STORE, Lease, held
-from preprocess.machine import num_cores
+from preprocess.machine import available_bytes, num_cores
+from preprocess.memory_plan import MemoryPlan, claim_needs, plan_memory
 from preprocess.people import Source, alike_ids, gone_from, refuse_another_name, refuse_other_people
 from preprocess.plan import AS_STORED, Claim, Plan, make_plan
 from preprocess.preparation.imaging import require_imaging
@@ -35,9 +32,9 @@ from preprocess.sources import Listing, list_scans
 from preprocess.sources.reach import read_scan
 from preprocess.storage import Location
 from preprocess.store import Store, read_manifest
-from preprocess.tasks import Work, record_name, run_task
+from preprocess.task_pool import run_here, run_on_cluster
+from preprocess.tasks import Work, record_name
 from preprocess.types import Scan
-from preprocess.workers import WorkerPool
 from preprocess.writer import commit, prepare_arrays, roll_forward
 
 
@@ -263,8 +260,17 @@ def write_tasks(
     waiting = [number for number in numbers if number not in done]
     total = sum(len(plan.tasks[number]) for number in numbers)
     finished = total - sum(len(plan.tasks[number]) for number in waiting)
-    num_workers = _num_workers(workers, store, listing.root, len(waiting))
-    with closing(_run_tasks(work, plan, waiting, num_workers, cluster)) as written:
+    tasks = {number: plan.tasks[number] for number in waiting}
+    if cluster is None:
+        if workers is None and len(numbers) > 1 >= len(waiting):
+            workers = 1  # the one that is left may be the one that ended an earlier run
+        memory = memory_of_tasks(tasks, listing, store, recipe, workers=workers)
+        if memory.is_short or memory.too_large:
+            LOG.warning("%s", memory.line())
+        written_by = run_here(replace(work, scan_bytes=memory.scan_bytes), tasks, memory)
+    else:
+        written_by = run_on_cluster(work, tasks, cluster)
+    with closing(written_by) as written:
         for number in written:
             finished += len(plan.tasks[number])
             if progress is not None:
@@ -284,6 +290,34 @@ def commit_plan(plan: Plan, listing: Listing, store: Location, recipe: VolumeRec
     committed = commit(store, recipe, records, accounts, key_check=listing.key_check)
     drop_replaced(store, before, accounts)
     return committed
+
+
+def memory_of_tasks(
+    tasks: Mapping[int, Sequence[Claim]],
+    listing: Listing,
+    store: Location,
+    recipe: VolumeRecipe,
+    *,
+    workers: int | None = None,
+) -> MemoryPlan:
+    """How much memory tasks of a plan take, and how many workers are begun for them; reads the start of each file.
+
+    Args:
+        tasks: claims of each task, by number.
+        listing: the source's scans.
+        store: where the store is or shall be.
+        recipe: how a scan becomes a row.
+        workers: as `run_plan` takes them.
+
+    Raises:
+        UsageError: fewer than 0 workers.
+        StorageError: the source's bucket refuses.
+    """
+    if workers is not None and workers < 0:
+        raise UsageError(f"--workers {workers}: give 0 (work in this process) or more")
+    needs = claim_needs(tasks, listing.root, recipe)
+    num_workers = _num_workers(workers, store, listing.root, len(tasks))
+    return plan_memory(tasks, needs, workers=num_workers, free_bytes=available_bytes())
 
 
 def unwritten(plan: Plan, store: Location) -> list[int]:
@@ -316,6 +350,8 @@ def _still_holds(text: bytes, claims: Sequence[Claim], read: Callable[[Scan], by
         records = [IndexRecord.from_dict(values) for values in json.loads(text)]
     except (ValueError, TypeError, KeyError):
         return False  # of another version, or damaged: the task is done again
+    if any(one.source_bytes == 0 < claim.num_bytes for one, claim in zip(records, claims, strict=False)):
+        return False  # too large to be read, or the end of its worker: neither is read here
     return [(one.row, one.source_sha256) for one in records] == [
         (claim.row, digest_of(_read_or_nothing(claim.scan, read))) for claim in claims
     ] and all(has_mask_of(one, claim.scan) for one, claim in zip(records, claims, strict=True))
@@ -331,33 +367,10 @@ def _read_or_nothing(scan: Scan, read: Callable[[Scan], bytes]) -> bytes:
 def _num_workers(workers: int | None, store: Location, source: Location, num_tasks: int) -> int:
     if not (store.is_shared and source.is_shared):
         return 0
-    allowed = num_cores() if workers is None else workers
+    if workers is not None:
+        return min(workers, num_tasks)
     # A process costs seconds to start: not worth it for one task.
-    return 0 if num_tasks <= 1 else min(allowed, num_tasks)
-
-
-def _run_tasks(
-    work: Work, plan: Plan, waiting: Sequence[int], workers: int, cluster: Cluster | None
-) -> Generator[int, None, None]:
-    if cluster is not None and waiting:
-        for _, number in cluster.map(_run_task_alone, [(work, plan.tasks[number], number) for number in waiting]):
-            yield number
-        return
-    if workers == 0:
-        for number in waiting:
-            yield run_task(work, plan.tasks[number], number)
-        return
-    with WorkerPool(workers, where=work.store_uri) as pool:
-        futures = [pool.submit(_run_task_alone, work, plan.tasks[number], number) for number in waiting]
-        for future in as_completed(futures):
-            yield future.result()
-
-
-def _run_task_alone(work: Work, claims: Iterable[Claim], number: int) -> int:
-    """A task in a worker, which shares the cores with the others."""
-    torch.set_num_threads(1)
-    with threadpool_limits(limits=1, user_api="blas"):
-        return run_task(work, claims, number)
+    return 0 if num_tasks <= 1 else min(num_cores(), num_tasks)
 
 
 def _gather(store: Location, records_folder: str, num_tasks: int) -> list[IndexRecord]:

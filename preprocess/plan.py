@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 
 from preprocess.errors import StoreError
 from preprocess.forms import ArrayForm
@@ -13,6 +14,8 @@ from preprocess.types import Finding, Scan
 SCANS_PER_TASK = 8
 Identity = tuple[str, str, str, str, str]
 """Cohort, subject, session, run and modality: two files of one identity would be the same scan."""
+_Visit = tuple[str, str, str, str]
+"""Cohort, subject, session and run: what one row stands for."""
 Found = tuple[Scan, str, int]
 """A scan, its name relative to the source, and its size in bytes."""
 
@@ -20,6 +23,13 @@ Found = tuple[Scan, str, int]
 def identity_of(scan: Scan | IndexRecord) -> Identity:
     """What makes a found and a stored scan the same one."""
     return (scan.cohort, scan.subject_id, scan.session_id, scan.run, scan.modality)
+
+
+_MODALITY, _RUN, _SESSION, _SUBJECT, _COHORT = map(
+    attrgetter, ("modality", "run", "session_id", "subject_id", "cohort")
+)
+_NEVER = float("inf")
+"""Day of visits without one, which come last; one object for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +53,19 @@ AS_STORED = Reread()
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A scan and the row it will fill."""
+    """A scan and the row it will fill.
+
+    Attributes:
+        row: its row in the store.
+        scan: what is read.
+        source_name: its name relative to the source.
+        num_bytes: size of its file, or of its files together; 0 where the source does not say.
+    """
 
     row: int
     scan: Scan
     source_name: str
+    num_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,25 +136,18 @@ def make_plan(
             if _visit(scan) not in renewed:
                 kept.pop(identity, None)
             new.append(found)
-    next_row = 1 + max((record.row for record in stored), default=-1)
     for visit in renewed:
         del rows[visit]
-    for cohort, subject_id, _, session_id, run in sorted({_order(scan) for scan, _, _ in new}):
-        if (cohort, subject_id, session_id, run) not in rows:
-            rows[cohort, subject_id, session_id, run] = next_row
-            next_row += 1
+    first_row = 1 + max((record.row for record in stored), default=-1)
+    claims, next_row = _claimed(new, rows, first_row)
     superseded = tuple(record for record in kept.values() if _visit(record) in renewed)
+    later = {visit: claim.row for claim in claims if (visit := _visit(claim.scan)) in renewed} if renewed else {}
     for record in superseded:
-        kept[identity_of(record)] = _marked(record, rows[_visit(record)], "person" if is_by_person else "visit")
-    new.sort(key=lambda found: (rows[_visit(found[0])], found[0].modality))
-    claims = [Claim(rows[_visit(scan)], scan, source_name) for scan, source_name, _ in new]
+        kept[identity_of(record)] = _marked(record, later[_visit(record)], "person" if is_by_person else "visit")
     tasks = tuple(_by_person(claims) if is_by_person else _by_number(claims))
     # Rows and labels belong to the name: records of a run that was cut off before a table was corrected would carry
     # the old labels, and, where days moved, another scan's row.
-    work = (
-        [claim.row, claim.source_name, num_bytes, _labels(claim.scan)]
-        for claim, (_, _, num_bytes) in zip(claims, new, strict=True)
-    )
+    work = ([claim.row, claim.source_name, claim.num_bytes, _labels(claim.scan)] for claim in claims)
     past = [record for record in stored if record.superseded_by is not None]
     digest = _digest([fingerprint, next_row, len(kept) + len(past)], work)
     records = sorted((*past, *kept.values()), key=lambda record: (record.row, record.modality))
@@ -169,6 +180,38 @@ def _by_person(claims: Sequence[Claim]) -> Iterator[tuple[Claim, ...]]:
         task += person
     if task:
         yield tuple(task)
+
+
+def _claimed(new: list[Found], rows: Mapping[_Visit, int], next_row: int) -> tuple[list[Claim], int]:
+    """Rows for new scans: that of their visit where it has one, else the next, person by person and day by day.
+
+    A million scans are sorted and numbered in one pass, without a key or an entry for each that would outweigh them.
+
+    Args:
+        new: scans, sorted here.
+        rows: those of visits that have one.
+        next_row: the first that is free.
+
+    Returns:
+        A claim for each scan, by row and modality, and the first row that is free then.
+    """
+    # One sort a field, the last first, since each leaves equals in order.
+    for field_of in (_MODALITY, _RUN, _SESSION, _day_or_last, _SUBJECT, _COHORT):
+        new.sort(key=lambda found, field_of=field_of: field_of(found[0]))  # type: ignore[misc]
+    claims: list[Claim] = []
+    person, mine = ("", ""), dict[_Visit, int]()
+    for scan, source_name, num_bytes in new:
+        visit = _visit(scan)
+        if visit[:2] != person:
+            person, mine = visit[:2], {}
+        row = rows.get(visit, mine.get(visit, -1))
+        if row < 0:
+            row = mine[visit] = next_row
+            next_row += 1
+        claims.append(Claim(row, scan, source_name, num_bytes))
+    claims.sort(key=attrgetter("scan.modality"))
+    claims.sort(key=attrgetter("row"))
+    return claims, next_row
 
 
 def _digest(head: list[object], work: Iterable[object]) -> str:
@@ -211,12 +254,10 @@ def _labels(scan: Scan) -> list[object]:
     return [scan.cohort, scan.name, scan.day, scan.site, scan.scanner, sorted(scan.outcomes.items())]
 
 
-def _visit(scan: Scan | IndexRecord) -> tuple[str, str, str, str]:
+def _visit(scan: Scan | IndexRecord) -> _Visit:
     """What one row of the store stands for."""
     return (scan.cohort, scan.subject_id, scan.session_id, scan.run)
 
 
-def _order(scan: Scan) -> tuple[str, str, float, str, str]:
-    """Cohorts and subjects together, their visits by day; visits without a day last."""
-    day = float("inf") if scan.day is None else scan.day
-    return (scan.cohort, scan.subject_id, day, scan.session_id, scan.run)
+def _day_or_last(scan: Scan) -> float:
+    return _NEVER if scan.day is None else scan.day

@@ -22,7 +22,7 @@ from preprocess.types import MAX_VOXELS, Finding, FloatArray, Image, Voxels
 
 _GZIP_MAGIC, _GZIP = b"\x1f\x8b", 31
 """Its first bytes; and what tells zlib that header and checksum are those of gzip."""
-_MAX_GZIP_RATIO = 1032
+MAX_GZIP_RATIO = 1032
 """No deflate stream grows more than this (258 bytes from two bits)."""
 _DAMAGED = cast(type[Exception], isal_zlib.error)
 """A class, which the package declares as an object."""
@@ -62,8 +62,8 @@ def read_nifti(data: bytes, *, name: str, max_voxels: int = MAX_VOXELS, believed
     Raises:
         ScanError: the file is not a whole, sane NIfTI file; its finding says which rule it breaks.
     """
-    is_gzip = data.startswith(_GZIP_MAGIC)
-    header = _read_header(_gunzip_start(data, name=name) if is_gzip else data, name)
+    is_gzip = is_packed(data)
+    header = read_header(data, name=name)
     try:
         shape = tuple(int(edge) for edge in header.get_data_shape())
         dtype = np.dtype(header.get_data_dtype())
@@ -92,7 +92,7 @@ def read_nifti(data: bytes, *, name: str, max_voxels: int = MAX_VOXELS, believed
     slope, intercept = _sane_scale(header, name)
     geometry = read_geometry(header, shape, name=name, believed=believed)
     end = offset + num_voxels * dtype.itemsize
-    if is_gzip and end > len(data) * _MAX_GZIP_RATIO:
+    if is_gzip and end > len(data) * MAX_GZIP_RATIO:
         raise _refusal("truncated", f"{name}: {len(data)} bytes cannot unpack to {end}; copy the file again")
     limit_bytes = end + _MAX_PADDING_BYTES
     if dtype.name in KEPT_TYPES:
@@ -108,6 +108,24 @@ def read_nifti(data: bytes, *, name: str, max_voxels: int = MAX_VOXELS, believed
         voxels = voxels[..., 0]
     findings = (*geometry.findings, *slope_remarks([slope], name=name))
     return Image(_scaled(voxels, slope, intercept), geometry.affine, dtype.name, findings)
+
+
+def is_packed(start: bytes) -> bool:
+    """Whether a file is gzipped, by its first bytes."""
+    return start.startswith(_GZIP_MAGIC)
+
+
+def read_header(start: bytes, *, name: str) -> nib.Nifti1Header:
+    """The header as it stands in the file, nothing mended.
+
+    Args:
+        start: the file, or at least its first 64 KiB.
+        name: what messages call the scan.
+
+    Raises:
+        ScanError: no NIfTI header.
+    """
+    return _read_header(_gunzip_start(start, name=name) if is_packed(start) else start, name)
 
 
 def _to_float(

@@ -14,9 +14,11 @@ from preprocess.errors import ScanError
 from preprocess.forms import stored_form
 from preprocess.index import IndexRecord
 from preprocess.kinds import prepare_scan
+from preprocess.machine import available_bytes
 from preprocess.plan import Found, Identity, Reread, identity_of
 from preprocess.pseudonyms import sayable
 from preprocess.recipe import VolumeRecipe
+from preprocess.scan_memory import memory_of, require_memory
 from preprocess.sources.reach import read_mask_file, read_scan
 from preprocess.storage import Location
 from preprocess.types import Finding, Scan
@@ -77,6 +79,7 @@ def judge(data: bytes, scan: Scan, *, store: Location, recipe: VolumeRecipe) -> 
         UsageError: an extra that reads this type of file is not installed.
     """
     try:
+        require_memory(memory_of(data, len(data), scan, recipe), available_bytes(), name=scan.name)
         prepared = prepare_scan(data, scan, recipe, mask=read_mask_file(scan))
         if prepared.values is None:
             return tuple(sayable(finding, scan) for finding in prepared.findings)

@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
+from pathlib import Path
 from types import TracebackType
 from typing import ParamSpec, TypeVar
 
@@ -25,7 +26,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _ORPHANED = 1
 """Exit code of a process whose parent is gone; nobody is left to read it."""
-_SIGNAL_PAUSE_S = 0.2
+SIGNAL_PAUSE_S = 0.2
 """A signal to the whole group ends workers too: time for this process's own to arrive before a worker is blamed."""
 
 
@@ -69,7 +70,7 @@ class WorkerPool(ProcessPoolExecutor):
                     process.kill()
         self.shutdown(wait=True, cancel_futures=True)
         if isinstance(error, BrokenProcessPool):
-            time.sleep(_SIGNAL_PAUSE_S)
+            time.sleep(SIGNAL_PAUSE_S)
             raise StorageError(
                 f"{self._where}: a worker process was killed (out of memory?); run the same command again with fewer "
                 "--workers"
@@ -99,7 +100,10 @@ def end_with(descriptor: int) -> None:
 
 
 def _begin() -> None:
-    """Let a worker end when its parent does; the first that it runs."""
+    """Let a worker end when its parent does, and before it where memory is short; the first that it runs."""
+    # The kernel would choose by size, and may choose the process that could have gone on without a worker.
+    with suppress(OSError):  # not on macOS
+        Path("/proc/self/oom_score_adj").write_text("500")
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_end_after, args=(parent.join,), name="end-with-parent", daemon=True).start()

@@ -56,10 +56,31 @@ def read_scan(source: Location, scan: Scan) -> bytes:
     """
     if scan.parts:
         return _read_parts(source, scan)
+    return _read_file(source, scan, Location.read)
+
+
+def read_start(source: Location, scan: Scan, num_bytes: int) -> bytes:
+    """The first bytes of a scan's file; of a scan that is made of several files, those of one of them.
+
+    Args:
+        source: as for `read_scan`.
+        scan: whose file.
+        num_bytes: how many; fewer come of a smaller file.
+
+    Raises:
+        ScanError: as `read_scan`.
+        StorageError: as `read_scan`.
+    """
+    if scan.parts:
+        return _read_parts(source, scan, num_bytes)
+    return _read_file(source, scan, lambda file: file.read_part("", 0, num_bytes))
+
+
+def _read_file(source: Location, scan: Scan, read: Callable[[Location], bytes]) -> bytes:
     label = scan.shown or _base(scan.uri)
     options: Options | None = source.options if "://" in scan.uri else None
     try:
-        return _guarded(scan.uri, lambda: Location(scan.uri, options).read())
+        return _guarded(scan.uri, lambda: read(Location(scan.uri, options)))
     except FileNotFoundError as error:
         raise ScanError(Finding("missing", f"{scan.name}: {label} is listed but not there; copy the file")) from error
     except StorageError as error:
@@ -86,9 +107,17 @@ def read_mask_file(scan: Scan) -> bytes:
         raise ScanError(Finding("mask_unusable", message)) from error
 
 
-def _read_parts(source: Location, scan: Scan) -> bytes:
-    """The files of a series as one archive; none is named, since exporters put people and dates into names."""
+def _read_parts(source: Location, scan: Scan, num_bytes: int = 0) -> bytes:
+    """The files of a series as one archive; none is named, since exporters put people and dates into names.
+
+    Args:
+        source: the folder.
+        scan: whose files.
+        num_bytes: where given, only so many of the first file are read.
+    """
     try:
+        if num_bytes:
+            return source.read_part(scan.parts[0], 0, num_bytes)
         with ThreadPoolExecutor(_PART_READERS) as pool:
             return pack(pool.map(source.read, scan.parts))
     except FileNotFoundError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import deployment, observing
+from tests.support import deployment, kuberay, observing
 from tests.support.deployment import DEPLOY, ROOT
 from tests.support.terraform import terraform_faults
 
@@ -25,6 +25,7 @@ CHECKS: dict[str, Check] = {
     "deploy/compose.yaml": deployment.compose_faults,
     "deploy/gke/train.yaml": deployment.kubernetes_faults,
     "deploy/gke/service.yaml": deployment.kubernetes_faults,
+    "deploy/gke/preprocess-ray.yaml": kuberay.rayjob_faults,
     "deploy/gke/kueue.yaml": deployment.kueue_faults,
     "deploy/vertex/train.yaml": lambda text: deployment.google_faults(
         "aiplatform.v1", "GoogleCloudAiplatformV1CustomJobSpec", deployment.documents(text)[0]
@@ -65,6 +66,26 @@ FAULTS = [
     ("deploy/gke/service.yaml", "readinessProbe:", "readyProbe:"),
     ("deploy/gke/service.yaml", "type: AverageValue", "kind: AverageValue"),
     ("deploy/gke/service.yaml", "protocol: UDP", "protocol: QUIC"),
+    ("deploy/gke/preprocess-ray.yaml", "ray.io/v1", "ray.io/v1alpha1"),
+    (
+        "deploy/gke/preprocess-ray.yaml",
+        "    app.kubernetes.io/name: interscan\n",
+        "    app: [interscan]\n",
+    ),
+    ("deploy/gke/preprocess-ray.yaml", "entrypoint:", "entryPoint:"),
+    ("deploy/gke/preprocess-ray.yaml", "submissionMode: HTTPMode", "submissionMode: HttpMode"),
+    ("deploy/gke/preprocess-ray.yaml", "backoffLimit: 2", 'backoffLimit: "2"'),
+    ("deploy/gke/preprocess-ray.yaml", "shutdownAfterJobFinishes: true", "shutdownAfterJobFinishes: 1"),
+    ("deploy/gke/preprocess-ray.yaml", "rayVersion: 2.60.0", "rayVersion: 2.6"),
+    ("deploy/gke/preprocess-ray.yaml", "headGroupSpec:", "headGroup:"),
+    ("deploy/gke/preprocess-ray.yaml", 'num-cpus: "4"', "num-cpus: 4"),
+    ("deploy/gke/preprocess-ray.yaml", 'num-cpus: "4"', 'num-cpus: "8"'),
+    ("deploy/gke/preprocess-ray.yaml", "object-store-memory", "object-store-bytes"),
+    ("deploy/gke/preprocess-ray.yaml", "maxReplicas: 8", "maxReplicas: 4"),
+    ("deploy/gke/preprocess-ray.yaml", "containerPort: 8265", "port: 8265"),
+    ("deploy/gke/preprocess-ray.yaml", "effect: NoSchedule", "effect: Never"),
+    ("deploy/gke/preprocess-ray.yaml", "memory: 8Gi", "memory: 8GiB"),
+    ("deploy/gke/preprocess-ray.yaml", "annotations:", "annotation:"),
     ("deploy/gke/kueue.yaml", 'nominalQuota: "2"', 'quota: "2"'),
     ("deploy/gke/kueue.yaml", "queueingStrategy: BestEffortFIFO", "queueingStrategy: Fair"),
     ("deploy/gke/kueue.yaml", "kueue.x-k8s.io/v1beta2", "kueue.x-k8s.io/v9"),

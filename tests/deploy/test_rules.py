@@ -27,6 +27,8 @@ OF_OTHERS = {
     "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT",
     "OMP_NUM_THREADS",
     "PORT",
+    "HOME",
+    "RAY_USAGE_STATS_ENABLED",
     "GOOGLE_APPLICATION_CREDENTIALS",
 }
 """Environment variables that libraries or platforms read."""
@@ -56,8 +58,9 @@ def commands() -> list[tuple[str, list[str]]]:
                 arguments = node.get("args", node.get("command"))
                 if isinstance(arguments, list) and arguments and arguments[0] in VERBS:
                     found.append((name_of(path), [defaulted(str(part)) for part in arguments]))
-                if "run" in node and isinstance(node["run"], str):
-                    found += [(name_of(path), line) for line in after_program(node["run"])]
+                for key in ("run", "entrypoint"):
+                    if isinstance(node.get(key), str):
+                        found += [(name_of(path), line) for line in after_program(node[key])]
     batch = json.loads((DEPLOY / "batch" / "preprocess.json").read_text(encoding="utf-8"))
     found += [("deploy/batch/preprocess.json", node["commands"]) for node in walk(batch) if "commands" in node]
     for path in (*DEPLOY.glob("systemd/*.service"), ROOT / "docs" / "deploy.md"):
@@ -99,6 +102,7 @@ def test_every_command_line_is_understood_by_the_program() -> None:
         "deploy/compose.yaml",
         "deploy/gke/train.yaml",
         "deploy/gke/service.yaml",
+        "deploy/gke/preprocess-ray.yaml",
         "deploy/vertex/train.yaml",
         "deploy/cloudrun/service.yaml",
         "deploy/skypilot/train.yaml",
@@ -166,6 +170,22 @@ def test_pods_are_nobody_in_a_read_only_root_without_capabilities() -> None:
         assert security["allowPrivilegeEscalation"] is False, name
         assert security["capabilities"] == {"drop": ["ALL"]}, name
     assert re.findall(r"(?m)^USER (.*)$", (ROOT / "Dockerfile").read_text(encoding="utf-8")) == ["65532:65532"] * 3
+
+
+def test_a_ray_job_is_of_the_version_that_is_tested_and_its_head_is_no_spot_machine() -> None:
+    """Head, workers and the program speak one version of Ray, and the head holds the plan."""
+    text = (DEPLOY / "gke" / "preprocess-ray.yaml").read_text(encoding="utf-8")
+    cluster = deployment.documents(text)[1]["spec"]["rayClusterSpec"]
+    pinned = re.search(r"(?m)^ray==(\S+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"))
+    assert pinned is not None
+    assert cluster["rayVersion"] == pinned[1]
+    assert f"rayproject/ray:{pinned[1]}-py311-cpu" in (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
+    head = cluster["headGroupSpec"]
+    assert head["rayStartParams"]["num-cpus"] == "0"
+    assert "nodeSelector" not in head["template"]["spec"]
+    for group in (head, *cluster["workerGroupSpecs"]):
+        (container,) = group["template"]["spec"]["containers"]
+        assert {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"} in container["env"]
 
 
 def test_a_job_that_judges_exit_codes_starts_no_container_again_by_itself() -> None:

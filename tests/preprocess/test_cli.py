@@ -1,6 +1,7 @@
 """The verbs preprocess and verify: exit codes, one JSON object on stdout, and one line for each error."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -89,6 +90,11 @@ def test_dry_run_tells_rows_and_writes_nothing(raw: Path, tmp_path: Path, capsys
     assert code == 0
     assert (result["found"], result["to_do"], result["kept_from_before"], result["rows"]) == (2, 2, 0, 2)
     assert [entry["row"] for entry in result["scans"]] == [0, 1]
+    assert result["memory"]["workers"] == 0
+    assert 0 < result["memory"]["worker_bytes"] < result["memory"]["free_bytes"]
+    assert result["memory"]["too_large"] == []
+    _, out, _ = call(capsys, "preprocess", raw, tmp_path / "s", *TINY, "--dry-run")
+    assert re.search(r"^memory: up to \d\.\d GB of memory \(sub-.*_T1w\), \d+\.\d GB free$", out, re.MULTILINE)
     assert not (tmp_path / "s").exists()
     call(capsys, "preprocess", raw, tmp_path / "s", *TINY)
     before = tree(tmp_path / "s")
@@ -144,7 +150,7 @@ def test_many_scans_left_out_stay_readable_as_text(
         (raw / f"sub-01/ses-01/anat/sub-02_run-{number}_T1w.nii.gz").write_bytes(b"")
     code, out, _ = call(capsys, "preprocess", raw, tmp_path / "s", *TINY, "--dry-run")
     lines = out.splitlines()
-    assert (code, len(lines)) == (1, 54)
+    assert (code, len(lines)) == (1, 55)
     assert lines[50] == "left out: 10 more; --json lists all"
     assert lines[-1].startswith(
         "2 to do + 0 stored before + 60 left out = 62 found; 60 files passed over (60 two subjects"

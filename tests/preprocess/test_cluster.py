@@ -77,6 +77,35 @@ def test_a_worker_that_is_lost_twice_is_no_matter_and_three_times_is_told(ray: M
             list(cluster.map(double, [(4,)]))
 
 
+def test_a_scan_that_ends_its_workers_is_a_finding_and_its_neighbours_are_kept(ray: MadeUpRay, tmp_path: Path) -> None:
+    raw = write_source(tmp_path / "raw")
+    ray.deadly = lambda call: any(one.scan.subject_id == "sub-09" for one in call[2][1] if hasattr(one, "scan"))
+    line = ["preprocess", str(raw), str(tmp_path / "many"), *TINY, "--cluster", "auto"]
+    assert run(line) == 1
+    records = Store.open(tmp_path / "many").records
+    codes = {record.subject_id: [one.code for one in record.findings if one.leaves_out] for record in records}
+    assert {subject: found for subject, found in codes.items() if found} == {
+        "sub-05": ["not_nifti"],
+        "sub-09": ["ends_worker"],
+    }
+    assert ray.log.count("crash") == 2 * 3  # with its task and then alone
+    assert set(verify_rows(Store.open(tmp_path / "many"))) == {None}
+    # Harmless again, it is read again, in its own row.
+    ray.deadly = lambda _: False
+    assert run(line) == 1
+    assert run(["preprocess", str(raw), str(tmp_path / "alone"), *TINY, "--workers", "0"]) == 1
+    assert bytes_of(tmp_path / "many") == bytes_of(tmp_path / "alone")
+
+
+def test_a_cluster_on_which_everything_dies_ends_the_run(
+    ray: MadeUpRay, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = write_source(tmp_path / "raw")
+    ray.deadly = lambda call: call[1].__name__ in ("run_alone", "store_alone")
+    assert run(["preprocess", str(raw), str(tmp_path / "many"), *TINY, "--cluster", "auto"]) == 3
+    assert "16 scans one after the other ended their workers" in capsys.readouterr().err
+
+
 def test_another_version_is_refused(ray: MadeUpRay, monkeypatch: pytest.MonkeyPatch) -> None:
     call = clusters._call
     with pytest.raises(UsageError, match=r"has interscan .*, this is 0\.0\.1; install one version"):

@@ -314,7 +314,7 @@ def test_a_record_of_a_task_is_json_of_index_records(source: Path, tmp_path: Pat
     plan = engine.plan_run(listing, store, RECIPE)
     engine.prepare_arrays(store, RECIPE, ["T1w"], plan.num_rows)
     work = engine.Work(store.uri, {}, listing.root.uri, {}, RECIPE, ".work/x")
-    assert engine.run_task(work, plan.tasks[1], 7) == 7
+    assert tasks.run_task(work, plan.tasks[1], 7) == 7
     records = [engine.IndexRecord.from_dict(values) for values in json.loads(store.read(".work/x/000007.json"))]
     assert [record.row for record in records] == [claim.row for claim in plan.tasks[1]]
 

@@ -1,7 +1,9 @@
 """The planner: every scan one row, no row twice, whatever is found and whatever is stored."""
 
+import gc
 import hashlib
 import json
+import tracemalloc
 from dataclasses import replace
 
 import pytest
@@ -301,3 +303,34 @@ def test_a_visit_that_was_left_out_before_is_no_reason_for_new_rows() -> None:
     assert set(rows_of(make_plan(found, stored, "f", reread=mended, is_by_person=True))) == {
         "a_s0_T1w", "a_s1_T1w", "a_s2_T1w",
     }  # fmt: skip
+
+
+@given(_VISITS)
+@settings(max_examples=200, deadline=None)
+def test_rows_are_those_of_all_visits_sorted_at_once(visits: dict[Names, int | None]) -> None:
+    """Brute force: also where two scans of one visit are given different days."""
+    order = sorted(
+        (cohort, subject, float("inf") if day is None else day, session)
+        for (cohort, subject, session, _), day in visits.items()
+    )
+    rows: dict[tuple[str, str, str], int] = {}
+    for cohort, subject, _, session in order:
+        rows.setdefault((cohort, subject, session), len(rows))
+    claims = claims_of(make_plan(_found(visits), [], "f"))
+    assert {(c.scan.cohort, c.scan.subject_id, c.scan.session_id): c.row for c in claims} == rows
+    assert [(c.row, c.scan.modality) for c in claims] == sorted((c.row, c.scan.modality) for c in claims)
+
+
+def test_a_plan_takes_no_more_than_150_bytes_a_scan_beyond_the_listing() -> None:
+    """A claim, its row and its places in lists; with a key and an entry for each it took 233."""
+    found = [scan(f"sub-{n // 4:05d}", f"ses-{n % 4}", 90.0 * (n % 4)) for n in range(40_000)]
+    make_plan(found[:100], [], "f")
+    gc.collect()
+    tracemalloc.start()
+    try:
+        plan = make_plan(found, [], "f")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert plan.num_rows == 40_000
+    assert peak / 40_000 < 150

@@ -45,6 +45,11 @@ def documents(text: str) -> list[dict[str, Any]]:
     return [document for document in yaml.safe_load_all(text) if document is not None]
 
 
+def to_yaml(document: dict[str, Any]) -> str:
+    """One document as text."""
+    return str(yaml.safe_dump(document))
+
+
 def dockerfile_faults(text: str) -> list[str]:
     """What hadolint says."""
     run = subprocess.run(

@@ -28,6 +28,7 @@ class MadeUpRay:
         nodes_there: addresses of the machines.
         blind: addresses that see no files.
         crashes: how often tasks end their worker before one is done; beyond the retries it is told.
+        deadly: whether a call, given as (version, function, arguments), ends its worker each time.
         log: what was called.
     """
 
@@ -35,6 +36,7 @@ class MadeUpRay:
         self.nodes_there = ["10.0.0.1", "10.0.0.2"]
         self.blind: set[str] = set()
         self.crashes = 0
+        self.deadly: Callable[[tuple[Any, ...]], bool] = lambda _: False
         self.log: list[str] = []
         self.exceptions = SimpleNamespace(
             RayTaskError=RayTaskError,
@@ -68,6 +70,9 @@ class MadeUpRay:
                 number = len(self._tasks)
 
                 def run() -> Any:
+                    if self.deadly(there[1]):
+                        self.log += ["crash"] * (max_retries + 1)
+                        raise WorkerCrashedError
                     for _try in range(max_retries + 1):
                         if not self.crashes:
                             break
