@@ -36,8 +36,8 @@ def read_series(files: Sequence[bytes], *, name: str, max_voxels: int = MAX_VOXE
             planes at one place differ in their pixels alone; and what `read_dicom` refuses.
         UsageError: pydicom or a decoder is not installed.
     """
-    read = [(header, data) for data in files if (header := read_header(io.BytesIO(data), name=name)) is not None]
-    pairs = [(header, data) for header, data in read if header.frames]
+    read = [(read_header(io.BytesIO(data), name=name, max_voxels=max_voxels), data) for data in files]
+    pairs = [(header, data) for header, data in read if header is not None and header.frames]
     if not pairs:
         raise _refusal("wrong_file", f"{name}: holds no DICOM image; give one series of them")
     _refuse_several(name, [header for header, _ in pairs])
@@ -54,7 +54,7 @@ def read_series(files: Sequence[bytes], *, name: str, max_voxels: int = MAX_VOXE
         raise _refusal("too_large", f"{name}: {num_voxels} voxels is more than {max_voxels}; resample or crop the scan")
     refuse_pictures(headers, name=name)
     stack = arrange([frames[index] for index in chosen], name=name)
-    planes, dtype = _planes(pairs, set(chosen), name)
+    planes, dtype = _planes(pairs, set(chosen), name, max_voxels)
     places = [[chosen[index] for index in place] for place in stack.places]
     remarks = _same_pixels(places, planes, frames, name)
     remarks += slope_remarks((frames[index].slope for index in chosen), name=name)
@@ -124,7 +124,9 @@ def _refuse_several(name: str, headers: Sequence[Header]) -> None:
     raise _refusal("several_series", f"{name}: holds {len(found)} series: {', '.join(shown)}{more}; give one of them")
 
 
-def _planes(pairs: Sequence[tuple[Header, bytes]], chosen: set[int], name: str) -> tuple[dict[int, np.ndarray], str]:
+def _planes(
+    pairs: Sequence[tuple[Header, bytes]], chosen: set[int], name: str, max_voxels: int
+) -> tuple[dict[int, np.ndarray], str]:
     """Stored values (rows, columns) of the chosen frames by index, and the dtype on disk."""
     planes: dict[int, np.ndarray] = {}
     dtypes = set()
@@ -134,7 +136,7 @@ def _planes(pairs: Sequence[tuple[Header, bytes]], chosen: set[int], name: str) 
         start += len(header.frames)
         if not chosen.intersection(indices):
             continue
-        pixels = read_dicom(data, name=name)
+        pixels = read_dicom(data, name=name, max_voxels=max_voxels)
         if pixels.shape != (len(header.frames), *header.frames[0].size):
             message = f"{name}: pixels of shape {pixels.shape} where the header promises {len(header.frames)} slices"
             raise _refusal("unreadable", f"{message}; copy the file again")

@@ -287,13 +287,27 @@ def _deflated(data: bytearray, rng: random.Random) -> str:
     body = [one.start for one in _elements(bytes(data)) if data[one.start : one.start + 2] != b"\x02\x00"]
     if not body:
         return _noise(data, rng)
-    plain = rng.choice((bytes(2**22), bytes(2**27), bytes(data[body[0] :]), b"\x08\0\0\0UN\0\0\xff\xff\xff\xff" * 1000))
-    packer = zlib.compressobj(6, zlib.DEFLATED, -15)
-    data[body[0] :] = packer.compress(plain) + packer.flush()
+    kind = rng.choice(("small bomb", "large bomb", "sound", "undefined lengths"))
+    if kind == "sound":
+        data[body[0] :] = _deflate(bytes(data[body[0] :]))
+    elif kind == "undefined lengths":
+        data[body[0] :] = _deflate(b"\x08\0\0\0UN\0\0\xff\xff\xff\xff" * 1000)
+    else:
+        data[body[0] :] = _deflated_zeros(2**22 if kind == "small bomb" else 2**27)
     for one in _elements(bytes(data[: body[0]])):
         if data[one.start : one.start + 4] == b"\x02\x00\x10\x00":
             _set(data, one, b"1.2.840.10008.1.2.1.99")
-    return f"deflated, {len(plain)} bytes"
+    return f"deflated: {kind}"
+
+
+def _deflate(plain: bytes) -> bytes:
+    packer = zlib.compressobj(6, zlib.DEFLATED, -15)
+    return packer.compress(plain) + packer.flush()
+
+
+@cache
+def _deflated_zeros(count: int) -> bytes:
+    return _deflate(bytes(count))
 
 
 def _truncate(data: bytearray, rng: random.Random) -> str:
@@ -426,14 +440,18 @@ def _overlap(data: bytearray, rng: random.Random) -> str:
 def _zip_bomb(data: bytearray, rng: random.Random) -> str:
     """Entries of zeros: a few large ones, very many small ones, or an archive in the archive."""
     kind = rng.choice(("large", "many", "nested"))
-    count = {"large": 3, "many": 10_001, "nested": 2}[kind]
-    sink = io.BytesIO()
-    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
-        for index in range(count):
-            content = {"large": bytes(2**25), "many": b"", "nested": bytes(data)}[kind]
-            archive.writestr(zipfile.ZipInfo(f"{index}.dcm"), content, zipfile.ZIP_DEFLATED)
-    data[:] = sink.getvalue()
+    data[:] = _archive_of(bytes(data), 2) if kind == "nested" else _zip_of_zeros(kind)
     return f"zip bomb: {kind}"
+
+
+@cache
+def _zip_of_zeros(kind: str) -> bytes:
+    return _archive_of(bytes(2**25), 3) if kind == "large" else _archive_of(b"", 10_001)
+
+
+def _archive_of(content: bytes, count: int) -> bytes:
+    names = [f"{index}.dcm" for index in range(count)]
+    return _packed(names, [bytearray(content)] * count, zipfile.ZIP_DEFLATED)
 
 
 _ZIP_STEPS: tuple[Step, ...] = (_directory, _directory, _directory, _zip_cut, _overlap, _zip_bomb)

@@ -260,8 +260,13 @@ def _gzip_flags(data: bytearray, rng: random.Random) -> str:
 def _bomb(data: bytearray, rng: random.Random) -> str:
     """A header that promises little and zeros without end behind it."""
     plain = zlib.decompress(bytes(data), 31)
-    data[:] = plain[:400] and gzip.compress(plain[:352] + bytes(rng.choice((2**22, 2**25))), 6, mtime=0)
+    data[:] = gzip.compress(plain[:352], mtime=0) + _gzip_zeros(rng.choice((2**22, 2**25)))
     return "a gzip bomb"
+
+
+@cache
+def _gzip_zeros(count: int) -> bytes:
+    return gzip.compress(bytes(count), 6, mtime=0)
 
 
 _GZIP_STEPS: tuple[Step, ...] = (_gzip_noise, _gzip_noise, _gzip_cut, _members, _members, _gzip_flags, _bomb)
