@@ -168,9 +168,9 @@ def _elements(data: bytes, start: int = 132, end: int | None = None, depth: int 
         length = int.from_bytes(data[length_at : length_at + size], "little")
         one = _Element(at, length_at, size, length_at + size, length, representation)
         yield one
-        if representation == b"SQ" and depth < 3:
-            yield from _elements(data, one.value_at, None if length == 2**32 - 1 else one.end, depth + 1)
-        at = one.end
+        if representation == b"SQ" and length < 2**32 - 1 and depth < 3:
+            yield from _elements(data, one.value_at, one.end, depth + 1)
+        at = one.end  # of undefined length: on into its items
 
 
 def _pick(data: bytearray, rng: random.Random) -> _Element | None:

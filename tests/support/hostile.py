@@ -32,7 +32,6 @@ MEMORY_BYTES = 12 * MAX_VOXELS + 2**26
 CPU_S = 5.0
 """For one small file; the service allows 20 s for large ones."""
 EDGE = 16
-_ENDED_BY_CPU = "more than 5 s of CPU time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +160,7 @@ def _work(numbers: range) -> None:
     for number in numbers:
         answers.write(json.dumps({"begun": number}) + "\n")
         mutant = make_mutant(number)
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        soft = int(used.ru_utime + used.ru_stime + 2 * CPU_S) + 1
-        resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
-        with _held_to(MEMORY_BYTES):
+        with _held_to(MEMORY_BYTES, 2 * CPU_S):
             outcome, fault = fault_of(mutant)
         answers.write(json.dumps({"number": number, "outcome": outcome, "fault": fault, "steps": mutant.steps}) + "\n")
     left = (len(os.listdir("/proc/self/fd")) if sys.platform.startswith("linux") else 0) - handles
@@ -172,18 +168,20 @@ def _work(numbers: range) -> None:
 
 
 @contextmanager
-def _held_to(num_bytes: int) -> Iterator[None]:
-    """Hold this process to what it has now and so many bytes more; Linux only, as in the service."""
-    if not sys.platform.startswith("linux"):
-        yield
-        return
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    (line,) = [line for line in status.splitlines() if line.startswith("VmData:")]
-    resource.setrlimit(resource.RLIMIT_DATA, (int(line.split()[1]) * 1024 + num_bytes, resource.RLIM_INFINITY))
+def _held_to(num_bytes: int, cpu_s: float) -> Iterator[None]:
+    """Hold this process to what it has now and so many bytes and seconds more; memory on Linux, as in the service."""
+    unlimited = resource.RLIM_INFINITY
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime + cpu_s) + 1, unlimited))
+    if sys.platform.startswith("linux"):
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        (line,) = [line for line in status.splitlines() if line.startswith("VmData:")]
+        resource.setrlimit(resource.RLIMIT_DATA, (int(line.split()[1]) * 1024 + num_bytes, unlimited))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_CPU, (unlimited, unlimited))
+        resource.setrlimit(resource.RLIMIT_DATA, (unlimited, unlimited))
 
 
 def main() -> None:
