@@ -17,6 +17,12 @@ from preprocess.errors import ScanError
 from preprocess.readers import KEPT_TYPES, slope_remarks
 from preprocess.types import MAX_VOXELS, Finding, Image
 
+_INTERPRETATIONS = frozenset(
+    {"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "HSV", "ARGB", "CMYK", "XYB"}
+    | {f"YBR_{end}" for end in ("FULL", "FULL_422", "PARTIAL_422", "PARTIAL_420", "ICT", "RCT")}
+)
+"""The defined terms (PS3.3, C.7.6.3.1.2): a damaged header holds any text there, which no message repeats."""
+
 
 def read_series(files: Sequence[bytes], *, name: str, max_voxels: int = MAX_VOXELS, volume: int | None = None) -> Image:
     """Make an image of the files of one series.
@@ -98,7 +104,7 @@ def refuse_pictures(headers: Sequence[Header], *, name: str) -> None:
     """
     for header in headers:
         if header.interpretation != "MONOCHROME2":
-            said = header.interpretation or "none"
+            said = header.interpretation if header.interpretation in _INTERPRETATIONS else "unknown or none"
             message = f"{name}: PhotometricInterpretation {said}, expected MONOCHROME2; export the grey values"
             raise _refusal("photometric", message)
         if header.is_burned_in:

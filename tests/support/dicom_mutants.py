@@ -222,7 +222,9 @@ def _representation(data: bytearray, rng: random.Random) -> str:
     one = _pick(data, rng)
     if one is None:
         return _noise(data, rng)
-    other = rng.choice((b"SQ", b"UN", b"OB", b"OW", b"DS", b"IS", b"US", b"FD", b"AT", b"UI", b"PN", b"DA", b"ZZ", b"\0\0"))
+    other = rng.choice(
+        (b"SQ", b"UN", b"OB", b"OW", b"DS", b"IS", b"US", b"FD", b"AT", b"UI", b"PN", b"DA", b"ZZ", b"\0\0")
+    )
     data[one.start + 4 : one.start + 6] = other
     return f"representation of {_named(data, one)} = {other!r}"
 
@@ -326,7 +328,9 @@ def _noise(data: bytearray, rng: random.Random) -> str:
 
 def _size(data: bytearray, rng: random.Random) -> str:
     """Rows, columns, frames, bits and samples that the pixels do not have."""
-    wanted = rng.choice((b"\x28\x00\x10\x00", b"\x28\x00\x11\x00", b"\x28\x00\x08\x00", b"\x28\x00\x00\x01", b"\x28\x00\x02\x00"))
+    wanted = rng.choice(
+        (b"\x28\x00\x10\x00", b"\x28\x00\x11\x00", b"\x28\x00\x08\x00", b"\x28\x00\x00\x01", b"\x28\x00\x02\x00")
+    )
     for one in _elements(bytes(data)):
         if data[one.start : one.start + 4] == wanted:
             if one.representation == b"US":

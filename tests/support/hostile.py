@@ -130,7 +130,9 @@ def ask(first: int, count: int, *, step: int = 1) -> tuple[Counter[str], list[di
         if begun is None:
             raise RuntimeError("the process that asks the readers did not begin")
         outcomes["died"] += 1
-        faults.append({"number": begun, "outcome": "died", "fault": "the process ended", "steps": make_mutant(begun).steps})
+        faults.append(
+            {"number": begun, "outcome": "died", "fault": "the process ended", "steps": make_mutant(begun).steps}
+        )
         numbers = range(begun + step, numbers.stop, step)
     return outcomes, faults
 
@@ -203,7 +205,9 @@ def main() -> None:
     outcomes, faults = ask(given.first, given.count)
     for fault in faults:
         print(json.dumps(fault))
-    print(json.dumps({"asked": sum(outcomes.values()), "faults": len(faults), "outcomes": dict(outcomes.most_common())}))
+    print(
+        json.dumps({"asked": sum(outcomes.values()), "faults": len(faults), "outcomes": dict(outcomes.most_common())})
+    )
 
 
 if __name__ == "__main__":

@@ -185,7 +185,9 @@ def _swap(data: bytearray, rng: random.Random) -> str:
 
 def _version(data: bytearray, rng: random.Random) -> str:
     """The size and the mark of another version over this one's fields."""
-    size, mark = rng.choice(((348, b"n+1\0"), (540, b"n+2\0\r\n\x1a\n"), (348, b"ni1\0"), (540, b"ni2\0"), (349, b"n+1\0")))
+    size, mark = rng.choice(
+        ((348, b"n+1\0"), (540, b"n+2\0\r\n\x1a\n"), (348, b"ni1\0"), (540, b"ni2\0"), (349, b"n+1\0"))
+    )
     _overwrite(data, 0, size.to_bytes(4, "little"))
     _overwrite(data, 344 if size < 540 else 4, mark)
     return f"sizeof_hdr {size}, magic {mark[:3]!r}"

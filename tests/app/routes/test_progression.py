@@ -139,7 +139,7 @@ def test_file_names_and_header_text_appear_neither_in_logs_nor_in_answers(client
 
 @pytest.mark.parametrize(
     ("fields", "field"),
-    [({"gap_days": "-1"}, "gap_days"), ({"gap_days": "soon"}, "gap_days"), ({"gap": "3"}, "gap")],
+    [({"gap_days": "-1"}, "gap_days"), ({"gap_days": "soon"}, "gap_days"), ({"gap": "3"}, "body")],
 )
 def test_a_wrong_field_is_named_without_repeating_what_it_held(client, fields, field):
     problem = assert_problem(post_pair(client, SMALL, LARGE, **fields), 422, "invalid_request")
