@@ -158,15 +158,19 @@ def _work(numbers: range) -> None:
     warnings.simplefilter("error")
     fault_of(Mutant(-1, (), dicom_mutants.bases(EDGE)["enhanced, JPEG 2000 Image Compression (Lossless Only)"][0]))
     nifti_mutants.bases(EDGE)
-    handles = len(os.listdir("/proc/self/fd")) if sys.platform.startswith("linux") else 0
+    handles = _num_handles()
     for number in numbers:
         answers.write(json.dumps({"begun": number}) + "\n")
         mutant = make_mutant(number)
         with _held_to(MEMORY_BYTES, 2 * CPU_S):
             outcome, fault = fault_of(mutant)
         answers.write(json.dumps({"number": number, "outcome": outcome, "fault": fault, "steps": mutant.steps}) + "\n")
-    left = (len(os.listdir("/proc/self/fd")) if sys.platform.startswith("linux") else 0) - handles
+    left = _num_handles() - handles
     answers.write(json.dumps({"leak": f"{left} file handles" if left else ""}) + "\n")
+
+
+def _num_handles() -> int:
+    return len(list(Path("/proc/self/fd").iterdir())) if sys.platform.startswith("linux") else 0
 
 
 @contextmanager

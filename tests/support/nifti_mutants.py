@@ -1,4 +1,4 @@
-"""NIfTI files with one to three faults, each drawn from a seed: header fields by name, lengths, gzip members, endings."""
+"""NIfTI files with one to three faults, each drawn from a seed: header fields by name, lengths, gzip members."""
 
 import gzip
 import random
@@ -62,8 +62,7 @@ def mutant(rng: random.Random, edge: int) -> tuple[list[str], bytes]:
     name = rng.choice(sorted(found))
     data = bytearray(found[name])
     steps = [name]
-    for _ in range(rng.randint(1, 3)):
-        steps.append(rng.choice(_PLAIN_STEPS)(data, rng))
+    steps += [rng.choice(_PLAIN_STEPS)(data, rng) for _ in range(rng.randint(1, 3))]
     if rng.random() < 0.5:
         return steps, bytes(data)
     packed = bytearray(gzip.compress(bytes(data), rng.choice((0, 1, 6)), mtime=0))
@@ -84,7 +83,8 @@ def _fields(data: bytes) -> "np.dtype[np.void]":
 def _place(data: bytes, rng: random.Random) -> tuple[str, int, "np.dtype[np.generic]"]:
     """A field of the header by name: its name with the element, its offset and its type."""
     layout = _fields(data)
-    assert layout.names is not None and layout.fields is not None
+    assert layout.names is not None
+    assert layout.fields is not None
     known = rng.choice((_PLACING, _READING, layout.names))
     name = rng.choice([one for one in known if one in layout.names])
     kind, offset = layout.fields[name][:2]
