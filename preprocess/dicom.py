@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from preprocess.codestreams import stream_size
 from preprocess.dicom_zip import limit_bytes
 from preprocess.errors import ScanError, UsageError
 from preprocess.types import MAX_VOXELS, Finding
@@ -169,20 +170,24 @@ def _decoded(pixels: Any, header: Any, shape: list[int], name: str) -> np.ndarra
 
 
 def _check_sizes(header: Any, shape: list[int]) -> None:
-    """Compare a JPEG 2000 stream's own size with the header's: the decoder asks for memory before it sees an end.
+    """Compare each compressed frame's own size with the header's.
+
+    The decoder of JPEG 2000 asks for memory by it before it sees an end, and GDCM writes past its own memory where a
+    JPEG has other pixels or more bits than the header, which ends the process.
 
     Raises:
         ValueError: they differ, so one of them is damaged.
     """
     from pydicom.encaps import generate_frames
 
-    for frame in generate_frames(header.PixelData, number_of_frames=shape[0]):
-        at = frame.find(b"\xff\x4f\xff\x51")  # start of codestream, then SIZ (ISO/IEC 15444-1, A.5.1)
-        if at < 0:
+    tables = [header.get(name) for name in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")]
+    # The frames that are decoded, not those that the other table would give.
+    offsets = None if None in tables else tuple(tables)
+    for frame in generate_frames(header.PixelData, number_of_frames=shape[0], extended_offsets=offsets):
+        size = stream_size(frame)
+        if size is None:
             continue
-        right, low, left, top = struct.unpack_from(">4I", frame, at + 8)
-        (colours,) = struct.unpack_from(">H", frame, at + 40)
-        if [low - top, right - left, colours] != shape[1:]:
+        if [size.rows, size.columns, size.colours] != shape[1:] or not 1 <= size.bits <= header.BitsAllocated:
             raise ValueError("the stream's size is not the header's")
 
 

@@ -16,8 +16,10 @@ from preprocess.readers import read_nifti
 from preprocess.transforms import to_volume
 from tests.support.artefacts import RECIPE, write_artefact, write_severity_artefact
 from tests.support.heads import head_nifti, nifti
+from tests.support.images import patched
 from tests.support.service import assert_problem, post_pair, running
 
+ROOT = Path(__file__).resolve().parents[3]
 SMALL, LARGE = head_nifti(15, seed=1), head_nifti(22, seed=2)
 
 
@@ -113,6 +115,22 @@ NOT_SCANS = {
     "time series": (nifti(np.ones((8, 8, 8, 5), np.int16), np.eye(4)), "not_3d"),
     "empty file": (b"", "truncated"),
 }
+
+
+def test_the_remarks_on_each_scan_stand_in_the_answer_with_what_they_mean_for_it(client):
+    unoriented = patched(gzip.decompress(LARGE), qform_code=0, sform_code=0)
+
+    answer = post_pair(client, SMALL, unoriented).json()
+
+    assert answer["earlier"]["findings"] == []
+    (finding,) = answer["later"]["findings"]
+    assert (finding["code"], finding["leaves_out"]) == ("orientation_guessed", False)
+    assert f"| `{finding['code']}` |" in (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
+    assert "quality" in answer["reasons"]
+    assert any(finding["message"] in sentence for sentence in answer["caution"])
+    assert answer["decision"] == "undecided"
+    (alone,) = client.post("/v1/embeddings", files={"scan": ("x", unoriented)}).json()["scan"]["findings"]
+    assert alone["code"] == finding["code"]
 
 
 @pytest.mark.parametrize("kind", sorted(NOT_SCANS))
