@@ -87,6 +87,6 @@ def _marker(frame: bytes, at: int) -> tuple[int, int]:
         raise ValueError("bytes between two segments")
     while frame[at : at + 1] == b"\xff":
         at += 1
-    if at == len(frame):
+    if at == len(frame) or frame[at] == 0:  # 0xFF00 is a byte of pixels
         raise ValueError("no marker")
     return frame[at], at + 1

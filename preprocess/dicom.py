@@ -160,6 +160,10 @@ def _decoded(pixels: Any, header: Any, shape: list[int], name: str) -> np.ndarra
     there = [one for one in decoders if one in pixels.get_decoder(syntax).available_plugins]
     if not there:
         raise UsageError(f"{said}, whose decoder is not installed; pip install 'interscan[dicom]'")
+    if "gdcm" in decoders and header.BitsAllocated not in (8, 16):
+        raise _refusal(
+            "unreadable", f"{said} with {int(header.BitsAllocated)} bits a value, expected 8 or 16; copy it again"
+        )
     _check_sizes(header, shape)
     for plugin in there[:-1]:
         try:

@@ -24,7 +24,7 @@ from preprocess.images import read_image
 from tests.support import dicom_mutants, nifti_mutants
 from tests.support.artefacts import write_artefact
 from tests.support.heads import head_nifti
-from tests.support.hostile import EDGE, ask, make_mutant
+from tests.support.hostile import CLIPS_FROM, EDGE, ask, make_mutant
 from tests.support.service import assert_problem, running
 
 SERVED_EDGE = 48
@@ -36,11 +36,28 @@ def told(faults: list[dict[str, Any]]) -> str:
 
 
 def test_each_of_several_hundred_files_ends_in_a_volume_or_in_one_finding() -> None:
-    outcomes, faults = ask(0, 400)
+    outcomes, faults = ask(0, 300)
 
     assert not faults, told(faults)
-    assert sum(outcomes.values()) == 400
+    assert sum(outcomes.values()) == 300
     assert {"volume", "truncated", "unreadable", "not_nifti", "bad_zip", "too_large"} <= set(outcomes)
+
+
+def test_each_of_several_hundred_clips_of_compressed_frames_does_too() -> None:
+    outcomes, faults = ask(CLIPS_FROM, 200)
+
+    assert not faults, told(faults)
+    assert sum(outcomes.values()) == 200
+    assert {"clip of 3 axes", "unreadable"} <= set(outcomes)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_each_of_ten_thousand_clips_does() -> None:
+    outcomes, faults = ask(CLIPS_FROM, 10_000)
+
+    assert not faults, told(faults)
+    assert sum(outcomes.values()) == 10_000
 
 
 @pytest.mark.slow
@@ -160,7 +177,7 @@ def held_out(artefact: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch, c
 
 
 def test_a_service_answers_hostile_files_and_keeps_nothing_of_them(artefact, tmp_path, monkeypatch) -> None:
-    held_out(artefact, tmp_path, monkeypatch, 80)
+    held_out(artefact, tmp_path, monkeypatch, 60)
 
 
 @pytest.mark.slow

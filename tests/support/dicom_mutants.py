@@ -22,6 +22,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from tests.support import zip_mutants
 from tests.support.images import head
 from tests.support.series import enhanced, file_of, slices
 
@@ -38,11 +39,6 @@ _TEXTS = (
     *(b"1\\2", b"1\\2\\3", b"1\\2\\3\\4\\5\\6\\7", b"\\" * 5, b"\0", b"\xff\xfe", b"\x1b$B\x1b(B", b"0x10", b"1_0"),
     *(b"1,5", b"1e-400", b"9" * 5000, b"1\\" * 500 + b"1", b"MONOCHROME1", b"PALETTE COLOR", b"RGB", b"YES", b"MOSAIC"),
 )
-_ENTRY_NAMES = (
-    *("../a.dcm", "/a.dcm", "C:\\a.dcm", "..\\..\\a", "a/../../b", "", ".", "..", "a\0b", "a" * 5000, "CON", "a.zip"),
-    *("__MACOSX/x", ".hidden", "\u202egnp.mcd", "a\nb", "con/.", "a//b", "\u00e9" * 300),
-)
-
 Step = Callable[[bytearray, random.Random], str]
 
 
@@ -106,10 +102,10 @@ def mutant(rng: random.Random, edge: int) -> tuple[list[str], bytes]:
     steps = [name]
     for _ in range(rng.randint(1, 3)):
         if len(files) > 1 and rng.random() < 0.2:
-            steps.append(rng.choice(_SERIES_STEPS)(files, rng))
+            steps.append(_series_change(files, rng))
         else:
             index = rng.randrange(len(files))
-            choices = (*_FILE_STEPS, *(_FRAME_STEPS * 3 if b"\xfe\xff\x00\xe0" in files[index] else ()))
+            choices = (*FILE_STEPS, *(FRAME_STEPS * 3 if b"\xfe\xff\x00\xe0" in files[index] else ()))
             steps.append(f"file {index}: {rng.choice(choices)(files[index], rng)}")
     if len(files) == 1 and rng.random() < 0.7:
         return steps, bytes(files[0])
@@ -117,21 +113,13 @@ def mutant(rng: random.Random, edge: int) -> tuple[list[str], bytes]:
     steps.append("zip")
     names = [f"IM_{index}.dcm" for index in range(len(files))]
     if rng.random() < 0.3:
-        odd = rng.choice(_ENTRY_NAMES)
+        odd = rng.choice(zip_mutants.ENTRY_NAMES)
         names[rng.randrange(len(names))] = odd
         steps.append(f"an entry named {odd[:20]!r}")
-    packed = bytearray(_packed(names, files, method))
+    packed = bytearray(zip_mutants.packed(names, files, method))
     if rng.random() < 0.4:
-        steps.append(rng.choice(_ZIP_STEPS)(packed, rng))
+        steps.append(rng.choice(zip_mutants.STEPS)(packed, rng))
     return steps, bytes(packed)
-
-
-def _packed(names: list[str], files: list[bytearray], method: int) -> bytes:
-    sink = io.BytesIO()
-    with zipfile.ZipFile(sink, "w", method) as archive:
-        for name, file in zip(names, files, strict=True):
-            archive.writestr(zipfile.ZipInfo(name), bytes(file), method)
-    return sink.getvalue()
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,7 +328,7 @@ def _size(data: bytearray, rng: random.Random) -> str:
     return _noise(data, rng)
 
 
-_FILE_STEPS: tuple[Step, ...] = (
+FILE_STEPS: tuple[Step, ...] = (
     *(_length, _length, _value, _value, _value, _representation, _flip, _flip, _drop, _insert),
     *(_syntax, _deflated, _truncate, _noise, _size, _size),
 )
@@ -395,7 +383,7 @@ def _unend(data: bytearray, rng: random.Random) -> str:
     return f"fragments cut at {at}"
 
 
-_FRAME_STEPS: tuple[Step, ...] = (_fragment, _fragment, _stream, _stream, _unend)
+FRAME_STEPS: tuple[Step, ...] = (_fragment, _fragment, _stream, _stream, _unend)
 
 
 def _series_change(files: list[bytearray], rng: random.Random) -> str:
@@ -410,51 +398,3 @@ def _series_change(files: list[bytearray], rng: random.Random) -> str:
     else:
         files.append(bytearray(b"" if kind == "empty" else b"<html>Canary</html>" * 20))
     return f"series: {kind} {index}"
-
-
-_SERIES_STEPS: tuple[Callable[[list[bytearray], random.Random], str], ...] = (_series_change,)
-
-
-def _directory(data: bytearray, rng: random.Random) -> str:
-    """A field of the archive's directory by its place (APPNOTE.TXT 4.3.12 and 4.3.16), or of a local header."""
-    mark, size = rng.choice(((b"PK\x01\x02", 46), (b"PK\x01\x02", 46), (b"PK\x05\x06", 22), (b"PK\x03\x04", 30)))
-    places = [at for at in range(len(data)) if data[at : at + 4] == mark] if len(data) < 2**18 else [data.rfind(mark)]
-    at = rng.choice(places) + rng.randrange(4, size)
-    count = rng.choice((1, 2, 4))
-    data[at : at + count] = rng.choice((b"\xff" * count, b"\0" * count, rng.randbytes(count)))
-    return f"{mark!r}, {count} bytes at {at}"
-
-
-def _zip_cut(data: bytearray, rng: random.Random) -> str:
-    at = rng.choice((rng.randrange(len(data)), len(data) - 1 - rng.randrange(22)))
-    del data[at:]
-    return f"archive cut at {at}"
-
-
-def _overlap(data: bytearray, rng: random.Random) -> str:
-    """Every entry of the directory points at the same file: a bomb without depth."""
-    at, num_found = 0, 0
-    while (at := data.find(b"PK\x01\x02", at)) >= 0:
-        data[at + 42 : at + 46] = b"\0\0\0\0"
-        at, num_found = at + 4, num_found + 1
-    return f"{num_found} entries over one file"
-
-
-def _zip_bomb(data: bytearray, rng: random.Random) -> str:
-    """Entries of zeros: a few large ones, very many small ones, or an archive in the archive."""
-    kind = rng.choice(("large", "many", "nested"))
-    data[:] = _archive_of(bytes(data), 2) if kind == "nested" else _zip_of_zeros(kind)
-    return f"zip bomb: {kind}"
-
-
-@cache
-def _zip_of_zeros(kind: str) -> bytes:
-    return _archive_of(bytes(2**25), 3) if kind == "large" else _archive_of(b"", 10_001)
-
-
-def _archive_of(content: bytes, count: int) -> bytes:
-    names = [f"{index}.dcm" for index in range(count)]
-    return _packed(names, [bytearray(content)] * count, zipfile.ZIP_DEFLATED)
-
-
-_ZIP_STEPS: tuple[Step, ...] = (_directory, _directory, _directory, _zip_cut, _overlap, _zip_bomb)

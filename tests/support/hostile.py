@@ -1,9 +1,10 @@
 """Files with faults asked of the readers, in a process that the kernel holds to the service's own limits.
 
     python -m tests.support.hostile --first 0 --count 50000   # one JSON line a fault, then how many were asked
+    python -m tests.support.hostile --first 1000000000 --count 5000   # clips of compressed frames
     python -m tests.support.hostile --first 4711 --count 1 --out 4711.bin   # that file again
 
-A mutant is its number: the same number makes the same file on every machine.
+A mutant is its number: the same number makes the same file wherever Python, its zlib and the encoders are the same.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.support import dicom_mutants, nifti_mutants
+from tests.support import dicom_mutants, jpegs, nifti_mutants
 
 MAX_VOXELS = 2**18
 MEMORY_BYTES = 12 * MAX_VOXELS + 2**26
@@ -32,6 +33,8 @@ MEMORY_BYTES = 12 * MAX_VOXELS + 2**26
 CPU_S = 5.0
 """For one small file; the service allows 20 s for large ones."""
 EDGE = 16
+CLIPS_FROM = 10**9
+"""Numbers of clips whose frames are compressed; those below are volumes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +53,17 @@ class Mutant:
 
 
 def make_mutant(number: int, *, edge: int = EDGE) -> Mutant:
-    """Half are NIfTI, half DICOM.
+    """Half of the volumes are NIfTI, half DICOM; from `CLIPS_FROM` on they are clips in DICOM.
 
     Args:
         number: the seed.
         edge: voxels along each axis of the sound file.
     """
     rng = random.Random(number)
-    steps, data = (nifti_mutants if number % 2 else dicom_mutants).mutant(rng, edge)
+    if number >= CLIPS_FROM:
+        steps, data = jpegs.mutant(rng)
+    else:
+        steps, data = (nifti_mutants if number % 2 else dicom_mutants).mutant(rng, edge)
     return Mutant(number, tuple(steps), data)
 
 
@@ -67,12 +73,15 @@ def fault_of(mutant: Mutant) -> tuple[str, str]:
     Returns:
         The outcome, `volume` or the finding's code; and what is wrong with it, empty where nothing is.
     """
+    from preprocess.dicom import read_dicom
     from preprocess.errors import ScanError
     from preprocess.images import read_image
 
     start = time.process_time()
     fault = ""
     try:
+        if mutant.number >= CLIPS_FROM:
+            return f"clip of {read_dicom(mutant.data, name='the scan', max_voxels=MAX_VOXELS).ndim} axes", ""
         image = read_image(mutant.data, name="the scan", max_voxels=MAX_VOXELS)
     except ScanError as error:
         outcome = error.finding.code
@@ -157,6 +166,8 @@ def _work(numbers: range) -> None:
         os.dup2(silent, stream)
     warnings.simplefilter("error")
     fault_of(Mutant(-1, (), dicom_mutants.bases(EDGE)["enhanced, JPEG 2000 Image Compression (Lossless Only)"][0]))
+    for number, data in enumerate(jpegs.bases().values()):  # decoders keep memory for good
+        fault_of(Mutant(CLIPS_FROM + number, (), data))
     nifti_mutants.bases(EDGE)
     handles = _num_handles()
     for number in numbers:
