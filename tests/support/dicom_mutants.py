@@ -5,7 +5,7 @@ import random
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -25,6 +25,7 @@ from pydicom.uid import (
 from tests.support import zip_mutants
 from tests.support.images import head
 from tests.support.series import enhanced, file_of, slices
+from tests.support.zip_mutants import Step
 
 _LONG = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
 """Value representations with a length of four bytes (PS3.5, 7.1.2)."""
@@ -39,7 +40,6 @@ _TEXTS = (
     *(b"1\\2", b"1\\2\\3", b"1\\2\\3\\4\\5\\6\\7", b"\\" * 5, b"\0", b"\xff\xfe", b"\x1b$B\x1b(B", b"0x10", b"1_0"),
     *(b"1,5", b"1e-400", b"9" * 5000, b"1\\" * 500 + b"1", b"MONOCHROME1", b"PALETTE COLOR", b"RGB", b"YES", b"MOSAIC"),
 )
-Step = Callable[[bytearray, random.Random], str]
 
 
 @cache
@@ -102,7 +102,7 @@ def mutant(rng: random.Random, edge: int) -> tuple[list[str], bytes]:
     steps = [name]
     for _ in range(rng.randint(1, 3)):
         if len(files) > 1 and rng.random() < 0.2:
-            steps.append(_series_change(files, rng))
+            steps.append(rng.choice(SERIES_STEPS)(files, rng))
         else:
             index = rng.randrange(len(files))
             choices = (*FILE_STEPS, *(FRAME_STEPS * 3 if b"\xfe\xff\x00\xe0" in files[index] else ()))
@@ -398,3 +398,6 @@ def _series_change(files: list[bytearray], rng: random.Random) -> str:
     else:
         files.append(bytearray(b"" if kind == "empty" else b"<html>Canary</html>" * 20))
     return f"series: {kind} {index}"
+
+
+SERIES_STEPS = (_series_change,)
