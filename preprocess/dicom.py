@@ -160,17 +160,25 @@ def _decoded(pixels: Any, header: Any, shape: list[int], name: str) -> np.ndarra
     there = [one for one in decoders if one in pixels.get_decoder(syntax).available_plugins]
     if not there:
         raise UsageError(f"{said}, whose decoder is not installed; pip install 'interscan[dicom]'")
-    if "gdcm" in decoders and header.BitsAllocated not in (8, 16):
-        raise _refusal(
-            "unreadable", f"{said} with {int(header.BitsAllocated)} bits a value, expected 8 or 16; copy it again"
-        )
     _check_sizes(header, shape)
-    for plugin in there[:-1]:
+    for plugin in there:
+        if plugin == "gdcm":
+            _check_bits(header, said)
         try:
             return np.asarray(pixels.pixel_array(header, decoding_plugin=plugin))
         except PYDICOM_ERRORS:  # Pillow reads no 12 bit
-            continue
-    return np.asarray(pixels.pixel_array(header, decoding_plugin=there[-1]))
+            if plugin == there[-1]:
+                raise
+    raise AssertionError("at least one decoder is there")
+
+
+def _check_bits(header: Any, said: str) -> None:
+    """GDCM ends the process over values of other widths than 8 bits in 8, or any number in 16."""
+    allocated, stored = int(header.BitsAllocated), int(header.BitsStored)
+    if allocated == 16 or (allocated, stored) == (8, 8):
+        return
+    message = f"{said} with {stored} of {allocated} bits a value, expected 8 of 8, or 16; copy the file again"
+    raise _refusal("unreadable", message)
 
 
 def _check_sizes(header: Any, shape: list[int]) -> None:

@@ -63,7 +63,8 @@ def test_a_sound_lossless_jpeg_is_decoded() -> None:
 
 
 FILES = {kind: as_dicom([lossless(**odd)]) for kind, odd in ODD.items()} | {
-    "values of 64 bits": as_dicom([lossless()], BitsAllocated=64)
+    "values of 64 bits": as_dicom([lossless()], BitsAllocated=64),
+    "values of 2 bits in 8": as_dicom([lossless()], BitsStored=2),
 }
 
 
