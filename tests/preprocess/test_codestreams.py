@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from pydicom.encaps import generate_frames
+from pydicom.encaps import encapsulate_extended, generate_frames
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from preprocess.codestreams import StreamSize, stream_size
@@ -99,3 +99,33 @@ def test_two_sizes_are_refused() -> None:
     at = stream.index(b"\xff\xc3")
     with pytest.raises(ValueError, match="2 sizes"):
         stream_size(stream[:at] + stream[at : at + 13] + stream[at:])
+
+
+def with_extended_offsets(pixels: bytes, offsets: list[int], lengths: list[int]) -> bytes:
+    read = pydicom.dcmread(io.BytesIO(as_dicom([b"\0" * 8] * len(offsets), JPEG2000Lossless)))
+    read.PixelData = pixels
+    read.ExtendedOffsetTable = struct.pack(f"<{len(offsets)}Q", *offsets)
+    read.ExtendedOffsetTableLengths = struct.pack(f"<{len(lengths)}Q", *lengths)
+    sink = io.BytesIO()
+    pydicom.dcmwrite(sink, read, enforce_file_format=True)
+    return sink.getvalue()
+
+
+def test_the_frames_that_are_looked_at_are_those_that_are_decoded() -> None:
+    clip = moving_block(2, (48, 64))
+    read = pydicom.dcmread(io.BytesIO(dicom(clip)))
+    read.compress(JPEG2000Lossless, generate_instance_uid=False)
+    frames = list(generate_frames(read.PixelData, number_of_frames=2))
+    pixels, offsets, lengths = encapsulate_extended(frames)
+    offset_list = list(struct.unpack("<2Q", offsets))
+    length_list = list(struct.unpack("<2Q", lengths))
+    np.testing.assert_array_equal(read_dicom(with_extended_offsets(pixels, offset_list, length_list), name="x"), clip)
+    huge = bytearray(frames[1])
+    at = huge.find(b"\xff\x4f\xff\x51")
+    huge[at + 12] = 245  # the height becomes four milliards
+    pixels, offsets, lengths = encapsulate_extended([frames[0], bytes(huge)])
+    second = with_extended_offsets(pixels, [struct.unpack("<2Q", offsets)[1]], [len(huge)])
+
+    with pytest.raises(ScanError) as caught:
+        read_dicom(second, name="x")
+    assert caught.value.finding.code == "unreadable"
