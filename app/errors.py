@@ -57,7 +57,7 @@ def invalid_request(error: ValidationError, known: Collection[str]) -> ProblemEr
     """Which fields of a request are wrong, without repeating what they held, or what unknown ones are called.
 
     Args:
-        error: of the model that the request was held against.
+        error: what the model of the request said.
         known: names of all fields that the request may have.
     """
     found = error.errors(include_input=False, include_url=False)

@@ -26,7 +26,7 @@ class StreamSize:
         rows: pixels from top to bottom.
         columns: pixels from left to right.
         colours: samples of a pixel.
-        bits: of a sample.
+        bits: width of a sample.
     """
 
     rows: int

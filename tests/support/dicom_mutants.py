@@ -200,9 +200,8 @@ def _value(data: bytearray, rng: random.Random) -> str:
         value = rng.choice((*_SYNTAXES, "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.1.3.10", "x")).encode()
     else:
         value = rng.choice(_TEXTS)
-    name = _named(data, one)
     _set(data, one, value)
-    return f"{name} = {value[:20]!r}"
+    return f"{_named(data, one)} = {value[:20]!r}"
 
 
 def _representation(data: bytearray, rng: random.Random) -> str:
@@ -378,8 +377,7 @@ def _unend(data: bytearray, rng: random.Random) -> str:
     items = _items(data)
     if not items:
         return _noise(data, rng)
-    at = rng.choice(items)
-    del data[at : at + rng.choice((8, 100, len(data)))]
+    del data[(at := rng.choice(items)) : at + rng.choice((8, 100, len(data)))]
     return f"fragments cut at {at}"
 
 
@@ -387,8 +385,7 @@ FRAME_STEPS: tuple[Step, ...] = (_fragment, _fragment, _stream, _stream, _unend)
 
 
 def _series_change(files: list[bytearray], rng: random.Random) -> str:
-    kind = rng.choice(("copy", "lose", "text", "empty", "header"))
-    index = rng.randrange(len(files))
+    kind, index = rng.choice(("copy", "lose", "text", "empty", "header")), rng.randrange(len(files))
     if kind == "copy":
         files.append(bytearray(files[index]))
     elif kind == "lose" and len(files) > 1:
