@@ -232,7 +232,7 @@ def stripped(key: str) -> list[pydicom.Dataset]:
         (small(PhotometricInterpretation="MONOCHROME1"), "photometric", "MONOCHROME1, expected MONOCHROME2"),
         (small(PhotometricInterpretation="RGB"), "photometric", "RGB"),
         (
-            small(PhotometricInterpretation="Canary\x03" * 300),
+            small(PhotometricInterpretation="CANARY JANE"),
             "photometric",
             "Interpretation unknown or none, expected",
         ),
