@@ -3,8 +3,10 @@
 import hmac
 from urllib.parse import urlsplit
 
-from fastapi import Request
+from fastapi import FastAPI, Request
 from fastapi.security import HTTPBearer
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import ProblemError
 from app.settings import Settings, is_loopback
@@ -44,6 +46,26 @@ def check_key(request: Request, settings: Settings) -> None:
             "local_only",
             "this server has no API keys and answers only on this machine; set INTERSCAN_API_KEYS to open it",
         )
+
+
+def lock_pages(app: FastAPI, settings: Settings) -> None:
+    """Hold the pages that FastAPI makes, /docs, /redoc and /openapi.json, to the rule of the answers.
+
+    Args:
+        app: before any other route is added to it.
+        settings: with keys, or with the rule for none.
+    """
+    for route in app.routes:
+        assert isinstance(route, Route)
+        route.app = _locked(route.app, settings)
+
+
+def _locked(inner: ASGIApp, settings: Settings) -> ASGIApp:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        check_key(Request(scope), settings)
+        await inner(scope, receive, send)
+
+    return answer
 
 
 def _bearer(header: str) -> bytes:

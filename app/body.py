@@ -10,7 +10,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from app.errors import ProblemError, invalid_request, no_room
+from app.errors import ProblemError, invalid_fields, invalid_request, no_room, unknown_fields
 from app.inputs import too_large
 from app.intake import Intake
 from app.schemas import FieldFault, ModelChoice
@@ -143,30 +143,32 @@ def _sort_form(
     uploads: dict[str, list[UploadFile]] = {}
     texts: dict[str, str] = {}
     faults = []
-    for name, value in form.multi_items():
+    known = (*parts, *fields.model_fields)
+    items = form.multi_items()
+    for name, value in items:
+        if name not in known:
+            continue
         if (name in uploads or name in texts) and name not in repeated:
             faults.append(FieldFault(field=name, message="given twice"))
         elif isinstance(value, UploadFile) != (name in parts):
-            known = name in parts or name in fields.model_fields
-            message = "must be a file" if name in parts else "must be text" if known else "no such field"
-            faults.append(FieldFault(field=name, message=message))
+            faults.append(FieldFault(field=name, message="must be a file" if name in parts else "must be text"))
         elif isinstance(value, UploadFile):
             uploads.setdefault(name, []).append(value)
         elif value.strip():  # an empty field of a web form is one not given
             texts[name] = f"{texts[name]},{value.strip()}" if name in texts else value.strip()
-    named = {name for name, _ in form.multi_items()}
+    named = {name for name, _ in items}
     faults += [FieldFault(field=name, message="the file is missing") for name in parts if name not in named]
+    faults += unknown_fields(len(named.difference(known)), known)
     if faults:
-        detail = "; ".join(f"{fault.field}: {fault.message}" for fault in faults)
-        raise ProblemError(422, "invalid_request", detail, faults=tuple(faults))
+        raise invalid_fields(faults)
     try:
         return Body(fields.model_validate(texts), uploads)
     except ValidationError as error:
-        raise invalid_request(error) from error
+        raise invalid_request(error, known) from error
 
 
 def _parse_json(model: type[AnyFields], text: bytes) -> AnyFields:
     try:
         return model.model_validate_json(text)
     except ValidationError as error:
-        raise invalid_request(error) from error
+        raise invalid_request(error, model.model_fields) from error

@@ -1,7 +1,7 @@
 """The verbs serve, predict and embed; what is heavy is imported when a verb runs."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -10,11 +10,13 @@ from preprocess.console import EXIT_DONE, LOG, JsonFlag, emit, progress
 
 if TYPE_CHECKING:
     import socket
+    from types import FrameType
 
     import numpy as np
     import pyarrow as pa
 
     from app.registry import LoadedModel
+    from app.settings import Settings
 
 _ONE_MIB = 2**20
 _KEPT_COLUMNS = ("cohort", "subject_id", "session_id", "run", "day", "row")
@@ -35,7 +37,8 @@ def serve(
     """Serve artefacts over REST.
 
     API keys come from INTERSCAN_API_KEYS (several with commas), never from the command line, where other users of the
-    machine could read them. Without keys only this machine is served. Stop with Ctrl-C.
+    machine could read them. Without keys only this machine is served. Stop with Ctrl-C or SIGTERM; SIGHUP does not
+    stop it.
 
     Args:
         artefacts: Artefact folders, local or gs://, s3://; the first is the default model.
@@ -77,7 +80,12 @@ def serve(
     if not settings.artefacts:
         raise UsageError("nothing to serve; give an artefact folder, made by interscan export")
     settle_threads(settings.threads)
-    start_forking()
+    with _going_on_at_hangup(start_forking):
+        _serve(settings, stop_forking)
+    return EXIT_DONE
+
+
+def _serve(settings: "Settings", stop_forking: Callable[[], None]) -> None:
     from app.main import create_app
     from app.server import make_server
 
@@ -101,7 +109,25 @@ def serve(
             server.run(sockets=[listener])
     finally:
         stop_forking()
-    return EXIT_DONE
+
+
+@contextlib.contextmanager
+def _going_on_at_hangup(start_forking: Callable[[], None]) -> Iterator[None]:
+    """Serve on when a terminal closes or somebody expects SIGHUP to reload; the decoding processes go on too."""
+    import signal
+
+    def say(_number: int, _frame: "FrameType | None") -> None:
+        LOG.info("SIGHUP: nothing is reloaded, the service goes on; end it by SIGTERM or Ctrl-C")
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        # A program inherits what is ignored, and never a handler: hence first the one and then the other.
+        start_forking()
+        if before is not signal.SIG_IGN:  # nohup
+            signal.signal(signal.SIGHUP, say)
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def predict(

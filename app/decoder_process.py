@@ -50,6 +50,7 @@ def serve(connection: Connection, memory_bytes: int) -> None:
     # A terminal and a service manager signal all processes of a group: the service alone decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     _fall_silent()
     _load()
     connection.send_bytes(b"ready")

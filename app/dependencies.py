@@ -39,6 +39,12 @@ async def admit(
     check_key(request, service.settings)
 
 
+async def admit_to_pages(request: Request, service: ServiceDep) -> None:
+    """Let the caller see a page that is open unless `lock_pages` is set."""
+    if service.settings.lock_pages:
+        check_key(request, service.settings)
+
+
 @dataclass(frozen=True, slots=True)
 class ScanRequest:
     """One scan and the model requested for it."""

@@ -1,7 +1,7 @@
 """Every error as RFC 9457 `application/problem+json`, with a stable code and without traceback, path or header text."""
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
@@ -53,9 +53,36 @@ class ProblemError(Exception):
         self.findings = findings
 
 
-def invalid_request(error: ValidationError) -> ProblemError:
-    """Which fields of a request are wrong, without repeating what they held."""
-    return _invalid([(fault["loc"], fault["msg"]) for fault in error.errors(include_input=False, include_url=False)])
+def invalid_request(error: ValidationError, known: Collection[str]) -> ProblemError:
+    """Which fields of a request are wrong, without repeating what they held, or what unknown ones are called.
+
+    Args:
+        error: what the model of the request said.
+        known: names of all fields that the request may have.
+    """
+    found = error.errors(include_input=False, include_url=False)
+    faults = [(fault["loc"], fault["msg"]) for fault in found if fault["type"] != "extra_forbidden"]
+    num_unknown = len(found) - len(faults)
+    return invalid_fields([*_named(faults), *unknown_fields(num_unknown, known)])
+
+
+def invalid_fields(faults: Sequence[FieldFault]) -> ProblemError:
+    """The answer to a request with wrong fields."""
+    detail = "; ".join(f"{fault.field}: {fault.message}" for fault in faults)
+    return ProblemError(422, "invalid_request", detail, faults=tuple(faults))
+
+
+def unknown_fields(count: int, known: Collection[str]) -> tuple[FieldFault, ...]:
+    """What is said of fields that nobody knows: never their names, which anybody may fill with anything.
+
+    Args:
+        count: how many there are; nothing is said of 0.
+        known: names of all fields that there may be.
+    """
+    if not count:
+        return ()
+    several = "1 field is not known" if count == 1 else f"{count} fields are not known"
+    return (FieldFault(field="body", message=f"{several}; the known ones are {', '.join(sorted(known))}"),)
 
 
 def no_room(error: OSError) -> ProblemError:
@@ -104,7 +131,7 @@ async def _on_scan(request: Request, error: Exception) -> Response:
 
 async def _on_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return _answer(request, _invalid([(fault["loc"], fault["msg"]) for fault in error.errors()]))
+    return _answer(request, invalid_fields(_named((fault["loc"], fault["msg"]) for fault in error.errors())))
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
@@ -135,10 +162,8 @@ async def _on_crash(request: Request, error: Exception) -> Response:
     return _answer(request, ProblemError(500, "internal", detail))
 
 
-def _invalid(faults: list[tuple[tuple[int | str, ...], str]]) -> ProblemError:
-    named = tuple(
+def _named(faults: Iterable[tuple[tuple[int | str, ...], str]]) -> list[FieldFault]:
+    return [
         FieldFault(field=".".join(map(str, field)) or "body", message=message.removeprefix("Value error, "))
         for field, message in faults
-    )
-    detail = "; ".join(f"{fault.field}: {fault.message}" for fault in named)
-    return ProblemError(422, "invalid_request", detail, faults=named)
+    ]

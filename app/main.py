@@ -9,6 +9,7 @@ from importlib.metadata import version
 import torch
 from fastapi import FastAPI
 
+from app.auth import lock_pages
 from app.decoders import DecodeLimits, Decoders
 from app.errors import install_handlers
 from app.fetching import Fetcher
@@ -62,6 +63,8 @@ def create_app(settings: Settings) -> FastAPI:
         await asyncio.to_thread(loading.join)
 
     app = FastAPI(title="interscan", version=version("interscan"), description=_DESCRIPTION, lifespan=lifespan)
+    if settings.lock_pages:
+        lock_pages(app, settings)
     app.state.service = service
     app.add_middleware(FrontMiddleware, root_path=settings.root_path)
     app.add_middleware(RequestMiddleware, telemetry=telemetry)

@@ -155,7 +155,10 @@ class ScanFacts(Schema):
     """What was received and how it was found."""
 
     sha256: str = Field(description="SHA-256 of the file as received.")
-    findings: list[FindingModel] = Field(description="Quality remarks; the scan was usable.")
+    findings: list[FindingModel] = Field(
+        description="What preprocessing remarks on the scan, which was usable all the same; a remark that casts doubt "
+        "on its voxels is the reason `quality` of an answer for several scans. Their codes are in docs/findings.md."
+    )
     out_of_distribution: OutOfDistribution
     checks: list[ImageCheck] = Field(
         default=[], description="How the image looks next to the training scans; empty when the artefact has no checks."

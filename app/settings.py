@@ -33,6 +33,7 @@ class Settings(BaseSettings):
         port: TCP port; 0 takes a free one.
         api_keys: bearer keys, any of which is accepted; none switches authentication off, on loopback only.
         no_auth: serve without keys on any address; only behind something else that authenticates.
+        lock_pages: let only callers who may ask for answers see /metrics, /docs, /redoc and /openapi.json.
         allow_prefixes: prefixes of scan URIs that may be read; none refuses every URI.
         max_upload_bytes: largest scan, as uploaded or as it lies under its URI.
         max_voxels: largest image that a header may promise.
@@ -60,6 +61,7 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     no_auth: bool = False
+    lock_pages: bool = False
     allow_prefixes: Several = ()
     max_upload_bytes: int = Field(default=200 * _MIB, gt=0)
     max_voxels: int = Field(default=2**26, gt=0, le=MAX_VOXELS)

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from preprocess.dicom import PYDICOM_ERRORS, require_pydicom
+from preprocess.dicom import PYDICOM_ERRORS, read_elements, require_pydicom
 from preprocess.errors import ScanError
-from preprocess.types import Finding
+from preprocess.types import MAX_VOXELS, Finding
 
 _ELEMENTS = [
     *("SOPClassUID", "Modality", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber"),
@@ -101,18 +101,19 @@ class Header:
     frames: tuple[Frame, ...]
 
 
-def read_header(stream: BinaryIO, *, name: str) -> Header | None:
+def read_header(stream: BinaryIO, *, name: str, max_voxels: int = MAX_VOXELS) -> Header | None:
     """Read a file up to its pixels.
 
     Args:
         stream: the file; only its header is read.
         name: what messages call it.
+        max_voxels: a deflated file may unpack to 2 bytes for each, and 256 KiB for its header.
 
     Returns:
         The header; None for a file that is not DICOM.
 
     Raises:
-        ScanError: `unreadable`: DICOM, but damaged.
+        ScanError: `unreadable`: DICOM, but damaged; `too_large`: deflated, and unpacks to more than it may.
         UsageError: pydicom is not installed.
     """
     pydicom, _ = require_pydicom(name)
@@ -124,7 +125,8 @@ def read_header(stream: BinaryIO, *, name: str) -> Header | None:
         with warnings.catch_warnings(), pydicom.config.disable_value_validation():
             warnings.simplefilter("ignore")
             # Elements that are not named are skipped unread, so no defer_size: it would put off functional groups too.
-            found = _header(pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=_ELEMENTS))
+            read = read_elements(stream, _ELEMENTS, name=name, max_voxels=max_voxels, stop_before_pixels=True)
+            found = _header(read)
     except (*PYDICOM_ERRORS, EOFError, pydicom.errors.BytesLengthException, pydicom.errors.InvalidDicomError) as error:
         message = f"{name}: its DICOM header cannot be read ({type(error).__name__}); copy the file again"
         raise ScanError(Finding("unreadable", message)) from error

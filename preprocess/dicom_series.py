@@ -17,6 +17,12 @@ from preprocess.errors import ScanError
 from preprocess.readers import KEPT_TYPES, slope_remarks
 from preprocess.types import MAX_VOXELS, Finding, Image
 
+_INTERPRETATIONS = frozenset(
+    {"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "HSV", "ARGB", "CMYK", "XYB"}
+    | {f"YBR_{end}" for end in ("FULL", "FULL_422", "PARTIAL_422", "PARTIAL_420", "ICT", "RCT")}
+)
+"""The defined terms (PS3.3, C.7.6.3.1.2): a damaged header holds any text there, which no message repeats."""
+
 
 def read_series(files: Sequence[bytes], *, name: str, max_voxels: int = MAX_VOXELS, volume: int | None = None) -> Image:
     """Make an image of the files of one series.
@@ -36,8 +42,8 @@ def read_series(files: Sequence[bytes], *, name: str, max_voxels: int = MAX_VOXE
             planes at one place differ in their pixels alone; and what `read_dicom` refuses.
         UsageError: pydicom or a decoder is not installed.
     """
-    read = [(header, data) for data in files if (header := read_header(io.BytesIO(data), name=name)) is not None]
-    pairs = [(header, data) for header, data in read if header.frames]
+    read = [(read_header(io.BytesIO(data), name=name, max_voxels=max_voxels), data) for data in files]
+    pairs = [(header, data) for header, data in read if header is not None and header.frames]
     if not pairs:
         raise _refusal("wrong_file", f"{name}: holds no DICOM image; give one series of them")
     _refuse_several(name, [header for header, _ in pairs])
@@ -54,7 +60,7 @@ def read_series(files: Sequence[bytes], *, name: str, max_voxels: int = MAX_VOXE
         raise _refusal("too_large", f"{name}: {num_voxels} voxels is more than {max_voxels}; resample or crop the scan")
     refuse_pictures(headers, name=name)
     stack = arrange([frames[index] for index in chosen], name=name)
-    planes, dtype = _planes(pairs, set(chosen), name)
+    planes, dtype = _planes(pairs, set(chosen), name, max_voxels)
     places = [[chosen[index] for index in place] for place in stack.places]
     remarks = _same_pixels(places, planes, frames, name)
     remarks += slope_remarks((frames[index].slope for index in chosen), name=name)
@@ -98,7 +104,7 @@ def refuse_pictures(headers: Sequence[Header], *, name: str) -> None:
     """
     for header in headers:
         if header.interpretation != "MONOCHROME2":
-            said = header.interpretation or "none"
+            said = header.interpretation if header.interpretation in _INTERPRETATIONS else "unknown or none"
             message = f"{name}: PhotometricInterpretation {said}, expected MONOCHROME2; export the grey values"
             raise _refusal("photometric", message)
         if header.is_burned_in:
@@ -124,7 +130,9 @@ def _refuse_several(name: str, headers: Sequence[Header]) -> None:
     raise _refusal("several_series", f"{name}: holds {len(found)} series: {', '.join(shown)}{more}; give one of them")
 
 
-def _planes(pairs: Sequence[tuple[Header, bytes]], chosen: set[int], name: str) -> tuple[dict[int, np.ndarray], str]:
+def _planes(
+    pairs: Sequence[tuple[Header, bytes]], chosen: set[int], name: str, max_voxels: int
+) -> tuple[dict[int, np.ndarray], str]:
     """Stored values (rows, columns) of the chosen frames by index, and the dtype on disk."""
     planes: dict[int, np.ndarray] = {}
     dtypes = set()
@@ -134,7 +142,7 @@ def _planes(pairs: Sequence[tuple[Header, bytes]], chosen: set[int], name: str) 
         start += len(header.frames)
         if not chosen.intersection(indices):
             continue
-        pixels = read_dicom(data, name=name)
+        pixels = read_dicom(data, name=name, max_voxels=max_voxels)
         if pixels.shape != (len(header.frames), *header.frames[0].size):
             message = f"{name}: pixels of shape {pixels.shape} where the header promises {len(header.frames)} slices"
             raise _refusal("unreadable", f"{message}; copy the file again")

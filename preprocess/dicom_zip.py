@@ -23,6 +23,11 @@ _MAX_HEADER_BYTES = 2**18
 _MAX_VALUE_BYTES = 2
 _DIRECTORY_ENTRY_BYTES = 46
 _MAX_NAME_BYTES = 1024
+ZIPFILE_ERRORS = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError),
+    *(ArithmeticError, LookupError, RuntimeError, ValueError),
+)
+"""What it raises for archives that are not sound; an entry without a name, for example, is an IndexError."""
 _NAME = "{:06d}.dcm"
 _PACKED_EXTRA_BYTES = 30 + 46 + 2 * len(_NAME.format(0))
 """Local header, directory entry and the name in both (APPNOTE.TXT 4.3.7 and 4.3.12)."""
@@ -47,7 +52,7 @@ def unpack(data: bytes, *, name: str, max_voxels: int = MAX_VOXELS) -> list[byte
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
             _check_entries(entries, name, max_voxels)
             files = [archive.read(entry) for entry in entries if not _is_litter(entry.filename)]
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError, OSError) as error:
+    except ZIPFILE_ERRORS as error:
         message = f"{name}: the zip archive is damaged ({type(error).__name__}); pack it again"
         raise _refusal("bad_zip", message) from error
     if any(file.startswith((ZIP_MAGIC, _EMPTY_MAGIC)) for file in files):

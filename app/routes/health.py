@@ -1,11 +1,14 @@
-"""GET /livez, /readyz and /metrics, for whoever watches the service; open, since they name no scan."""
+"""GET /livez, /readyz and /metrics, for whoever watches the service; open, since they name no scan.
+
+Only /metrics is locked where the operator sets `lock_pages`: probes of orchestrators carry no key.
+"""
 
 import torch
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from app.dependencies import ServiceDep
+from app.dependencies import ServiceDep, admit_to_pages
 from app.openapi import problem_responses
 from app.schemas import Live, Readiness
 
@@ -43,9 +46,10 @@ async def readyz(service: ServiceDep) -> JSONResponse:
     "/metrics",
     summary="Prometheus metrics",
     response_class=Response,
+    dependencies=[Depends(admit_to_pages)],
     responses={
         200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Text format."},
-        **problem_responses(500),
+        **problem_responses(401, 403, 500),
     },
 )
 async def metrics(service: ServiceDep) -> Response:

@@ -260,7 +260,7 @@ def _choose(
     for index, candidate in enumerate(candidates):
         facts, finding = candidate.facts, candidate.finding
         if facts.modality != rule.scanner:
-            said = facts.modality if facts.modality.isalnum() else "unknown"
+            said = facts.modality if facts.modality.isalnum() and len(facts.modality) <= 16 else "unknown"
             reasons[index].append(("scanner_other", f"modality {said}, expected {rule.scanner}", False))
         elif (fault := rule.fault(facts)) is not None and fault[0] in _UNLOST:
             reasons[index].append((fault[0], f"no {rule.modality}: {fault[1]}", False))

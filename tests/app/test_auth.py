@@ -63,3 +63,45 @@ def test_without_keys_only_this_machine_is_served_even_past_the_command_line(art
 def test_no_auth_opens_to_everyone(artefact):
     with running(artefact, base_url="http://10.1.2.3", host="0.0.0.0", no_auth=True) as client:
         assert client.post("/v1/embeddings", files={"scan": ("x", head_nifti())}).status_code == 200
+
+
+PAGES = ("/metrics", "/docs", "/redoc", "/docs/oauth2-redirect", "/openapi.json")
+
+
+def test_pages_are_open_beside_keys_unless_they_are_locked(locked):
+    assert {locked.get(page).status_code for page in PAGES} == {200}
+
+
+@pytest.mark.parametrize("root_path", ["", "/scan"])
+def test_locked_pages_need_a_key_and_the_probes_do_not(artefact, root_path):
+    key = {"authorization": f"Bearer {KEYS[0]}"}
+    with running(artefact, api_keys=(KEYS[0],), lock_pages=True, root_path=root_path) as client:
+        for page in (root_path + page for page in PAGES):
+            assert_problem(client.get(page), 401, "unauthorised")
+            assert_problem(client.get(page, headers={"authorization": "Bearer wrong"}), 401, "unauthorised")
+            assert client.head(page).status_code == 401
+            assert client.get(page, headers=key).status_code == 200
+        assert "/v1/models" in client.get("/openapi.json", headers=key).json()["paths"]
+        assert "interscan_requests" in client.get("/metrics", headers=key).text
+        for probe in ("/livez", "/readyz"):
+            assert client.get(probe).status_code == 200
+
+
+def test_locked_pages_without_keys_follow_the_rule_of_the_answers(artefact):
+    with running(artefact, lock_pages=True) as local:
+        assert {local.get(page).status_code for page in PAGES} == {200}
+        assert_problem(local.get("/metrics", headers={"host": "evil.org"}), 403, "local_only")
+        assert_problem(local.get("/docs", headers={"host": "evil.org"}), 403, "local_only")
+
+
+def test_every_key_is_compared_in_constant_time(locked, monkeypatch):
+    compared = []
+
+    def compare(given: bytes, key: bytes) -> bool:
+        compared.append((given, key))
+        return given == key
+
+    monkeypatch.setattr("app.auth.hmac.compare_digest", compare)
+
+    assert locked.get("/v1/models", headers={"authorization": f"Bearer {KEYS[0]}"}).status_code == 200
+    assert compared == [(KEYS[0].encode(), key.encode()) for key in KEYS]

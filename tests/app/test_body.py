@@ -86,6 +86,28 @@ def test_a_missing_a_doubled_and_a_text_part_are_each_named(client):
     assert_problem(file, 400, "bad_multipart")  # one file more than there are parts
 
 
+CANARY = "Canary^Jane <b>1950"
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/progression", "/v1/trajectories"])
+@pytest.mark.parametrize("kind", ["text", "text twice", "file", "json", "nested json"])
+def test_what_unknown_fields_are_called_is_neither_answered_nor_logged(client, path, kind, caplog):
+    sent = {
+        "text": {"files": {"scan": ("x", SCAN)}, "data": {CANARY: "1", CANARY + "2": "1"}},
+        "text twice": {"files": {"scan": ("x", SCAN)}, "data": {CANARY: ["1", "2"]}},
+        "file": {"files": {CANARY: ("x", SCAN)}},
+        "json": {"json": {CANARY: 1}},
+        "nested json": {"json": {CANARY: {CANARY: [1]}, "uri": {CANARY: 1}, "days": {CANARY: 2}, "model": [CANARY]}},
+    }[kind]
+    with caplog.at_level("DEBUG", "interscan"):
+        response = client.post(path, **sent)
+
+    problem = assert_problem(response, 422, "invalid_request")
+    assert ("2 fields are" if kind == "text" and path == "/v1/embeddings" else "not known") in problem["detail"]
+    assert "anary" not in response.text + caplog.text
+    assert "1950" not in response.text + caplog.text
+
+
 def test_empty_text_fields_of_a_web_form_count_as_not_given(client):
     assert post_pair(client, SCAN, SCAN, gap_days="", model="").json()["gap_days"] is None
 

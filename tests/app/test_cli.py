@@ -293,6 +293,14 @@ def wait_until_ready(address: str) -> dict[str, object]:
     raise AssertionError("never ready")
 
 
+def embed_over(address: str) -> int:
+    """The status of an upload."""
+    body = b'--b\r\nContent-Disposition: form-data; name="scan"; filename="x"\r\n\r\n' + head_nifti() + b"\r\n--b--\r\n"
+    kind = {"Content-Type": "multipart/form-data; boundary=b"}
+    with urllib.request.urlopen(urllib.request.Request(f"{address}/v1/embeddings", body, kind)) as response:
+        return int(response.status)
+
+
 def test_a_served_artefact_answers_over_a_real_socket_and_stops_cleanly(artefact):
     command = "from interscan.cli import main; main()"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -303,6 +311,8 @@ def test_a_served_artefact_answers_over_a_real_socket_and_stops_cleanly(artefact
         text=True,
         env=environment,
         cwd=Path(__file__).parents[2],
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # the tests themselves may run under nohup
     )
     assert server.stderr is not None
     try:
@@ -310,6 +320,12 @@ def test_a_served_artefact_answers_over_a_real_socket_and_stops_cleanly(artefact
         assert address
         assert server.stderr.readline() == "ready: tiny 1\n"
         assert wait_until_ready(address[1])["status"] == "ready"
+        # As a terminal does that closes: to every process of the group, the decoding ones too.
+        os.killpg(server.pid, signal.SIGHUP)
+        assert server.stderr.readline() == (
+            "SIGHUP: nothing is reloaded, the service goes on; end it by SIGTERM or Ctrl-C\n"
+        )
+        assert embed_over(address[1]) == 200
         server.send_signal(signal.SIGTERM)
         out, err = server.communicate(timeout=60)
     finally:

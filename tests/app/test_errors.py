@@ -36,8 +36,10 @@ def test_wrong_fields_are_named_without_what_they_held():
     with pytest.raises(ValidationError) as caught:
         UriScan.model_validate({"uri": 3, "secret": "SMITH^ANNA"})
 
-    problem = invalid_request(caught.value)
+    problem = invalid_request(caught.value, ("uri", "model"))
 
     assert problem.status == 422
-    assert [fault.field for fault in problem.faults] == ["uri", "secret"]
+    assert [fault.field for fault in problem.faults] == ["uri", "body"]
+    assert problem.faults[1].message == "1 field is not known; the known ones are model, uri"
     assert "SMITH" not in problem.detail
+    assert "secret" not in problem.detail

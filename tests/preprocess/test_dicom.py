@@ -3,8 +3,11 @@
 import hashlib
 import io
 import json
+import struct
 import sys
+import tracemalloc
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,7 @@ from hypothesis import strategies as st
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from preprocess.dicom import read_dicom
+from preprocess.dicom_headers import read_header
 from preprocess.errors import ScanError, UsageError
 from tests.support.clips import dicom, moving_block
 
@@ -195,3 +199,46 @@ def test_a_damaged_stream_keeps_the_advice_to_copy_it_again(syntax: pydicom.uid.
     with pytest.raises(ScanError, match="copy the file again") as caught:
         read_dicom(data[:at] + b"\0" * 8 + data[at + 8 :], name="x")
     assert caught.value.finding.code == "unreadable"
+
+
+def deflated(body: bytes) -> bytes:
+    """A file of the deflated syntax with anything behind its meta group."""
+    plain = dicom(CLIP)
+    sink = io.BytesIO()
+    meta = pydicom.dcmread(io.BytesIO(plain)).file_meta
+    meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    pydicom.filewriter.write_file_meta_info(sink, meta)
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return plain[:132] + sink.getvalue() + packer.compress(body) + packer.flush()
+
+
+def test_a_deflated_bomb_is_refused_before_it_fills_the_memory() -> None:
+    bomb = deflated(bytes(2**26))
+    assert len(bomb) < 2**17
+    tracemalloc.start()
+    try:
+        with pytest.raises(ScanError, match="x: unpacks to more than 264144 bytes; export it uncompressed") as caught:
+            read_dicom(bomb, name="x", max_voxels=1000)
+        with pytest.raises(ScanError, match="unpacks to more than 264144 bytes"):
+            read_header(io.BytesIO(bomb), name="x", max_voxels=1000)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert caught.value.finding.code == "too_large"
+    assert peak_bytes < 2**23
+
+
+def test_a_deflated_file_within_its_bounds_is_read() -> None:
+    plain = dicom(CLIP)
+    start = pydicom.dcmread(io.BytesIO(plain)).file_meta.FileMetaInformationGroupLength + 144
+    np.testing.assert_array_equal(read_dicom(deflated(plain[start:]), name="x"), CLIP)
+
+
+@pytest.mark.parametrize("offsets", [(2**31,), (2**32 - 1, 0), (7, 7, 7)], ids=["far", "farthest", "odd"])
+def test_a_false_table_of_offsets_is_a_finding(offsets: tuple[int, ...]) -> None:
+    data = compressed(SMOOTH, RLELossless)
+    at = data.index(b"\xfe\xff\x00\xe0", data.rindex(b"\xe0\x7f\x10\x00"))
+    length = int.from_bytes(data[at + 4 : at + 8], "little")
+    table = struct.pack(f"<{len(offsets)}I", *offsets)
+    false = data[: at + 4] + struct.pack("<I", len(table)) + table + data[at + 8 + length :]
+    assert code_of(false) == "unreadable"

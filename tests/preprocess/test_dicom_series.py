@@ -231,6 +231,11 @@ def stripped(key: str) -> list[pydicom.Dataset]:
         (small()[:1], "too_few_slices", "one slice of a series; give the folder or a zip of the series"),
         (small(PhotometricInterpretation="MONOCHROME1"), "photometric", "MONOCHROME1, expected MONOCHROME2"),
         (small(PhotometricInterpretation="RGB"), "photometric", "RGB"),
+        (
+            small(PhotometricInterpretation="CANARY JANE"),
+            "photometric",
+            "Interpretation unknown or none, expected",
+        ),
         (small(ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"]), "mosaic", "Siemens mosaic"),
         (small(BurnedInAnnotation="YES"), "burned_in", "BurnedInAnnotation YES"),
         (small(RescaleSlope=0.0), "bad_scale", "RescaleSlope 0.0"),

@@ -80,6 +80,18 @@ def test_damage_is_a_finding() -> None:
     assert code_of(good.replace(b"aaaa", b"aaab", 1))[0] == "bad_zip"
 
 
+def test_an_entry_without_a_name_is_a_finding() -> None:
+    data = archive({"a": b"x"}, method=zipfile.ZIP_STORED)
+    central = data.index(b"PK\x01\x02")
+    nameless = bytearray(data[:30] + data[31 : central + 46] + data[central + 47 :])
+    nameless[26] = 0
+    nameless[central - 1 + 28] = 0
+    at = nameless.index(b"PK\x05\x06")
+    struct.pack_into("<II", nameless, at + 12, 46, central - 1)
+    assert zipfile.ZipFile(io.BytesIO(nameless)).infolist()[0].filename == ""
+    assert code_of(bytes(nameless))[0] == "bad_zip"
+
+
 def test_a_bomb_is_refused_by_what_it_promises_before_it_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zipfile.ZipFile, "read", lambda *_: pytest.fail("unpacked"))
     bomb = archive({"canary": bytes(2**20)})

@@ -102,13 +102,16 @@ def test_a_scan_unlike_the_training_scans_is_flagged(client):
     assert strange["percentile"] == 100 > usual["percentile"]
 
 
-def test_the_wrong_part_name_is_named(client):
+def test_a_wrong_part_name_is_told_by_the_known_ones(client):
     problem = assert_problem(client.post("/v1/embeddings", files={"image": ("x", SCAN)}), 422, "invalid_request")
 
-    assert {fault["field"] for fault in problem["errors"]} == {"image", "scan"}
+    assert problem["detail"] == (
+        "scan: the file is missing; body: 1 field is not known; the known ones are model, scan, version"
+    )
 
 
 def test_json_without_a_uri_names_the_field(client):
     problem = assert_problem(client.post("/v1/embeddings", json={"url": "gs://b/x"}), 422, "invalid_request")
 
-    assert {fault["field"] for fault in problem["errors"]} == {"uri", "url"}
+    assert [fault["field"] for fault in problem["errors"]] == ["uri", "body"]
+    assert problem["errors"][1]["message"] == "1 field is not known; the known ones are model, uri, version"

@@ -16,8 +16,10 @@ from preprocess.readers import read_nifti
 from preprocess.transforms import to_volume
 from tests.support.artefacts import RECIPE, write_artefact, write_severity_artefact
 from tests.support.heads import head_nifti, nifti
+from tests.support.images import patched
 from tests.support.service import assert_problem, post_pair, running
 
+ROOT = Path(__file__).resolve().parents[3]
 SMALL, LARGE = head_nifti(15, seed=1), head_nifti(22, seed=2)
 
 
@@ -115,6 +117,22 @@ NOT_SCANS = {
 }
 
 
+def test_the_remarks_on_each_scan_stand_in_the_answer_with_what_they_mean_for_it(client):
+    unoriented = patched(gzip.decompress(LARGE), qform_code=0, sform_code=0)
+
+    answer = post_pair(client, SMALL, unoriented).json()
+
+    assert answer["earlier"]["findings"] == []
+    (finding,) = answer["later"]["findings"]
+    assert (finding["code"], finding["leaves_out"]) == ("orientation_guessed", False)
+    assert f"| `{finding['code']}` |" in (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
+    assert "quality" in answer["reasons"]
+    assert any(finding["message"] in sentence for sentence in answer["caution"])
+    assert answer["decision"] == "undecided"
+    (alone,) = client.post("/v1/embeddings", files={"scan": ("x", unoriented)}).json()["scan"]["findings"]
+    assert alone["code"] == finding["code"]
+
+
 @pytest.mark.parametrize("kind", sorted(NOT_SCANS))
 def test_what_is_not_a_scan_is_refused_with_the_finding(client, kind):
     data, code = NOT_SCANS[kind]
@@ -139,7 +157,7 @@ def test_file_names_and_header_text_appear_neither_in_logs_nor_in_answers(client
 
 @pytest.mark.parametrize(
     ("fields", "field"),
-    [({"gap_days": "-1"}, "gap_days"), ({"gap_days": "soon"}, "gap_days"), ({"gap": "3"}, "gap")],
+    [({"gap_days": "-1"}, "gap_days"), ({"gap_days": "soon"}, "gap_days"), ({"gap": "3"}, "body")],
 )
 def test_a_wrong_field_is_named_without_repeating_what_it_held(client, fields, field):
     problem = assert_problem(post_pair(client, SMALL, LARGE, **fields), 422, "invalid_request")
