@@ -27,6 +27,7 @@ _CONTROLS = {
 _TASKS = {
     "progression": "Compares two scans of one person",
     "severity": "Tells how far a scan lies from normal ones",
+    "embedding": "Embeds scans, and answers nothing of them",
 }
 _OUT_OF_SCOPE = {
     "progression": (
@@ -35,6 +36,12 @@ _OUT_OF_SCOPE = {
         "Scans of another modality, body part or preprocessing than the one below, or of people unlike those of the "
         "data: nothing is known of the answers there.",
         "The cause of a change: the model says that scans differ as those of people whose score changed, and no more.",
+    ),
+    "embedding": (
+        "Diagnosis, prognosis, triage, or any decision about a patient.",
+        "Reading the distance of two scans of a person as change: scanner, pose and noise move embeddings too.",
+        "Scans of another modality, body part or preprocessing than the one below, or of people unlike those of the "
+        "data: nothing is known of their embeddings.",
     ),
     "severity": (
         "Diagnosis, prognosis, triage, or any decision about a patient.",

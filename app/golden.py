@@ -32,8 +32,8 @@ def check_golden(
     try:
         answers = (
             _pair_answers(engine, manifest, arrays, name=name)
-            if severity is None
-            else _severity_answers(engine, manifest, arrays, severity, name=name)
+            if manifest.kind == "progression"
+            else _scan_answers(engine, manifest, arrays, severity, name=name)
         )
     except (RuntimeError, AttributeError) as error:
         raise ArtefactError(f"{name}: the model does not run on it; export the model again") from error
@@ -63,18 +63,19 @@ def _pair_answers(engine: Engine, manifest: Manifest, arrays: dict[str, np.ndarr
     }
 
 
-def _severity_answers(
-    engine: Engine, manifest: Manifest, arrays: dict[str, np.ndarray], severity: SeverityReferences, *, name: str
+def _scan_answers(
+    engine: Engine, manifest: Manifest, arrays: dict[str, np.ndarray], severity: SeverityReferences | None, *, name: str
 ) -> Answers:
-    scans, embedding_BE, severity_B = _required(arrays, ("scans_B", "embedding_BE", "severity_B"), name=name)
+    scans, embedding_BE = _required(arrays, ("scans_B", "embedding_BE"), name=name)
     row = manifest.inputs.volume_recipe.row_shape(manifest.inputs.modality)
     if not len(scans) or scans.shape[1:] != row:
         raise ArtefactError(f"{name}: scans {scans.shape} are not (B, {row}); export the model again")
     embeddings = engine.embed(scans)
-    answers: Answers = {
-        "embed": (embeddings, embedding_BE, (len(scans), manifest.embedding_width)),
-        "severity": (engine.severity(scans), severity_B, (len(scans),)),
-    }
+    answers: Answers = {"embed": (embeddings, embedding_BE, (len(scans), manifest.embedding_width))}
+    if severity is None:
+        return answers
+    (severity_B,) = _required(arrays, ("severity_B",), name=name)
+    answers["severity"] = (engine.severity(scans), severity_B, (len(scans),))
     if embeddings.shape[1:] == severity.anchor_E.shape:
         answers["the anchor"] = (severity.distances(embeddings), severity_B, (len(scans),))
     return answers

@@ -27,6 +27,7 @@ from preprocess.storage import Location
 
 _NEEDED = (PROGRAM_NAME, GOLDEN_NAME, REFERENCES_NAME)
 _LONGEST_PAUSE_S = 60.0
+_ADDS = {"severity": ", which adds each scan's severity"}
 _LOADING = threading.Lock()
 """torch.jit.load is not thread-safe, and neither is the warning filter around it."""
 
@@ -36,7 +37,7 @@ class LoadedModel:
     """A model that passed every check.
 
     Attributes:
-        severity: anchor and distances of an artefact of kind severity; None for one of progression.
+        severity: anchor and distances of an artefact of kind severity; None for the others.
     """
 
     manifest: Manifest
@@ -57,7 +58,7 @@ class LoadedModel:
         if self.manifest.kind != "progression":
             raise ArtefactError(
                 f"{where}: an artefact of kind {self.manifest.kind}, and {verb} compares two scans with one of kind "
-                "progression; use interscan embed, which adds each scan's severity"
+                f"progression; use interscan embed{_ADDS.get(self.manifest.kind, '')}"
             )
 
     def require_points(self, where: str, what_for: str = "there is nothing to map") -> Floats:

@@ -330,7 +330,7 @@ class ModelSummary(Schema):
     name: str
     version: str
     is_default: bool
-    kind: ArtefactKind = Field(description="`progression` answers every path, `severity` only /v1/embeddings.")
+    kind: ArtefactKind = Field(description="`progression` answers every path, the others only /v1/embeddings.")
     created: datetime
     method: str
     modality: str

@@ -20,6 +20,7 @@ SCRIPTS = {
     "stream": "streaming.py",
     "train": "training_step.py",
     "preprocess": "preprocess.py",
+    "serve": "serving.py",
     "methods": "methods.py",
 }
 SHOWN = {
@@ -35,6 +36,16 @@ SHOWN = {
     ),
     "train": ("ms_per_volume", "reference_ms_per_volume", "speedup"),
     "preprocess": ("ms_per_scan", "monai_ms_per_scan", "ratio"),
+    "serve": (
+        "p50_ms",
+        "in_process_ms",
+        "overhead_ratio",
+        "pairs_per_s",
+        "ceiling_pairs_per_s",
+        "overload_goodput_ratio",
+        "livez_p99_ms",
+        "peak_rss_mb",
+    ),
     "methods": (),
 }
 """Keys that are printed without --json; the tables of the methods stand on stderr."""
@@ -43,7 +54,7 @@ _END_SECONDS = 1.0
 
 
 def bench(
-    part: Literal["stream", "train", "preprocess", "methods"],
+    part: Literal["stream", "train", "preprocess", "serve", "methods"],
     *,
     quick: Annotated[bool, Parameter(negative="")] = False,
     peers_python: str | None = None,
@@ -54,6 +65,7 @@ def bench(
     `stream`: volumes a second from a bucket with 30 ms a request, beside raw reads and other readers: 3 to 8 minutes.
     `train`: the default encoder's training step against the published one, in ms a volume: about a minute.
     `preprocess`: one head from file to volume beside MONAI's chain, in ms of CPU on one thread: about a minute.
+    `serve`: pairs of 10 MB heads by upload beside the same work in one process, at the peak and beyond it: 3 minutes.
     `methods`: the published methods and baselines on synthetic cohorts, five seeds each: about three hours.
 
     Args:
@@ -77,7 +89,7 @@ def find_script(part: str, root: Path | None = None) -> Path:
     """The script of a part.
 
     Args:
-        part: `stream`, `train`, `preprocess` or `methods`.
+        part: `stream`, `train`, `preprocess`, `serve` or `methods`.
         root: the checkout's folder; the folder above this package when not given.
 
     Raises:

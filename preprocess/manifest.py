@@ -1,8 +1,9 @@
 """The artefact's manifest: what an exported model expects, promises and was made from.
 
-The trainer writes it and the service reads it; it stands here because neither imports the other. There are two kinds:
-`progression` compares a pair of volumes, `severity` tells how far one scan lies from normal. Files beside it: model.ts,
-embed.pt2, compare.pt2 or severity.pt2, golden.npz and references.npz (arrays named in `REFERENCE_ARRAYS`).
+The trainer writes it and the service reads it; it stands here because neither imports the other. There are three kinds:
+`progression` compares a pair of volumes, `severity` tells how far one scan lies from normal, `embedding` embeds scans
+and answers nothing else. Files beside it: model.ts, embed.pt2, compare.pt2 or severity.pt2, golden.npz and
+references.npz (arrays named in `REFERENCE_ARRAYS`).
 """
 
 from datetime import datetime
@@ -23,7 +24,8 @@ COMPARE_PROGRAM_NAME = "compare.pt2"
 SEVERITY_PROGRAM_NAME = "severity.pt2"
 GOLDEN_NAME = "golden.npz"
 """Arrays: earlier_BCDHW, later_BCDHW (uint8 in the stored scale), embedding_BE, probabilities_B3 (eager float32).
-Those of kind severity: scans_B (rows of the modality in the stored type), embedding_BE, severity_B (eager float32)."""
+Those of kinds severity and embedding: scans_B (rows of the modality in the stored type), embedding_BE and, of severity
+alone, severity_B (eager float32)."""
 REFERENCES_NAME = "references.npz"
 REFERENCE_ARRAYS = {
     "embeddings_NE": "float32, embeddings of the training scans",
@@ -68,7 +70,7 @@ IMAGE_REFERENCE_ARRAYS = {
 FEW_NOISE_PAIRS = 20
 """With fewer scan-rescan pairs, a 95th percentile is the largest value seen."""
 
-ArtefactKind = Literal["progression", "severity"]
+ArtefactKind = Literal["progression", "severity", "embedding"]
 """What an artefact answers: `compare` of a pair, or `severity` of one scan; `embed` both."""
 
 
@@ -349,10 +351,10 @@ class Manifest(Part):
 
     Attributes:
         kind: what the artefact answers; manifests without it are of progression.
-        calibration: how probabilities are calibrated, for kind progression; None for severity, which is a distance.
-        anchor: what severity is measured from, for kind severity; None for progression.
-        decision: what an answer is decided with; None for severity, and for progression artefacts whose head is on
-            embeddings or that an earlier version exported.
+        calibration: how probabilities are calibrated, for kind progression; None for the others, which have none.
+        anchor: what severity is measured from, for kind severity; None for the others.
+        decision: what an answer of kind progression is decided with; None for the others, and where the head is on
+            embeddings or an earlier version exported.
         files: SHA-256 of every other file of the artefact, by name.
         tolerance: largest absolute difference accepted between eager, model.ts and pt2 outputs.
         guarantees: properties that hold by construction or were checked at export.
@@ -386,10 +388,12 @@ class Manifest(Part):
 
     @model_validator(mode="after")
     def _parts_of_its_kind(self) -> Self:
-        is_severity = self.kind == "severity"
-        if is_severity == (self.anchor is None) or is_severity == (self.calibration is not None):
-            expected = "an anchor and no calibration" if is_severity else "a calibration and no anchor"
-            raise ValueError(f"an artefact of kind {self.kind} has {expected}")
-        if is_severity and self.decision is not None:
-            raise ValueError("an artefact of kind severity decides nothing of a pair, and has no part decision")
+        needed = {"progression": "calibration", "severity": "anchor", "embedding": None}[self.kind]
+        for part in ("calibration", "anchor"):
+            if (getattr(self, part) is not None) != (part == needed):
+                raise ValueError(
+                    f"an artefact of kind {self.kind} has {'a part' if part == needed else 'no part'} {part}"
+                )
+        if self.kind != "progression" and self.decision is not None:
+            raise ValueError(f"an artefact of kind {self.kind} decides nothing of a pair, and has no part decision")
         return self

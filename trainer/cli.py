@@ -156,7 +156,10 @@ def export(
     store: str | None = None,
     json: JsonFlag = False,
 ) -> int:
-    """Export an evaluated run, of task progression or severity: TorchScript, torch.export programs and references.
+    """Export an evaluated run: TorchScript, torch.export programs and references.
+
+    A run of task progression or severity gives an artefact of that kind. Every other run, and one of progression without
+    a head (no scores, or too few), gives one of kind embedding, for `embed` and POST /v1/embeddings.
 
     Args:
         run: the run's folder, path or URL.

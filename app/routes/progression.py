@@ -44,7 +44,7 @@ async def tell_progression(request: Request, pair: PairDep, service: ServiceDep)
             422,
             "wrong_kind",
             f"model {model.manifest.name} is of kind {model.manifest.kind} and compares no pairs; ask /v1/embeddings "
-            "for each scan's severity, or name a model of kind progression",
+            "for each scan, or name a model of kind progression",
         )
 
     def finish(scans: Sequence[PreparedScan]) -> ProgressionAnswer:

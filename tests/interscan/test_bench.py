@@ -140,7 +140,7 @@ def test_peers_are_for_streaming_only(capsys):
     assert "--peers-python" in said.err
 
 
-@pytest.mark.parametrize("part", ["train", "preprocess", pytest.param("stream", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("part", ["train", "preprocess", "serve", pytest.param("stream", marks=pytest.mark.slow)])
 def test_the_verb_prints_the_keys_that_are_promised(part):
     done = subprocess.run(
         [sys.executable, "-m", "interscan", "bench", part, "--quick", "--json"],

@@ -122,10 +122,9 @@ def read_cohort(store: Store, modality: str, outcome: str) -> Cohort:
     Of scans with equal content the first is used, by person and day: see `_is_first_of_its_content`.
 
     Raises:
-        StoreError: the store has no such modality, no scan of it, or other outcomes only.
+        StoreError: the store has no such modality, or no scan of it.
     """
     store.layout(modality)
-    _require_outcome(store, outcome)
     scans = store.index.filter(pc.and_(store.index["present"], pc.equal(store.index["modality"], modality)))
     if not len(scans):
         raise StoreError(f"{store.location.uri}: every {modality} scan was left out; see the findings in its index")
@@ -170,7 +169,6 @@ def read_visits(store: Store, modalities: Sequence[str], outcome: str) -> Cohort
     """
     for modality in modalities:
         store.layout(modality)
-    _require_outcome(store, outcome)
     equal = equal_scans(store.records, store.manifest.arrays)
     chosen = [record for record in store.records if record.present and record.modality in modalities]
     in_order = sorted(chosen, key=lambda record: _order(record, record.day))
@@ -214,15 +212,6 @@ def read_visits(store: Store, modalities: Sequence[str], outcome: str) -> Cohort
         together=persons_together(equal),
         note=_note(equal),
     )
-
-
-def _require_outcome(store: Store, outcome: str) -> None:
-    if store.manifest.outcomes and outcome not in store.manifest.outcomes:
-        known = ", ".join(store.manifest.outcomes)
-        raise StoreError(
-            f"{store.location.uri}: no outcome {outcome!r} in the index; it has {known}; set outcome.name, "
-            "outcome.higher_is_better and outcome.threshold in the recipe"
-        )
 
 
 def _order(record: IndexRecord, day: float | None) -> tuple[str, float, str, str]:

@@ -26,7 +26,7 @@ from preprocess.store import Store
 from trainer.data.cohort import Cohort
 from trainer.evaluate.fold_plan import PlannedFold, plan_folds
 from trainer.evaluate.measure import measure_run
-from trainer.fit.context import cohort_of
+from trainer.fit.context import training_cohort
 from trainer.fit.distributed import world_of
 from trainer.fit.run import Run, differences, drop_weights, git_revision
 from trainer.fit.run_files import RunFile, parse_file
@@ -166,7 +166,7 @@ def cross_validate(
         raise UsageError(
             f"WORLD_SIZE is {os.environ['WORLD_SIZE']} and folds are trained in one process; start it without torchrun"
         )
-    cohort = cohort_of(store, recipe.data, recipe.outcome.name)
+    cohort = training_cohort(store, recipe)
     if cohort.note:
         LOG.warning("%s", cohort.note)
     folds = plan_folds(

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 
+from preprocess.console import LOG
 from preprocess.errors import ArtefactError, RunError
 from preprocess.lease import ARTEFACT, held
 from preprocess.manifest import (
@@ -36,11 +37,11 @@ from trainer.evaluate.run import METRICS_NAME
 from trainer.evaluate.tasks import Embedded, normal_score
 from trainer.export.decision import decision_part, decision_references
 from trainer.export.description import describe_controls, describe_data, describe_metric
+from trainer.export.embedding import EMBEDDING_LIMITS, EMBEDDING_USE, EmbeddingModel, embedding_golden
 from trainer.export.guarantees import measure_guarantees
 from trainer.export.programs import BATCH_SIZES, TOLERANCE, export_programs
 from trainer.export.references import age_references, build_references
 from trainer.export.severity import (
-    SeverityModel,
     describe_anchor,
     severity_golden,
     severity_model,
@@ -74,7 +75,7 @@ class _Content:
     """What depends on the kind of artefact."""
 
     kind: ArtefactKind
-    model: PairModel | SeverityModel
+    model: PairModel | EmbeddingModel
     golden: dict[str, np.ndarray]
     references: dict[str, np.ndarray]
     guarantee: str
@@ -89,7 +90,9 @@ class _Content:
 def export_run(
     run: Run, artefact: Location, *, name: str | None = None, version: str = "1", store_uri: str | None = None
 ) -> Manifest:
-    """Write a run's artefact: of kind progression or severity, as the recipe's task is.
+    """Write a run's artefact: of kind progression or severity, where the recipe's task is, else of kind embedding.
+
+    A run of progression without a head, as one without scores, is exported as an embedding too, and a line says so.
 
     Args:
         run: finished and evaluated.
@@ -99,12 +102,12 @@ def export_run(
         store_uri: where the run's store is now, if it was moved.
 
     Raises:
-        RunError: the run is not finished or not evaluated, or has no progression head or no normal scan.
-        ArtefactError: an artefact is there already, another process writes one there, the run's task cannot be
-            exported, an exact guarantee breaks, or an exported program differs from the model.
+        RunError: the run is not finished or not evaluated, or has no normal scan.
+        ArtefactError: an artefact is there already, another process writes one there, the run is of several modalities
+            or of arrays, an exact guarantee breaks, or an exported program differs from the model.
         StoreError: the store is another one.
     """
-    _refuse_other_tasks(run)
+    _refuse_other_inputs(run)
     with held(artefact, ARTEFACT) as leased:
         if leased.exists(MANIFEST_NAME):
             raise ArtefactError(
@@ -116,9 +119,13 @@ def export_run(
 def _export(run: Run, artefact: Location, name: str | None, version: str, store_uri: str | None) -> Manifest:
     evaluation = _read_evaluation(run)
     store = run.open_store(store_uri)
+    kind = store.manifest.recipe.kind_of(run.recipe.data.modality)
+    if kind not in AXES:
+        raise ArtefactError(
+            f"{run.location.uri}: {run.recipe.data.modality} is of kind {kind}, which no artefact takes"
+        )
     trained = load_trained(run, store)
-    is_severity = run.recipe.task == "severity"
-    content = _severity(trained, store) if is_severity else _progression(trained, store, evaluation)
+    content = _content(trained, store, evaluation)
     files = {
         **export_programs(content.model, store.layout(run.recipe.data.modality).shape).files,
         GOLDEN_NAME: _npz(content.golden),
@@ -132,13 +139,22 @@ def _export(run: Run, artefact: Location, name: str | None, version: str, store_
     return manifest
 
 
-def _refuse_other_tasks(run: Run) -> None:
-    data, task = run.recipe.data, run.recipe.task
-    if data.modalities or task not in ("progression", "severity"):
+def _content(trained: Trained, store: Store, evaluation: Evaluation) -> _Content:
+    run, task = trained.run, trained.run.recipe.task
+    if task == "severity":
+        return _severity(trained, store)
+    if task == "progression" and trained.head is not None:
+        return _progression(trained, store, evaluation)
+    why = f"its task is {task}" if task != "progression" else "it has no progression head"
+    LOG.warning("%s: %s, so it is exported as an embedding: it embeds scans and compares none", run.location.uri, why)
+    return _embedding(trained, store)
+
+
+def _refuse_other_inputs(run: Run) -> None:
+    if run.recipe.data.modalities:
         raise ArtefactError(
-            f"{run.location.uri}: the run's task is {task} on {', '.join(data.modalities) or data.modality}; an "
-            "artefact answers progression from one volume or severity from one scan, so export a run whose task is "
-            "progression or severity, of one modality"
+            f"{run.location.uri}: the run is of {len(run.recipe.data.modalities)} modalities "
+            f"({', '.join(run.recipe.data.modalities)}), and an artefact takes one scan; export a run of one modality"
         )
 
 
@@ -226,6 +242,21 @@ def _severity(trained: Trained, store: Store) -> _Content:
         intended_use=SEVERITY_USE,
         anchor=anchor,
         limits=SEVERITY_LIMITS,
+    )
+
+
+def _embedding(trained: Trained, store: Store) -> _Content:
+    recipe, modality = trained.run.recipe, trained.run.recipe.data.modality
+    cohort = read_cohort(store, modality, recipe.outcome.name)
+    model = EmbeddingModel(trained.encoder).eval()
+    return _Content(
+        kind="embedding",
+        model=model,
+        golden=embedding_golden(model, store.layout(modality).shape, store.manifest.recipe.dtype_of(modality)),
+        references=build_references(recipe, *_embedded_parts(trained, store, cohort)),
+        guarantee="embeddings are those that the metrics were measured on",
+        intended_use=EMBEDDING_USE,
+        limits=EMBEDDING_LIMITS,
     )
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from preprocess.errors import ArtefactError
 from preprocess.manifest import COMPARE_PROGRAM_NAME, EMBED_PROGRAM_NAME, PROGRAM_NAME, SEVERITY_PROGRAM_NAME
+from trainer.export.embedding import EmbeddingModel
 from trainer.export.severity import SeverityModel
 from trainer.fit.trained import PairModel
 
@@ -23,7 +24,7 @@ TOLERANCE = 1e-5
 
 
 class _Embed(nn.Module):
-    def __init__(self, model: PairModel | SeverityModel) -> None:
+    def __init__(self, model: PairModel | EmbeddingModel) -> None:
         super().__init__()
         self.model = model
 
@@ -93,7 +94,7 @@ class Programs:
 
 
 @torch.no_grad()
-def export_programs(model: PairModel | SeverityModel, row_shape: tuple[int, ...]) -> Programs:
+def export_programs(model: PairModel | EmbeddingModel, row_shape: tuple[int, ...]) -> Programs:
     """Export and compare.
 
     Args:
@@ -129,14 +130,16 @@ def export_programs(model: PairModel | SeverityModel, row_shape: tuple[int, ...]
     return Programs(files, largest)
 
 
-def _methods(model: PairModel | SeverityModel, row_shape: tuple[int, ...]) -> tuple[_Method, ...]:
-    """`embed`, and what the model answers: of scans, and of pairs whose embeddings are there already."""
+def _methods(model: PairModel | EmbeddingModel, row_shape: tuple[int, ...]) -> tuple[_Method, ...]:
+    """`embed`, and what the model answers, if anything: of scans, and of pairs whose embeddings are there already."""
     embed = _Method("embed", _Embed(model), EMBED_PROGRAM_NAME, (row_shape,))
     if isinstance(model, PairModel):
         width = model.embed(torch.zeros((1, *row_shape))).shape[1]
         compare = _Method("compare", _Compare(model), COMPARE_PROGRAM_NAME, (row_shape, row_shape))
         return embed, compare, _Method("judge", _Judge(model), None, ((width,),))
-    return embed, _Method("severity", _Severity(model), SEVERITY_PROGRAM_NAME, (row_shape,))
+    if isinstance(model, SeverityModel):
+        return embed, _Method("severity", _Severity(model), SEVERITY_PROGRAM_NAME, (row_shape,))
+    return (embed,)
 
 
 def _torchscript(model: nn.Module, inputs: dict[str, tuple[torch.Tensor, ...]]) -> tuple[bytes, nn.Module]:

@@ -11,14 +11,11 @@ from torch import nn
 from preprocess.distances import distances_from_mean
 from preprocess.errors import RunError
 from preprocess.manifest import Anchor
-from preprocess.transforms import to_stored, unit_scale
 from trainer.data.cohort import Cohort
-
-NUM_GOLDEN = 3
-"""Scans of golden.npz; one alone would not show a model that mixes the scans of a batch."""
+from trainer.export.embedding import EmbeddingModel, golden_scans
 
 
-class SeverityModel(nn.Module):
+class SeverityModel(EmbeddingModel):
     """What is exported: embeddings of scans, and their distance from normal.
 
     Args:
@@ -29,24 +26,14 @@ class SeverityModel(nn.Module):
     anchor_E: torch.Tensor
 
     def __init__(self, encoder: nn.Module, anchor_E: torch.Tensor) -> None:
-        super().__init__()
-        self.encoder = encoder
+        super().__init__(encoder)
         self.register_buffer("anchor_E", anchor_E)
-
-    def embed(self, scans_B: torch.Tensor) -> torch.Tensor:
-        """Embeddings (B, E) of float32 scans in [0, 1]: images (B, C, H, W), clips (B, T, C, H, W) or volumes."""
-        embeddings_BE: torch.Tensor = self.encoder(scans_B)
-        return embeddings_BE
 
     def severity(self, scans_B: torch.Tensor) -> torch.Tensor:
         """Cosine distance (B,) of each embedding from the anchor: 0 as normal as can be, 2 its opposite."""
         similarity_B = nn.functional.cosine_similarity(self.embed(scans_B), self.anchor_E[None], dim=1)
         # Rounding may take a cosine a little beyond 1, and a distance below 0.
         return 1.0 - similarity_B.clamp(-1.0, 1.0)
-
-    def forward(self, scans_B: torch.Tensor) -> torch.Tensor:
-        """Same as `embed`."""
-        return self.embed(scans_B)
 
 
 def severity_model(encoder: nn.Module, normal_KE: np.ndarray, *, where: str) -> SeverityModel:
@@ -79,11 +66,7 @@ def severity_golden(model: SeverityModel, shape: tuple[int, ...], dtype: str) ->
         shape: shape of one row of the store.
         dtype: its stored type.
     """
-    draws = np.random.default_rng(0)
-    # Each scan has a brightness of its own: embeddings of pure noise are nearly one point.
-    scale_B = np.linspace(0.3, 1.0, NUM_GOLDEN, dtype=np.float32).reshape(-1, *(1 for _ in shape))
-    scans_B = to_stored(scale_B * draws.random((NUM_GOLDEN, *shape), dtype=np.float32), dtype)
-    inputs_B = torch.as_tensor(scans_B.astype(np.float32) * np.float32(unit_scale(dtype)))
+    scans_B, inputs_B = golden_scans(shape, dtype)
     return {
         "scans_B": scans_B,
         "embedding_BE": model.embed(inputs_B).numpy(),

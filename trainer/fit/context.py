@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from preprocess.console import LOG
-from preprocess.errors import UsageError
+from preprocess.errors import StoreError, UsageError
 from preprocess.manifest import OutcomeSpec
 from preprocess.store import Store
 from trainer.data.cohort import Cohort, read_cohort, read_visits
@@ -24,6 +24,28 @@ def cohort_of(store: Store, data: DataRecipe, outcome: str) -> Cohort:
     if data.modalities:
         return read_visits(store, data.modalities, outcome)
     return read_cohort(store, data.modality, outcome)
+
+
+def training_cohort(store: Store, recipe: TrainRecipe) -> Cohort:
+    """As `cohort_of`, for a recipe that is to be trained: scores that it needs have to be there.
+
+    A recipe needs the scores that it names, or that its task or one of its objectives is about. Others train without.
+
+    Raises:
+        StoreError: the recipe needs a score that the index does not have, or as `cohort_of`.
+    """
+    outcome, there = recipe.outcome.name, store.manifest.outcomes
+    if there and outcome not in there:
+        names = [term.name for term in recipe.terms if term.needs_scores]
+        if names or recipe.task != "progression" or "outcome" in recipe.model_fields_set:
+            why = f"objective {names[0]} needs it" if names else "the recipe names it"
+            raise StoreError(
+                f"{store.location.uri}: no outcome {outcome!r} in the index, and {why}; it has {', '.join(there)}: set "
+                "outcome.name, outcome.higher_is_better and outcome.threshold in the recipe, or choose one without "
+                "scores such as clinimcl"
+            )
+        LOG.info("no %s in the index (it has %s): trained without scores", outcome, ", ".join(there))
+    return cohort_of(store, recipe.data, outcome)
 
 
 def two_classes(scores_N: np.ndarray) -> tuple[float, float] | None:

@@ -22,7 +22,7 @@ from trainer.data.splits import Split
 from trainer.encoders import Embedder
 from trainer.encoders.ensemble import EnsembleEncoder
 from trainer.fit.change_head import ScoreDirection, fit_on_unseen, mean_direction, score_direction, unseen_pairs
-from trainer.fit.context import cohort_of, score_statistics
+from trainer.fit.context import score_statistics, training_cohort
 from trainer.fit.embedding import embed_cohort
 from trainer.fit.model import finished_encoder_for
 from trainer.fit.precision import Compute
@@ -89,7 +89,7 @@ def train_ensemble(
     Raises:
         InterscanError: as `train_run`; Interrupted between two members, too.
     """
-    cohort = cohort_of(store, recipe.data, recipe.outcome.name)
+    cohort = training_cohort(store, recipe)
     plan = RunPlan.of(recipe, cohort, split)
     members = plan.members(cohort)
     splits = [member.split for member in members]

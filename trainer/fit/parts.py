@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from preprocess.console import LOG
 from preprocess.store import Store
 from trainer.data.splits import Split
-from trainer.fit.context import cohort_of, score_statistics
+from trainer.fit.context import score_statistics, training_cohort
 from trainer.fit.distributed import Group
 from trainer.fit.model import TrainingModel, new_model
 from trainer.fit.precision import Compute
@@ -53,7 +53,7 @@ class Parts:
         Raises:
             InterscanError: the store does not fit the recipe, or the networks not the device.
         """
-        cohort = cohort_of(store, recipe.data, recipe.outcome.name)
+        cohort = training_cohort(store, recipe)
         if cohort.note and split is None and group.is_first:
             LOG.warning("%s", cohort.note)
         plan = RunPlan.of(recipe, cohort, split)

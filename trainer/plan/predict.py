@@ -9,7 +9,7 @@ from preprocess.console import LOG
 from preprocess.errors import UsageError
 from preprocess.machine import num_cores
 from preprocess.store import Store
-from trainer.data.cohort import read_cohort
+from trainer.fit.context import training_cohort
 from trainer.fit.model import new_model
 from trainer.fit.precision import choose_compute, name_of
 from trainer.fit.trial import scans_at_once, settle
@@ -51,7 +51,7 @@ def predict_run(recipe: TrainRecipe, store: Store, hardware: Hardware, gpu: str)
         )
     device = hardware.device(gpu)
     precision = _precision(recipe, store, gpu, device)
-    cohort = read_cohort(store, recipe.data.modality, recipe.outcome.name)
+    cohort = training_cohort(store, recipe)
     if cohort.note:
         LOG.warning("%s", cohort.note)
     workload = count_workload(recipe, cohort)

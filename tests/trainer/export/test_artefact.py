@@ -13,15 +13,12 @@ from preprocess.errors import ArtefactError, RunError, StorageError
 from preprocess.lease import LEASE_NAME
 from preprocess.manifest import MANIFEST_NAME, PROGRAM_NAME, Manifest
 from preprocess.storage import Location
-from tests.support.cohorts import MODALITY, default_scans, tiny_recipe, write_store
+from tests.support.cohorts import MODALITY, default_scans
 from tests.trainer.conftest import Finished
-from trainer.evaluate.run import METRICS_NAME, evaluate_run
+from trainer.evaluate.run import METRICS_NAME
 from trainer.export import artefact as exporting
 from trainer.export import programs
 from trainer.export.artefact import export_run
-from trainer.fit.run import Run
-from trainer.fit.run_files import RunRecord
-from trainer.fit.train import train_run
 from trainer.fit.trained import load_trained
 from trainer.metrics.evaluation import Evaluation
 
@@ -109,30 +106,6 @@ def test_metrics_of_another_version_are_refused(evaluated: Finished, tmp_path: P
     run.location.write(METRICS_NAME, b'{"schema_version": 2}')
     with pytest.raises(RunError, match="evaluated by another version"):
         export_run(run, Location(tmp_path / "artefact"))
-
-
-def test_a_run_without_a_progression_head_is_refused(tmp_path: Path) -> None:
-    store = write_store(tmp_path / "store", default_scans(with_scores=False))
-    recipe = tiny_recipe(objective=[{"name": "info_nce"}], optim={"epochs": 1})
-    train_run(recipe, store, Location(tmp_path / "run"), progress=lambda done, total: None)
-    run = Run.open(Location(tmp_path / "run"))
-    evaluate_run(run)
-    with pytest.raises(RunError, match="no progression head"):
-        export_run(run, Location(tmp_path / "artefact"))
-    assert not (tmp_path / "artefact").exists()
-
-
-@pytest.mark.parametrize("task", ["regression", "classification"])
-def test_a_task_that_has_no_artefact_is_refused_with_those_that_have_one(
-    evaluated: Finished, tmp_path: Path, task: str
-) -> None:
-    record = json.loads(evaluated.run.record.to_json())
-    record["recipe"]["task"] = task
-    with pytest.raises(
-        ArtefactError, match=rf"task is {task} on T1w; .*export a run whose task is progression or severity"
-    ):
-        export_run(Run(evaluated.run.location, RunRecord.model_validate(record)), Location(tmp_path / "artefact"))
-    assert not (tmp_path / "artefact").exists()
 
 
 def test_a_program_that_differs_leaves_nothing_behind(

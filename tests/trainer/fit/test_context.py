@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preprocess.errors import UsageError
-from tests.support.cohorts import MODALITY, TinyScan, write_store
+from preprocess.errors import StoreError, UsageError
+from tests.support.cohorts import MODALITY, TinyScan, tiny_recipe, write_store
 from tests.support.visits import ARRAYS, write_visits
 from trainer.data.cohort import Cohort, read_cohort
 from trainer.fit import context
-from trainer.fit.context import build_objectives, score_statistics, two_classes, with_threshold
+from trainer.fit.context import build_objectives, score_statistics, training_cohort, two_classes, with_threshold
 from trainer.objectives.base import ScoreStatistics
 from trainer.objectives.clinimcl import InfoNce
 from trainer.objectives.joint import FittedFusionBce, FusionBce
@@ -116,3 +116,28 @@ def test_tertiles_of_no_pairs_are_refused_in_one_line(tmp_path: Path) -> None:
     tertiles = TrainRecipe(name="any", head={"threshold": "tertiles"})
     with pytest.raises(UsageError, match="the 2 training subjects have 0 pairs of consecutive visits with mmse"):
         with_threshold(tertiles, visits_of(tmp_path, [[5.0], [6.0, None]]))
+
+
+def test_a_recipe_that_needs_no_score_is_trained_without_the_one_that_is_not_there(tmp_path: Path) -> None:
+    store = write_store(tmp_path)  # has mmse alone
+    recipe = tiny_recipe(objective=[{"name": "info_nce"}])
+    plain = recipe.model_copy(update={"outcome": recipe.outcome.model_copy(update={"name": "cdr"})})
+    plain.model_fields_set.discard("outcome")
+    cohort = training_cohort(store, plain)
+    assert len(cohort) > 0
+    assert np.isnan(cohort.scores_N).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"objective": [{"name": "learner", "variant": "regressed"}]}, "objective learner needs it"),
+        ({"objective": [{"name": "info_nce"}]}, "the recipe names it"),
+    ],
+)
+def test_a_score_that_is_needed_and_not_there_is_refused_with_those_there_are(
+    tmp_path: Path, changes: dict[str, object], why: str
+) -> None:
+    outcome = {"name": "cdr", "higher_is_better": False, "threshold": 0.5}
+    with pytest.raises(StoreError, match=rf"no outcome 'cdr' in the index, and {why}; it has mmse: set outcome\.name"):
+        training_cohort(write_store(tmp_path), tiny_recipe(**changes, outcome=outcome))
