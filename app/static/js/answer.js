@@ -7,20 +7,20 @@ import { keep } from "./keep.js";
 import { aboutModel } from "./model.js";
 import { quality } from "./quality.js";
 import { number, signed, t } from "./text.js";
-import { headline, part, reasons } from "./verdict.js";
+import { detailsTitle, headline, part, reasons } from "./verdict.js";
 
-/** Fill a section with the answer of /v1/progression. */
-export function showPairAnswer(section, { answer, model, visits }) {
+/** Fill the two sections with the answer of /v1/progression. */
+export function showPairAnswer({ verdict, details }, { answer, model, visits }) {
   const { outcome, predicted_change: change } = answer;
-  section.replaceChildren(
-    headline(answer, plain(answer)),
-    reasons(answer),
+  verdict.replaceChildren(headline(answer, plain(answer)), reasons(answer));
+  details.replaceChildren(
+    detailsTitle(),
     part("axis_title", change ? axisPart(answer) : [el("p", {}, t("axis_none"))]),
     part("chances_title", chances(answer)),
     part("quality_title", quality(
       [["earlier", answer.earlier], ["later", answer.later]],
       { identity: answer.same_person, scanner: answer.same_scanner },
-    )),
+    ), { isWide: true }),
     aboutModel({ provenance: answer.provenance, outcome, model }),
     keep({ answer, visits, scans: [answer.earlier, answer.later] }),
   );

@@ -43,7 +43,9 @@ export class Visits {
     this.#rows.splice(0).forEach((row) => row.item.remove());
     for (const scan of scans) {
       const row = this.#append();
-      row.file = scan.file;
+      const files = new DataTransfer();
+      files.items.add(scan.file);
+      row.input.files = files.files;
       row.day.value = scan.day;
     }
     this.#arrange();
@@ -53,7 +55,7 @@ export class Visits {
   chosen() {
     return this.#rows.map((row, index) => ({
       name: this.#name(index),
-      file: row.file,
+      file: row.input.files[0] ?? null,
       day: index === 0 ? 0 : row.day.value === "" ? null : Number(row.day.value),
     }));
   }
@@ -83,20 +85,15 @@ export class Visits {
   #append() {
     this.#made += 1;
     const id = `visit-${this.#made}`;
-    const input = el("input", { type: "file", id, accept: TAKEN, "aria-describedby": `${id}-file` });
+    const input = el("input", { type: "file", id, accept: TAKEN });
     const day = el("input", { type: "number", id: `${id}-day`, min: 0, max: MOST_DAYS, step: "any", inputmode: "decimal" });
-    const shown = el("p", { class: "help", id: `${id}-file` });
     const dayLabel = el("label", { for: `${id}-day` });
     const dayPart = el("div", { class: "field day" }, dayLabel, day);
     const legend = el("legend");
     const remove = el("button", { type: "button", class: "quiet remove", onclick: () => this.#remove(row) }, "×");
-    const filePart = el("div", { class: "field file" }, el("label", { for: id }, t("visit_file")), input, shown);
+    const filePart = el("div", { class: "field file" }, el("label", { for: id }, t("visit_file")), input);
     const item = el("li", { class: "visit" }, el("fieldset", {}, legend, filePart, dayPart, remove));
-    const row = { item, input, day, dayPart, dayLabel, legend, shown, remove, file: null };
-    input.addEventListener("change", () => {
-      row.file = input.files[0] ?? null;
-      this.#arrange();
-    });
+    const row = { item, input, day, dayPart, dayLabel, legend, remove };
     this.#rows.push(row);
     this.#list.append(item);
     return row;
@@ -118,9 +115,6 @@ export class Visits {
       row.dayLabel.textContent = t(isPair ? "visit_days_optional" : "visit_days");
       row.remove.hidden = isPair;
       row.remove.setAttribute("aria-label", t("visit_remove", { visit }));
-      // A file of the example is in no file field, so its name is written beside.
-      const isInField = row.input.files[0] === row.file;
-      row.shown.textContent = row.file ? (isInField ? "" : t("visit_example", { name: row.file.name })) : t("visit_none");
     });
     this.#changed();
   }

@@ -98,7 +98,7 @@ async function compare() {
   const { signal } = running;
   const chosen = visits.chosen();
   const isPair = chosen.length === 2;
-  byId("answer").hidden = true;
+  for (const id of ["answer", "details", "pictures"]) byId(id).hidden = true;
   byId("compare").disabled = true;
   byId("ask").setAttribute("aria-busy", "true");
   say("working");
@@ -109,12 +109,11 @@ async function compare() {
       ? await api.progression(...files, { ...fields, gap_days: chosen[1].day })
       : await api.trajectory(files, chosen.map((visit) => visit.day), { ...fields, age: byId("age").value });
     const show = isPair ? showPairAnswer : showTrajectory;
-    show(byId("answer"), { answer, model, visits: chosen });
+    show({ verdict: byId("answer"), details: byId("details") }, { answer, model, visits: chosen });
     say("done");
-    byId("answer").hidden = false;
+    for (const id of ["answer", "details", "pictures"]) byId(id).hidden = false;
     byId("answer").focus({ preventScroll: true });
     byId("answer").scrollIntoView({ block: "start" });
-    byId("pictures").hidden = false;
     // The answer stands already; a picture that fails says so in its own place.
     viewer.show(chosen, { model, signal });
   } catch (refusal) {

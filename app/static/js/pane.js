@@ -16,6 +16,9 @@ const OPTIONS = {
   backColor: [0, 0, 0, 1],
   crosshairColor: [0.35, 0.85, 1, 1],
   crosshairWidth: 1,
+  crosshairWidthUnit: "mm",
+  fontColor: [1, 1, 1, 1],
+  fontMinPx: 14,
   multiplanarShowRender: 0,
   multiplanarForceRender: false,
   isColorbar: false,
@@ -34,7 +37,8 @@ export class Pane {
   constructor() {
     this.canvas = el("canvas", { role: "img", width: 640, height: 480 });
     this.caption = el("figcaption");
-    this.figure = el("figure", { class: "pane" }, this.caption, el("div", { class: "canvas" }, this.canvas));
+    this.print = el("img", { class: "printonly", alt: "" });
+    this.figure = el("figure", { class: "pane" }, this.caption, el("div", { class: "canvas" }, this.canvas, this.print));
     this.moved = () => {};
   }
 
@@ -78,6 +82,12 @@ export class Pane {
 
   get place() {
     return [...this.nv.scene.crosshairPos];
+  }
+
+  /** Browsers print a WebGL canvas empty: keep what it shows as an image, in the turn that draws it. */
+  keepForPrint() {
+    this.nv.drawScene();
+    this.print.src = this.canvas.toDataURL("image/png");
   }
 
   /** The map's value at the crosshair, points per cm3; null without a map. */

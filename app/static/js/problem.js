@@ -30,8 +30,9 @@ export function showFaults(faults) {
 }
 
 function plainly({ code, status, retryAfter }) {
-  if (has(`problem_${code}`)) return t(`problem_${code}`);
-  if (BUSY.has(code) || status === 503) return t("problem_busy", { seconds: retryAfter ?? "30" });
+  const values = { seconds: retryAfter ?? "30" };
+  if (has(`problem_${code}`)) return t(`problem_${code}`, values);
+  if (BUSY.has(code) || status === 503) return t("problem_busy", values);
   return t("problem_other");
 }
 

@@ -22,15 +22,17 @@ export function has(name) {
   return name in words || name in en;
 }
 
+/** With so many decimals; a value that they would make 0 shows its first digit. */
 export function number(value, digits = 1) {
-  return new Intl.NumberFormat(language, { maximumFractionDigits: digits, minimumFractionDigits: digits }).format(value);
+  const isLost = digits > 0 && value !== 0 && Math.abs(value) < 0.5 * 10 ** -digits;
+  const form = isLost ? { maximumSignificantDigits: 1 } : { maximumFractionDigits: digits, minimumFractionDigits: digits };
+  return new Intl.NumberFormat(language, form).format(value);
 }
 
 /** With its sign, as changes are written; a true minus. */
 export function signed(value, digits = 1) {
   const text = number(Math.abs(value), digits);
-  const isZero = Number(value.toFixed(digits)) === 0;
-  return isZero ? text : `${value < 0 ? "\u2212" : "+"}${text}`;
+  return value === 0 ? text : `${value < 0 ? "\u2212" : "+"}${text}`;
 }
 
 export function percent(value) {

@@ -9,19 +9,19 @@ import { keep } from "./keep.js";
 import { aboutModel } from "./model.js";
 import { quality } from "./quality.js";
 import { number, percent, signed, t } from "./text.js";
-import { headline, part, reasons } from "./verdict.js";
+import { detailsTitle, headline, part, reasons } from "./verdict.js";
 
-/** Fill a section with the answer of /v1/trajectories. */
-export function showTrajectory(section, { answer, model, visits }) {
+/** Fill the two sections with the answer of /v1/trajectories. */
+export function showTrajectory({ verdict, details }, { answer, model, visits }) {
   const { outcome, annual_change: annual, fitted_change: change, cohort_change: cohort } = answer;
   const isSame = answer.reasons.includes("same_scan");
   const values = { outcome: outcome.name, threshold: number(outcome.threshold, 0), unit: t("axis_points") };
   const plain = isSame ? t("plain_same") : t(`plain_${answer.decision}_course`, values);
   // In the order that the scans were given, as the pictures have them.
-  const given = answer.visits.toSorted((one, other) => one.position - other.position);
-  section.replaceChildren(
-    headline(answer, plain),
-    reasons(answer),
+  const given = [...answer.visits].sort((one, other) => one.position - other.position);
+  verdict.replaceChildren(headline(answer, plain), reasons(answer));
+  details.replaceChildren(...[
+    detailsTitle(),
     part("course_title", course(answer, annual)),
     change ? part("axis_title", [
       changeAxis({ change, cohort }),
@@ -29,10 +29,10 @@ export function showTrajectory(section, { answer, model, visits }) {
     ]) : null,
     answer.probabilities ? part("chances_title", chances(answer)) : null,
     part("course_steps", [steps(answer.steps)]),
-    part("quality_title", quality(given.map((visit) => [name(visit.position), visit]), {})),
+    part("quality_title", quality(given.map((visit) => [name(visit.position), visit]), {}), { isWide: true }),
     aboutModel({ provenance: answer.provenance, outcome, model }),
     keep({ answer, visits, scans: given }),
-  );
+  ].filter(Boolean));
 }
 
 function name(position) {

@@ -12,8 +12,13 @@ const SHAPES = {
 };
 
 /** A part of the answer with its heading. */
-export function part(title, children) {
-  return el("section", { class: "part" }, el("h3", {}, t(title)), ...children);
+export function part(title, children, { isWide = false } = {}) {
+  return el("section", { class: isWide ? "part wide" : "part" }, el("h3", {}, t(title)), ...children);
+}
+
+/** The heading of everything below the pictures. */
+export function detailsTitle() {
+  return el("h2", { id: "details-title" }, t("details_title"));
 }
 
 export function headline(answer, sentence) {

@@ -16,13 +16,14 @@ export class Viewer {
   #shown = [];
   #signal = null;
   #extent = [0, 0, 0];
+  #turn = 0;
 
   constructor(root) {
     this.#root = root;
   }
 
   /**
-   * Show scans, and for a pair the map of their change.
+   * Show the first and the last scan, and the map of the change from the left to the right one.
    * @param visits [{name, file}].
    * @param model of /v1/models, or null.
    * @param signal ends the loading when other scans are asked for.
@@ -42,12 +43,19 @@ export class Viewer {
       select.replaceChildren(...visits.map((visit, index) => el("option", { value: index }, visit.name)));
       select.value = side === 0 ? 0 : visits.length - 1;
     });
+    await this.#loadBoth();
+    this.#center();
+  }
+
+  async #loadBoth() {
+    // What an earlier choice still fetches is not drawn over a later one.
+    const turn = ++this.#turn;
     this.mapPart.hidden = true;
     this.mapNote.textContent = "";
-    await this.#load(0, 0);
-    await this.#load(1, visits.length - 1);
-    this.#center();
-    if (isPair) await this.#loadMap(visits);
+    const [left, right] = [Number(this.left.value), Number(this.right.value)];
+    await this.#load(0, left, turn);
+    await this.#load(1, right, turn);
+    if (left !== right) await this.#loadMap(this.#shown[left], this.#shown[right], turn);
   }
 
   async #build(model) {
@@ -91,29 +99,32 @@ export class Viewer {
     });
     view.addEventListener("change", () => this.#panes.forEach((pane) => pane.setView(Number(view.value))));
     radiological.addEventListener("change", () => this.#panes.forEach((pane) => pane.setRadiological(radiological.checked)));
-    this.left.addEventListener("change", () => this.#load(0, Number(this.left.value)));
-    this.right.addEventListener("change", () => this.#load(1, Number(this.right.value)));
+    for (const select of [this.left, this.right]) select.addEventListener("change", () => this.#loadBoth());
     this.sliders.forEach((slider) => slider.addEventListener("input", () => this.#goToSliders()));
+    window.addEventListener("beforeprint", () => this.#panes.forEach((pane) => pane.keepForPrint()));
     const strength = () => this.#panes.forEach((pane) => pane.setMapOpacity(this.showMap.checked ? this.strength.value / 100 : 0));
     this.showMap.addEventListener("change", strength);
     this.strength.addEventListener("input", strength);
   }
 
   /** Load a visit into one side; what fails is said below the pictures. */
-  async #load(side, index) {
+  async #load(side, index, turn) {
+    if (turn !== this.#turn) return;
     const { file, name: visit } = this.#shown[index];
     const pane = this.#panes[side];
     pane.caption.textContent = t("pictures_loading", { visit });
     await this.#tried(async () => {
       const data = this.#volumes.get(file) ?? (await api.volume(file, this.#signal));
       this.#volumes.set(file, data);
-      await pane.put(data, visit);
+      if (turn === this.#turn) await pane.put(data, visit);
     });
   }
 
-  async #loadMap([earlier, later]) {
+  async #loadMap(earlier, later, turn) {
     await this.#tried(async () => {
+      if (turn !== this.#turn) return;
       const data = await api.changeMap(earlier.file, later.file, this.#signal);
+      if (turn !== this.#turn) return;
       await this.#panes[1].putMap(data, this.strength.value / 100);
       this.mapPart.hidden = false;
       this.#tell();

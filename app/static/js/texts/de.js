@@ -21,8 +21,6 @@ export default {
   visit_days: "Tage nach der ersten Aufnahme",
   visit_days_optional: "Tage nach der ersten Aufnahme, falls bekannt",
   visit_remove: "{visit} entfernen",
-  visit_none: "Noch keine Datei gewählt",
-  visit_example: "Beispiel: {name}",
   add_visit: "Termin hinzufügen",
   example: "Beispiel ausprobieren",
   example_three: "Beispiel mit drei Terminen",
@@ -87,7 +85,7 @@ export default {
   map_here: "Am Fadenkreuz: {value} Punkte pro cm\u00b3",
   canvas: "Bild: {visit}, Grauwerte. Das Fadenkreuz bewegen Sie mit den drei Reglern.",
 
-  answer_title: "Antwort",
+  details_title: "Im Einzelnen",
   improved: "gebessert",
   stable: "stabil",
   declined: "verschlechtert",

@@ -21,8 +21,6 @@ export default {
   visit_days: "Days after the first scan",
   visit_days_optional: "Days after the first scan, if known",
   visit_remove: "Remove {visit}",
-  visit_none: "No file chosen yet",
-  visit_example: "Example: {name}",
   add_visit: "Add a visit",
   example: "Try the example",
   example_three: "Example of three visits",
@@ -87,7 +85,7 @@ export default {
   map_here: "At the crosshair: {value} points per cm\u00b3",
   canvas: "Picture of {visit}, grey values. Move the crosshair with the three sliders.",
 
-  answer_title: "Answer",
+  details_title: "In detail",
   improved: "improved",
   stable: "stable",
   declined: "declined",
