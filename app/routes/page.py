@@ -4,10 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fastapi import APIRouter, Request
-from fastapi.responses import FileResponse, RedirectResponse, Response
+from fastapi.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
-
-from app.dependencies import ServiceDep
 
 FOLDER = Path(__file__).resolve().parents[1] / "static"
 
@@ -29,12 +27,8 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/")
-async def page(request: Request, service: ServiceDep) -> Response:
+async def page() -> Response:
     """The page. Open without a key: it names no scan, and its questions need one."""
-    root_path = service.settings.root_path
-    if root_path and request.scope["path"] == root_path:
-        # Without the slash its files would be looked for beside the prefix.
-        return RedirectResponse(f"{root_path}/", status_code=308)
     return FileResponse(FOLDER / "index.html", headers=dict(HEADERS))
 
 
