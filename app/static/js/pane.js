@@ -49,10 +49,15 @@ export class Pane {
     this.nv.onLocationChange = (place) => this.moved(place);
   }
 
+  /** Say whose picture this is going to be. */
+  expect(visit) {
+    this.caption.textContent = t("pictures_loading", { visit });
+    this.canvas.setAttribute("aria-label", t("canvas", { visit }));
+  }
+
   /** Draw a scan in place of what was there: `data` is a .nii.gz file. */
   async put(data, visit) {
     this.caption.textContent = visit;
-    this.canvas.setAttribute("aria-label", t("canvas", { visit }));
     for (const volume of [...this.nv.volumes]) this.nv.removeVolume(volume);
     this.nv.addVolume(await imageOf(data, { colormap: "gray", cal_min: 0 }));
   }

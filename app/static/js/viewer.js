@@ -112,7 +112,7 @@ export class Viewer {
     if (turn !== this.#turn) return;
     const { file, name: visit } = this.#shown[index];
     const pane = this.#panes[side];
-    pane.caption.textContent = t("pictures_loading", { visit });
+    pane.expect(visit);
     await this.#tried(async () => {
       const data = this.#volumes.get(file) ?? (await api.volume(file, this.#signal));
       this.#volumes.set(file, data);

@@ -73,10 +73,10 @@ def test_the_keyboard_alone_leads_from_the_top_to_an_answer(open_page: Open) -> 
             if seen[-1] == "example":
                 break
         page.page.keyboard.press("Enter")
-        page.page.wait_for_function("document.activeElement.id === 'compare'")
+        page.page.locator("#compare:focus").wait_for()
         page.page.keyboard.press("Enter")
         page.answered()
-        page.page.wait_for_function("document.activeElement.id === 'answer'")
+        page.page.locator("#answer:focus").wait_for()
         name = page.page.evaluate("document.getElementById(document.activeElement.getAttribute('aria-labelledby')).innerText")
 
     assert first == "skip"
