@@ -69,8 +69,8 @@ def _window(density_DHW: Floats) -> tuple[float, float]:
 def _packed(
     values_DHW: npt.NDArray[np.generic], recipe: VolumeRecipe, what: str, window: tuple[float, float] | None = None
 ) -> bytes:
-    spacing_mm = (recipe.spacing_mm,) * 3
-    image = nib.Nifti1Image(values_DHW, grid_affine((0.0, 0.0, 0.0), recipe.grid, spacing_mm))
+    affine = grid_affine(np.zeros(3), recipe.grid, np.full(3, recipe.spacing_mm))
+    image = nib.Nifti1Image(values_DHW, affine)
     image.header.set_xyzt_units("mm", "sec")
     image.header["descrip"] = what.encode()
     if window is not None:

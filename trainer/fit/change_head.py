@@ -104,7 +104,7 @@ class FittedChangeHead:
                 noise_changes=tuple(np.sort(np.abs(self.repeats_Q) * found.gain).tolist()),
                 log_loss=self.log_loss,
                 base_rate_log_loss=self.base_rate_log_loss,
-                base_rates=tuple(self.base_rates_3.tolist()),
+                base_rates=tuple(map(float, self.base_rates_3)),
                 other_scanner_errors=tuple(np.sort(np.abs(self.errors_P[self.other_scanner_P])).tolist()),
             ),
         )

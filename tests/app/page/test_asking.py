@@ -208,9 +208,7 @@ def test_text_from_a_service_is_never_markup(open_page: Open) -> None:
         page.choose(SMALL, LARGE)
         page.page.route(
             "**/v1/progression",
-            lambda route: route.fulfill(
-                status=422, content_type="application/problem+json", body=json.dumps(problem)
-            ),
+            lambda route: route.fulfill(status=422, content_type="application/problem+json", body=json.dumps(problem)),
         )
         page.compare()
         text = page.refused()
