@@ -19,10 +19,10 @@ from preprocess.transforms import grid_affine
 from preprocess.voxel_shares import density_per_cm3
 
 STRONGEST_PERCENTILE = 99.5
-"""Of the map's absolute values where it is not 0: what a viewer shows in the strongest colour; single voxels may lie
-far beyond it."""
+"""Which percentile of the map's absolute values where it is not 0 a viewer shows in the strongest colour; single
+voxels may lie far beyond it."""
 _FAINTEST = 0.15
-"""Part of the strongest below which a viewer shows nothing: noise of both scans is everywhere."""
+"""Below this part of the strongest a viewer shows nothing: noise of both scans is everywhere."""
 
 
 def volume_nifti(scan: PreparedScan, recipe: VolumeRecipe) -> bytes:

@@ -77,9 +77,8 @@ def test_the_keyboard_alone_leads_from_the_top_to_an_answer(open_page: Open) -> 
         page.page.keyboard.press("Enter")
         page.answered()
         page.page.locator("#answer:focus").wait_for()
-        name = page.page.evaluate(
-            "document.getElementById(document.activeElement.getAttribute('aria-labelledby')).innerText"
-        )
+        labelled = page.page.get_attribute("#answer", "aria-labelledby")
+        name = page.page.inner_text(f"#{labelled}")
 
     assert first == "skip"
     assert seen[-1] == "example"

@@ -170,7 +170,6 @@ def test_each_text_is_used_and_each_used_text_is_there(document: Document) -> No
         *("title", "service", "id", "unreachable", "other"),
     }
     root = Path(__file__).resolve().parents[3]
-    server = "\n".join(
-        path.read_text("utf-8") for part in ("app", "preprocess") for path in (root / part).rglob("*.py")
-    )
+    files = [path for part in ("app", "preprocess") for path in (root / part).rglob("*.py")]
+    server = "\n".join(path.read_text(encoding="utf-8") for path in files)
     assert [code for code in codes if f'"{code}"' not in server] == []
