@@ -13,7 +13,7 @@ from app.schemas import Schema
 
 VisitName = Literal["earlier", "middle", "later"]
 VISIT_NAMES: tuple[VisitName, ...] = get_args(VisitName)
-_FOLDER = Path(__file__).resolve().parent / "example"
+_FOLDER = Path(__file__).resolve().parent / "example_scans"
 DAYS: dict[VisitName, float] = {"earlier": 0, "middle": 311, "later": 703}
 AGE = 64
 

@@ -16,7 +16,7 @@ from interscan.synthetic.brain.bids import image_path
 from interscan.synthetic.brain.cohort import write_brain_cohort
 from interscan.synthetic.brain.plan import PlannedSubject, describe_brain_cohort
 
-FOLDER = Path(__file__).resolve().parents[2] / "app" / "example"
+FOLDER = Path(__file__).resolve().parents[2] / "app" / "example_scans"
 SEED = 2902
 NUM_SUBJECTS = 12
 SPACING_MM = 2.0
