@@ -84,10 +84,7 @@ def serve(
     listener = _listen(settings.host, settings.port)
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
     address = f"http://{shown}:{listener.getsockname()[1]}"
-    LOG.info(
-        "%s%s/  (open it in a browser; programs: %s/docs; ready once /readyz says so)",
-        address, settings.root_path, settings.root_path,
-    )  # fmt: skip
+    LOG.info("%s  (open it in a browser; programs: %s/docs; ready once /readyz says so)", address, settings.root_path)
     app = create_app(settings)
     server = make_server(
         app,
