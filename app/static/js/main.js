@@ -38,6 +38,10 @@ byId("key-form").addEventListener("submit", async (event) => {
     byId("choose").focus();
   }
 });
+// A printed report says all: nobody can open what is folded on paper.
+window.addEventListener("beforeprint", () => {
+  for (const folded of document.querySelectorAll("#answer details")) folded.open = true;
+});
 loadModel();
 
 function say(name) {

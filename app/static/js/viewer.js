@@ -71,7 +71,7 @@ export class Viewer {
     this.mapNote = el("p", { class: "help", "aria-live": "polite" });
     this.here = el("p", { class: "help", id: "here" });
     this.mapPart = el("div", { class: "mappart", hidden: true },
-      el("div", { class: "row" },
+      el("div", { class: "row noprint" },
         el("label", { class: "check" }, this.showMap, " ", t("map_show")), labelled("map_strength", this.strength)),
       el("ul", { class: "legend" },
         el("li", { class: "decline" }, t("map_decline")), el("li", { class: "improve" }, t("map_improve"))),

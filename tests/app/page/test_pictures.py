@@ -141,10 +141,12 @@ def test_the_printed_report_holds_the_answer_and_the_pictures_and_no_controls(op
                 return data.reduce((most, value, index) => (index % 4 < 3 ? Math.max(most, value) : most), 0);
             }"""
         )
+        words = page.page.locator("#answer details li").last.is_visible()
         visible = [page.page.locator(name).first.is_visible() for name in ("#answer", "#notice", "#model", ".digests")]
         hidden = [page.page.locator(name).first.is_visible() for name in ("#choose", "#save", ".sliders", "canvas")]
 
     assert min(size) > 100
+    assert words
     assert brightest > 100
     assert visible == [True] * 4
     assert hidden == [False] * 4
