@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from app import checks, references
+from app.cohort import base_rates, cohort_change
 from app.decision import (
     RESEARCH,
     SDS_OF_95,
@@ -189,9 +190,11 @@ def answer_pair(
         predicted_change=predicted,
         progression=top,
         probabilities=Probabilities(improved=improved, stable=stable, declined=declined),
+        base_rates=base_rates(model),
         uncertainty=uncertainty,
         caution=[*(reason.sentence for reason in reasons), RESEARCH],
         change=change,
+        cohort_change=cohort_change(model, gap_days),
         outcome=manifest.outcome,
         gap_days=gap_days,
         is_same_scan=is_same_scan,

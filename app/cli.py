@@ -34,7 +34,7 @@ def serve(
     root_path: Annotated[str, Parameter(env_var="INTERSCAN_ROOT_PATH", show_default=False)] = "",
     forwarded_allow_ips: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
 ) -> int:
-    """Serve artefacts over REST.
+    """Serve artefacts over REST, with a page for people at the service's address.
 
     API keys come from INTERSCAN_API_KEYS (several with commas), never from the command line, where other users of the
     machine could read them. Without keys only this machine is served. Stop with Ctrl-C or SIGTERM; SIGHUP does not
@@ -92,7 +92,7 @@ def _serve(settings: "Settings", stop_forking: Callable[[], None]) -> None:
     listener = _listen(settings.host, settings.port)
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
     address = f"http://{shown}:{listener.getsockname()[1]}"
-    LOG.info("%s  (try it at %s/docs; ready once /readyz says so)", address, settings.root_path)
+    LOG.info("%s  (open it in a browser; programs: %s/docs; ready once /readyz says so)", address, settings.root_path)
     app = create_app(settings)
     server = make_server(
         app,

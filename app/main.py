@@ -18,7 +18,7 @@ from app.gate import Gate
 from app.intake import Intake
 from app.openapi import install_openapi
 from app.registry import Registry
-from app.routes import embeddings, health, models, progression, trajectories
+from app.routes import embeddings, example, health, models, page, progression, trajectories, views
 from app.service import Service
 from app.settings import Settings
 from app.telemetry import RequestMiddleware, Telemetry
@@ -69,7 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(FrontMiddleware, root_path=settings.root_path)
     app.add_middleware(RequestMiddleware, telemetry=telemetry)
     install_handlers(app)
-    for route in (embeddings, progression, trajectories, models, health):
+    for route in (embeddings, progression, trajectories, views, models, example, health, page):
         app.include_router(route.router)
     install_openapi(app)
     return app

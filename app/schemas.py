@@ -255,6 +255,18 @@ class PredictedChange(Schema):
     )
 
 
+class CohortChange(Schema):
+    """True changes of the people whom the model was trained on, over the time between the scans."""
+
+    num_people: int = Field(description="How many, 20 or more.")
+    percentile_5: float = Field(description="Points, positive where people got better.")
+    lower_quartile: float
+    median: float
+    upper_quartile: float
+    percentile_95: float
+    unit: str = Field(examples=["points of mmse"])
+
+
 class Neighbours(Schema):
     """The reference scans nearest to a scan (cosine) whose outcome score is known."""
 
@@ -303,11 +315,21 @@ class ProgressionAnswer(Schema):
         "voxels. It is no decision: read `decision`."
     )
     probabilities: Probabilities
+    base_rates: Probabilities | None = Field(
+        default=None,
+        description="How often each class was true among the pairs that the probabilities were calibrated on; null in "
+        "artefacts that do not state it.",
+    )
     uncertainty: Uncertainty
     caution: list[str] = Field(
         description="What to know before relying on the answer: `reasons` in words, worst first."
     )
     change: Change
+    cohort_change: CohortChange | None = Field(
+        default=None,
+        description="Each person's change a year, times `gap_days`; null without `gap_days`, and where the artefact "
+        "holds no such changes.",
+    )
     outcome: OutcomeSpec = Field(description="The score whose change the three classes stand for.")
     gap_days: float | None
     is_same_scan: bool = Field(description="Whether both scans are the same file or the same voxels.")

@@ -15,7 +15,7 @@ _MIB = 2**20
 _MIN_KEY_LENGTH = 16
 """Characters; 16 of base64 are 96 random bits."""
 
-OWN_PATHS = frozenset({"v1", "livez", "readyz", "metrics", "docs", "redoc", "openapi.json"})
+OWN_PATHS = frozenset({"v1", "livez", "readyz", "metrics", "docs", "redoc", "openapi.json", "static"})
 """First parts of the service's own paths: as a prefix, nobody could tell whether a proxy has cut it off."""
 _PATH_PART = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~-]+")
 """What stands in a URL as it is (RFC 3986, unreserved)."""

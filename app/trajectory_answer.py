@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from app.answers import SeenScan, answer_pair, judge, look, provenance
+from app.cohort import cohort_change
 from app.decision import (
     RESEARCH,
     Reason,
@@ -115,6 +116,7 @@ def answer_trajectory(
         fitted_change=fitted,
         prediction_set=None if prediction_set is None else list(prediction_set),
         probabilities=probabilities,
+        cohort_change=None if line is None else cohort_change(model, visits[-1].day - visits[0].day),
         percentile_for_age=None if isinstance(percentile, str) else percentile,
         no_percentile=percentile if isinstance(percentile, str) else None,
         outcome=manifest.outcome,

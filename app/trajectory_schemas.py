@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, field_validator
 
 from app.schemas import (
+    CohortChange,
     Decision,
     ImageCheck,
     ModelChoice,
@@ -152,6 +153,11 @@ class TrajectoryAnswer(Schema):
     )
     probabilities: Probabilities | None = Field(
         description="The model's for the fitted change; null where all scans are of one day."
+    )
+    cohort_change: CohortChange | None = Field(
+        default=None,
+        description="True changes of the model's training people over `span_days`, for `fitted_change`; null where the "
+        "artefact holds none, and where all scans are of one day.",
     )
     percentile_for_age: AgePercentile | None = Field(
         description="Null where it cannot be told; `no_percentile` says why."

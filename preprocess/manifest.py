@@ -288,6 +288,7 @@ class Decision(Part):
         base_rate_log_loss: the same of always stating the frequencies of the classes among the same pairs.
         is_calibrated: whether `log_loss` lies below `base_rate_log_loss`; else the probabilities say less than the
             frequencies alone, and the model counts as uncalibrated.
+        base_rates: those frequencies, by class; None in artefacts of earlier versions.
         checks: limits of image statistics; none for modalities other than volumes and for cohorts that are too small.
         flagged: by kind, measured at evaluation on the held-out people: their scans as they are, corrupted scans,
             pairs of their own visits, and pairs of two people.
@@ -303,6 +304,7 @@ class Decision(Part):
     log_loss: float
     base_rate_log_loss: float
     is_calibrated: bool
+    base_rates: dict[Progression, float] | None = None
     checks: tuple[Check, ...] = ()
     flagged: dict[str, Flagged] = Field(default_factory=dict)
 
@@ -313,9 +315,10 @@ class Decision(Part):
                 f"is_calibrated is {self.is_calibrated} with a log loss of {self.log_loss:g} and of base rates "
                 f"{self.base_rate_log_loss:g}"
             )
-        missing = [answer for answer in PROGRESSIONS if answer not in self.least_probability]
-        if missing:
-            raise ValueError(f"least_probability names no {missing[0]}")
+        for part, by_answer in (("least_probability", self.least_probability), ("base_rates", self.base_rates)):
+            missing = [answer for answer in PROGRESSIONS if by_answer is not None and answer not in by_answer]
+            if missing:
+                raise ValueError(f"{part} names no {missing[0]}")
         return self
 
     def prediction_set(self, probabilities_3: npt.ArrayLike) -> tuple[Progression, ...]:

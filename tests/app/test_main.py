@@ -42,7 +42,8 @@ def test_exactly_the_documented_paths_are_served(client):
     paths = client.get("/openapi.json").json()["paths"]
 
     answers = {"/v1/embeddings", "/v1/progression", "/v1/trajectories"}
-    assert set(paths) == {*answers, "/v1/models", "/livez", "/readyz", "/metrics"}
+    images = {"/v1/volumes", "/v1/progression/map", "/v1/example", "/v1/example/{visit}"}
+    assert set(paths) == {*answers, *images, "/v1/models", "/livez", "/readyz", "/metrics"}
 
 
 def test_the_service_never_loads_the_trainer_and_the_verbs_load_neither_torch_nor_fastapi():

@@ -6,6 +6,7 @@ missing. What it measured stands in .engine/figures.json afterwards.
 
 import json
 import shutil
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,10 @@ def test_the_hardened_service_answers_a_pair_and_stops_cleanly(
     assert status == 200, answer
     assert answer["progression"] in ("improved", "stable", "declined", "undecided")
     assert ask(f"{url}/v1/models")[0] == 401
+    # The page and the example are files of the package, not modules.
+    for path in ("", "static/js/main.js", "static/vendor/niivue.umd.js"):
+        with urllib.request.urlopen(f"{url}/{path}", timeout=60) as file:
+            assert file.status == 200, path
     health = engine.run("exec", started, "/opt/interscan/bin/python", "-m", "app.healthcheck", check=False)
     assert health.returncode == 0
     code, seconds = engine.stop(started)

@@ -31,6 +31,7 @@ def decision_part(summary: HeadSummary, outcome: OutcomeSpec) -> Decision | None
         error_sd=change.error_sd,
         log_loss=change.log_loss,
         base_rate_log_loss=change.base_rate_log_loss,
+        base_rates=dict(zip(PROGRESSIONS, change.base_rates, strict=True)) if change.base_rates else None,
         is_calibrated=change.log_loss < change.base_rate_log_loss,
     )
 

@@ -85,6 +85,7 @@ class FittedChangeHead:
     other_scanner_P: npt.NDArray[np.bool_]
     log_loss: float
     base_rate_log_loss: float
+    base_rates_3: Floats
 
     def summary(self) -> HeadSummary:
         """Everything but the weights."""
@@ -103,6 +104,7 @@ class FittedChangeHead:
                 noise_changes=tuple(np.sort(np.abs(self.repeats_Q) * found.gain).tolist()),
                 log_loss=self.log_loss,
                 base_rate_log_loss=self.base_rate_log_loss,
+                base_rates=tuple(map(float, self.base_rates_3)),
                 other_scanner_errors=tuple(np.sort(np.abs(self.errors_P[self.other_scanner_P])).tolist()),
             ),
         )
@@ -227,4 +229,5 @@ def fit_on_unseen(
         other_scanner_P=other_scanner_P,
         log_loss=float(-np.log(honest_P3[np.arange(len(label_P)), label_P]).mean()),
         base_rate_log_loss=label_entropy(label_P),
+        base_rates_3=np.bincount(label_P, minlength=3) / len(label_P),
     )

@@ -66,6 +66,7 @@ class ChangeSummary(RunFile):
         noise_changes: ascending absolute told changes of scan-rescan pairs.
         log_loss: that of people whose pairs were answered by a calibration on others.
         base_rate_log_loss: that of always stating the frequencies of the same labels.
+        base_rates: these frequencies, in the order of `PROGRESSIONS`; empty in runs of earlier versions.
         other_scanner_errors: ascending absolute differences of told and true change, of visits on two scanners.
     """
 
@@ -77,6 +78,7 @@ class ChangeSummary(RunFile):
     noise_changes: tuple[float, ...]
     log_loss: float
     base_rate_log_loss: float
+    base_rates: tuple[float, ...] = ()
     other_scanner_errors: tuple[float, ...] = ()
 
     @property

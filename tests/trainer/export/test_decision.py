@@ -25,6 +25,7 @@ def summary(**changes: object) -> HeadSummary:
         "noise_changes": NOISE,
         "log_loss": 0.5,
         "base_rate_log_loss": 1.0,
+        "base_rates": (0.2, 0.5, 0.3),
         "other_scanner_errors": tuple(np.linspace(0.0, 4.0, 81)),
     }
     change = ChangeSummary.model_validate(found | changes)
@@ -56,6 +57,7 @@ def test_thresholds_stand_by_class_and_a_log_loss_below_the_base_rates_is_calibr
     assert good is not None
     assert bad is not None
     assert good.least_probability == {"improved": 0.2, "stable": 0.5, "declined": 0.3}
+    assert good.base_rates == {"improved": 0.2, "stable": 0.5, "declined": 0.3}
     assert (good.num_people, good.num_pairs, good.error_sd) == (30, 70, 1.4)
     assert (good.is_calibrated, bad.is_calibrated) == (True, False)
 
@@ -89,3 +91,10 @@ def test_the_direction_tells_the_change_that_the_run_tells(finished: Finished) -
     told_P = trained.improvements(differences_PE)
     assert told_P is not None
     np.testing.assert_allclose(differences_PE @ direction_E, told_P, rtol=1e-5)
+
+
+def test_a_run_of_an_earlier_version_states_no_base_rates() -> None:
+    part = decision_part(summary(base_rates=()), OUTCOME)
+
+    assert part is not None
+    assert part.base_rates is None

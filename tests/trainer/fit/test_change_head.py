@@ -77,6 +77,7 @@ def test_the_head_answers_in_the_truths_own_measure_and_counts_the_noise() -> No
     error_P = np.abs(change.gain * pairs.improvements_P - pairs.true_P)
     np.testing.assert_allclose(change.other_scanner_errors, np.sort(error_P[::3]))
     assert change.log_loss < 0.2 < 0.9 < change.base_rate_log_loss
+    assert change.base_rates == pytest.approx([np.mean(pairs.labels_P == label) for label in range(3)])
     difference = torch.from_numpy(EMBEDDINGS)
     points = found.head.improvement(difference).detach().numpy()
     np.testing.assert_allclose(points, direction.scores(EMBEDDINGS) - direction.bias, atol=1e-5)
