@@ -158,8 +158,8 @@ def export(
 ) -> int:
     """Export an evaluated run: TorchScript, torch.export programs and references.
 
-    A run of task progression or severity gives an artefact of that kind. Every other run, and one of progression without
-    a head (no scores, or too few), gives one of kind embedding, for `embed` and POST /v1/embeddings.
+    A run of task progression or severity gives an artefact of that kind. Every other run, and one of progression
+    without a head (no scores, or too few), gives one of kind embedding, for `embed` and POST /v1/embeddings.
 
     Args:
         run: the run's folder, path or URL.
