@@ -53,6 +53,7 @@ def test_axe_finds_nothing_before_within_and_after_an_answer(open_page: Open, lo
     assert wide_with_answer <= 0
 
 
+@pytest.mark.slow
 def test_axe_would_see_a_fault(open_page: Open) -> None:
     with open_page() as page:
         page.page.evaluate("document.querySelector('label[for^=visit]').remove()")
@@ -61,6 +62,7 @@ def test_axe_would_see_a_fault(open_page: Open) -> None:
     assert [one for one in found if one.startswith("label:")]
 
 
+@pytest.mark.slow
 def test_the_keyboard_alone_leads_from_the_top_to_an_answer(open_page: Open) -> None:
     with open_page() as page:
         page.page.keyboard.press("Tab")
@@ -85,6 +87,7 @@ def test_the_keyboard_alone_leads_from_the_top_to_an_answer(open_page: Open) -> 
     assert name in ("Improved", "Stable", "Declined", "Cannot be told")
 
 
+@pytest.mark.slow
 def test_what_happens_is_said_to_a_screen_reader(open_page: Open) -> None:
     with open_page() as page:
         roles = [page.page.get_attribute(name, "role") for name in ("#status", "#problem")]
@@ -100,6 +103,7 @@ def test_what_happens_is_said_to_a_screen_reader(open_page: Open) -> None:
     assert canvas.startswith("Picture of Earlier scan")
 
 
+@pytest.mark.slow
 def test_each_answer_has_a_word_and_a_shape_of_its_own_beside_its_colour(open_page: Open) -> None:
     with open_page() as page:
         shapes = page.page.evaluate(

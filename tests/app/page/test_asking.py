@@ -58,6 +58,7 @@ def test_nothing_is_asked_of_anybody_but_the_service(open_page: Open) -> None:
     assert all(url.startswith(f"{page.address}/") for url in asked)
 
 
+@pytest.mark.slow
 def test_the_same_scan_twice_is_stable_and_said_to_be_the_same(open_page: Open) -> None:
     with open_page() as page:
         page.choose(SMALL, SMALL)
@@ -83,6 +84,7 @@ def test_no_answer_is_told_as_such_with_its_reasons(open_page: Open) -> None:
     assert own[-1].startswith("For research only")
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_said_before_anything_is_sent_and_the_field_is_focused(open_page: Open) -> None:
     with open_page() as page:
         page.compare()
@@ -122,6 +124,7 @@ def test_a_file_that_is_no_scan_is_refused_kindly_and_by_name(open_page: Open, d
     assert left == ""
 
 
+@pytest.mark.slow
 def test_a_service_that_is_gone_is_said_to_be_unreachable(open_page: Open) -> None:
     with open_page() as page:
         page.choose(SMALL, LARGE)
@@ -132,6 +135,7 @@ def test_a_service_that_is_gone_is_said_to_be_unreachable(open_page: Open) -> No
     assert "cannot be reached" in text
 
 
+@pytest.mark.slow
 def test_a_busy_service_says_how_long_to_wait(open_page: Open) -> None:
     problem = {"title": "Service Unavailable", "status": 503, "code": "busy", "detail": "full", "request_id": "x"}
     with open_page() as page:
@@ -175,6 +179,7 @@ def test_a_service_with_keys_is_asked_with_one_that_stays_in_memory(browser, key
     assert all(KEY not in url for url in page.requests)
 
 
+@pytest.mark.slow
 def test_the_answer_is_kept_as_the_json_of_the_service(open_page: Open) -> None:
     with open_page() as page:
         page.choose(SMALL, LARGE)
@@ -190,6 +195,7 @@ def test_the_answer_is_kept_as_the_json_of_the_service(open_page: Open) -> None:
     assert downloading.value.suggested_filename.startswith(f"interscan_{answer['decision']}_")
 
 
+@pytest.mark.slow
 def test_the_page_speaks_german_to_a_german_browser(open_page: Open) -> None:
     with open_page(locale="de-DE") as page:
         page.choose(SMALL, SMALL)
@@ -202,6 +208,7 @@ def test_the_page_speaks_german_to_a_german_browser(open_page: Open) -> None:
     assert "es gibt nichts zu vergleichen" in text
 
 
+@pytest.mark.slow
 def test_text_from_a_service_is_never_markup(open_page: Open) -> None:
     problem = {"title": "x", "status": 422, "code": "odd", "detail": "<img src=x onerror=alert(1)>", "request_id": "x"}
     with open_page() as page:

@@ -37,6 +37,7 @@ def test_three_visits_are_answered_as_the_service_answers_them(open_page: Open) 
     assert page.faults == []
 
 
+@pytest.mark.slow
 def test_any_two_visits_can_be_laid_side_by_side_with_the_map_between_them(open_page: Open) -> None:
     with open_page() as page:
         three(page)
@@ -54,6 +55,7 @@ def test_any_two_visits_can_be_laid_side_by_side_with_the_map_between_them(open_
     assert page.faults == []
 
 
+@pytest.mark.slow
 def test_the_example_of_three_visits_is_one_click_and_compare(open_page: Open) -> None:
     with open_page() as page:
         page.page.click("#example-three")
@@ -68,6 +70,7 @@ def test_the_example_of_three_visits_is_one_click_and_compare(open_page: Open) -
     assert "Course over time" in text
 
 
+@pytest.mark.slow
 def test_a_visit_without_its_day_is_asked_for_it(open_page: Open) -> None:
     with open_page() as page:
         three(page, ("365", ""))
@@ -78,6 +81,7 @@ def test_a_visit_without_its_day_is_asked_for_it(open_page: Open) -> None:
     assert "Visit 2" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("age", "is_refused"), [("130", True), ("64", False)])
 def test_an_age_beyond_the_limit_is_refused_before_anything_is_sent(
     open_page: Open, age: str, is_refused: bool
@@ -92,6 +96,7 @@ def test_an_age_beyond_the_limit_is_refused_before_anything_is_sent(
     assert any("trajectories" in url for url in page.requests) is not is_refused
 
 
+@pytest.mark.slow
 def test_visits_come_and_go_and_two_always_stay(open_page: Open) -> None:
     with open_page() as page:
         removable_at_first = page.page.locator(".remove:visible").count()

@@ -5,6 +5,7 @@ import io
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from app.inputs import prepare
@@ -48,6 +49,7 @@ def test_both_scans_are_drawn_and_the_later_one_in_colours(open_page: Open) -> N
     assert page.faults == []
 
 
+@pytest.mark.slow
 def test_a_click_in_one_picture_moves_the_crosshair_of_both_and_the_sliders(open_page: Open) -> None:
     with open_page() as page:
         page.choose(SMALL, LARGE)
@@ -65,6 +67,7 @@ def test_a_click_in_one_picture_moves_the_crosshair_of_both_and_the_sliders(open
     assert np.abs(moved - there).max() > 50
 
 
+@pytest.mark.slow
 def test_the_keys_move_the_crosshair_and_the_place_is_said_in_words(open_page: Open) -> None:
     with open_page() as page:
         page.choose(SMALL, LARGE)
@@ -84,6 +87,7 @@ def test_the_keys_move_the_crosshair_and_the_place_is_said_in_words(open_page: O
     assert now != here
 
 
+@pytest.mark.slow
 def test_a_zip_of_a_dicom_series_is_shown_and_answered_like_any_scan(open_page: Open) -> None:
     series = pack(files_of(slices()))
     with open_page() as page:
@@ -97,6 +101,7 @@ def test_a_zip_of_a_dicom_series_is_shown_and_answered_like_any_scan(open_page: 
     assert shown.max() > 100
 
 
+@pytest.mark.slow
 def test_a_model_without_points_answers_and_says_that_it_has_no_map(browser, tmp_path) -> None:
     with served(write_artefact(tmp_path / "silent" / "1")) as address, opened(browser, address) as page:
         page.choose(SMALL, LARGE)
@@ -109,6 +114,7 @@ def test_a_model_without_points_answers_and_says_that_it_has_no_map(browser, tmp
     assert shown.max() > 100
 
 
+@pytest.mark.slow
 def test_a_browser_without_webgl_gets_the_answer_and_is_told_why_there_are_no_pictures(open_page: Open) -> None:
     with open_page() as page:
         page.page.evaluate("HTMLCanvasElement.prototype.getContext = () => null")
@@ -122,6 +128,7 @@ def test_a_browser_without_webgl_gets_the_answer_and_is_told_why_there_are_no_pi
     assert page.faults == []
 
 
+@pytest.mark.slow
 def test_the_printed_report_holds_the_answer_and_the_pictures_and_no_controls(open_page: Open) -> None:
     with open_page() as page:
         page.choose(SMALL, LARGE)
@@ -152,6 +159,7 @@ def test_the_printed_report_holds_the_answer_and_the_pictures_and_no_controls(op
     assert hidden == [False] * 4
 
 
+@pytest.mark.slow
 def test_the_service_itself_prepared_what_is_shown(open_page: Open) -> None:
     """The picture's brightest voxel is the prepared volume's: nothing was computed in the browser."""
     with open_page() as page:
