@@ -356,8 +356,7 @@ class Manifest(Part):
         kind: what the artefact answers; manifests without it are of progression.
         calibration: how probabilities are calibrated, for kind progression; None for the others, which have none.
         anchor: what severity is measured from, for kind severity; None for the others.
-        decision: what an answer of kind progression is decided with; None for the others, and where the head is on
-            embeddings or an earlier version exported.
+        decision: what a progression is decided with; None for heads on embeddings and of earlier versions.
         files: SHA-256 of every other file of the artefact, by name.
         tolerance: largest absolute difference accepted between eager, model.ts and pt2 outputs.
         guarantees: properties that hold by construction or were checked at export.
@@ -394,9 +393,7 @@ class Manifest(Part):
         needed = {"progression": "calibration", "severity": "anchor", "embedding": None}[self.kind]
         for part in ("calibration", "anchor"):
             if (getattr(self, part) is not None) != (part == needed):
-                raise ValueError(
-                    f"an artefact of kind {self.kind} has {'a part' if part == needed else 'no part'} {part}"
-                )
+                raise ValueError(f"an artefact of kind {self.kind} has {'a' if part == needed else 'no'} part {part}")
         if self.kind != "progression" and self.decision is not None:
             raise ValueError(f"an artefact of kind {self.kind} decides nothing of a pair, and has no part decision")
         return self
