@@ -6,6 +6,7 @@ import subprocess
 import sys
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import numpy as np
 import pytest
 
 from preprocess import task_pool
+from preprocess import tasks as tasks_of_plans
 from preprocess.engine import preprocess
 from preprocess.errors import StorageError
 from preprocess.memory_plan import plan_memory
 from preprocess.plan import Claim
+from preprocess.recipe import VolumeRecipe
 from preprocess.scan_memory import WORKER_BYTES
 from preprocess.store import Store
 from preprocess.types import Scan
@@ -85,12 +88,12 @@ from interscan.cli import run
 whole = preprocess.tasks.prepare_scan
 log, deadly, dies_at_once = Path(sys.argv[1]), sys.argv[2].split(","), sys.argv[3] == "at once"
 
-def deadly_scan(data, scan, recipe):
+def deadly_scan(data, scan, recipe, **more):
     with log.open("a") as file:
         file.write(f"{os.getpid()} {scan.subject_id}\\n")
     if scan.subject_id in deadly:
         os.kill(os.getpid(), signal.SIGKILL)
-    return whole(data, scan, recipe)
+    return whole(data, scan, recipe, **more)
 
 preprocess.tasks.prepare_scan = deadly_scan  # in workers too, which run this file
 if __name__ == "__main__":
@@ -173,16 +176,19 @@ class Deadly(set):
     """Stands for `Work`: subjects whose scans end their workers."""
 
     store_uri = "gs://bucket/store"
+    recipe = RECIPE
 
 
 def in_pools(
-    deadly: set[str], num_tasks: int, monkeypatch: pytest.MonkeyPatch
+    deadly: set[str], num_tasks: int, monkeypatch: pytest.MonkeyPatch, *, recipe: VolumeRecipe = RECIPE
 ) -> tuple[list[int], dict[int, list[str]]]:
     """Tasks in the order they were done, and the records that were written one by one."""
     written: dict[int, list[str]] = {}
     monkeypatch.setattr(task_pool, "WorkerPool", Pool)
     monkeypatch.setattr(task_pool, "SIGNAL_PAUSE_S", 0.0)
     monkeypatch.setattr(task_pool, "write_records", lambda _, records, number: written.update({number: records}))
+    monkeypatch.setattr(task_pool, "in_order", list)
+    monkeypatch.setattr(Deadly, "recipe", recipe)
     monkeypatch.setattr(task_pool, "ended_worker", lambda claim, times: f"{claim.scan.subject_id} {times}")
     Pool.begun = 0
     claims = [Claim(n, Scan(f"s{n:02d}", "", "T1w", "x"), "x", 1) for n in range(4 * num_tasks)]
@@ -214,3 +220,24 @@ def test_fifteen_in_a_row_and_a_good_one_do_not(monkeypatch: pytest.MonkeyPatch)
     done, written = in_pools({f"s{n:02d}" for n in range(40) if n % 8}, 10, monkeypatch)
     assert sorted(done) == list(range(10))
     assert sum(record.endswith(" 3") for records in written.values() for record in records) == 35
+
+
+def test_a_persons_scans_that_are_registered_to_each_other_are_done_and_blamed_as_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    together = RECIPE.model_copy(update={"registration": "subject"})
+    monkeypatch.setattr(
+        task_pool, "together", lambda recipe, claims: whole(recipe, [same_person(one) for one in claims])
+    )
+    done, written = in_pools({"s04"}, 3, monkeypatch, recipe=together)
+    assert sorted(done) == [0, 1, 2]
+    assert written[1] == ["s04 3"] * 4
+
+
+def whole(recipe: VolumeRecipe, claims: list[Claim]) -> list[tuple[Claim, ...]]:
+    return tasks_of_plans.together(recipe, claims)
+
+
+def same_person(claim: Claim) -> Claim:
+    """The claim of the first scan of its task's person."""
+    return replace(claim, scan=replace(claim.scan, subject_id=f"s{claim.row // 4 * 4:02d}", session_id=str(claim.row)))

@@ -46,16 +46,16 @@ def test_memory_that_the_system_refuses_is_a_finding_of_that_scan(
     prepare_arrays(store, RECIPE, ["T1w"], plan.num_rows)
     whole = tasks.prepare_scan
 
-    def short_of_memory(data: bytes, scan, recipe):
+    def short_of_memory(data: bytes, scan, recipe, **more):
         if scan.session_id == "ses-01":
             raise error
-        return whole(data, scan, recipe)
+        return whole(data, scan, recipe, **more)
 
     monkeypatch.setattr(tasks, "prepare_scan", short_of_memory)
     work = Work(store.uri, {}, listing.root.uri, {}, RECIPE, ".work/x")
     records = store_scans(work, plan.tasks[0])
     assert [[finding.code for finding in one.findings] for one in records] == [["too_much_memory"], []]
-    monkeypatch.setattr(tasks, "prepare_scan", lambda *_: (_ for _ in ()).throw(RuntimeError("a bug")))
+    monkeypatch.setattr(tasks, "prepare_scan", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("a bug")))
     with pytest.raises(RuntimeError, match="a bug"):
         store_scans(work, plan.tasks[0])
 
