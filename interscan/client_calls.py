@@ -314,7 +314,12 @@ def _checked_url(base_url: str) -> str:
         raise UsageError(f"base_url is no address of a service; {example}") from error
     if url.userinfo:
         raise UsageError(f"base_url holds a user or a password; give a key as key=..., and {example}")
-    if url.scheme not in ("http", "https") or not url.host or url.query or url.fragment:
+    if (
+        url.scheme not in ("http", "https")
+        or not re.fullmatch(rb"[A-Za-z0-9._:-]+", url.raw_host)
+        or url.query
+        or url.fragment
+    ):
         raise UsageError(f"base_url is {str(base_url)!r}; {example}")
     return str(url).rstrip("/")
 

@@ -72,7 +72,7 @@ class _TimedFile:
         try:
             self._file: IO[bytes] = held.enter_context(path.open("rb"))
         except OSError as error:
-            raise UsageError(f"{path}: {describe(error)}") from error
+            raise UsageError(describe(error)) from error
 
     def fileno(self) -> int:
         """By which httpx finds the length."""
@@ -136,8 +136,8 @@ def _file_of(name: str, scan: Scan) -> Path | bytes:
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such file; give {name} as {_FORMS}") from error
     except (OSError, ValueError) as error:
-        reason = describe(error) if isinstance(error, OSError) else "no path of a file"
-        raise UsageError(f"{path}: {reason}; give {name} as {_FORMS}") from error
+        reason = describe(error) if isinstance(error, OSError) else f"{str(path)!r} is no path of a file"
+        raise UsageError(f"{reason}; give {name} as {_FORMS}") from error
     if not path.is_file():
         kind = "a folder" if path.is_dir() else "no regular file"
         raise UsageError(f"{path} is {kind}; give {name} as {_FORMS}")

@@ -113,14 +113,15 @@ def test_an_embedding_comes_with_its_facts(client, line, pair, form):
 def test_models_and_readiness_are_told(client, running):
     assert [(model.name, model.is_default) for model in client.models()] == [("tiny", True), ("far", False)]
     assert client.ready().status == "ready"
-    assert Client(running[0]).ready().status == "ready"  # probes need no key
-    with listening() as (url, _, _):
-        assert Client(url).ready().status == "not_ready"
+    with Client(running[0]) as keyless:
+        assert keyless.ready().status == "ready"
+    with listening() as (url, _, _), Client(url) as early:
+        assert early.ready().status == "not_ready"
 
 
 REFUSALS = [
     (lambda client, pair: client.progression(b"<html>", pair[1]), 422, "not_nifti"),
-    (lambda client, pair: client.embedding(pair[0], model="other"), 404, "no_such_model"),
+    (lambda client, pair: client.embedding(pair[0], model="other"), 404, "unknown_model"),
     (lambda client, pair: client.progression(*pair, model="far"), 422, "wrong_kind"),
     (lambda client, pair: client.trajectory(pair, [0, 1], model="far"), 422, "wrong_kind"),
     (lambda client, pair: client.embedding(b"x" * (10**6 + 1)), 413, "too_large"),
@@ -176,23 +177,22 @@ def tee(sent: bytearray, name: str) -> Any:
 
 
 def test_a_service_that_stops_says_so_and_afterwards_cannot_be_reached(line, pair):
-    with listening(line) as (url, service, server):
-        client = Client(url, timeout_s=2)
+    with listening(line) as (url, service, server), Client(url, timeout_s=2) as client:
         server._loop.call_soon_threadsafe(service.begin_stopping)
         while not service.gate._is_closed:
             time.sleep(0.01)
         with pytest.raises(ServiceError) as caught:
             client.progression(*pair)
         assert (caught.value.status, caught.value.code, caught.value.retry_after_s) == (503, "stopping", 5.0)
-    with pytest.raises(ServiceError, match=r"cannot be reached: .*; is the service started") as caught:
+    with Client(url) as client, pytest.raises(ServiceError, match=r"cannot be reached: .*; is the ser") as caught:
         client.progression(*pair)
     assert (caught.value.status, caught.value.code) == (None, "unreachable")
 
 
 def test_a_busy_service_is_asked_again_when_it_said_until_there_is_room(line, pair, monkeypatch):
     waits: list[float] = []
-    with listening(line, max_waiting=0, max_running=1) as (url, service, _):
-        expected = Client(url).progression(*pair)
+    with listening(line, max_waiting=0, max_running=1) as (url, service, _), Client(url) as client:
+        expected = client.progression(*pair)
         service.gate._num_running += 1  # somebody else's request is worked on
 
         def pause(seconds: float) -> None:
@@ -200,17 +200,16 @@ def test_a_busy_service_is_asked_again_when_it_said_until_there_is_room(line, pa
             service.gate._num_running -= len(waits) == 2
 
         monkeypatch.setattr("interscan.client_calls.sleep", pause)
-        assert Client(url).progression(*pair) == expected
+        assert client.progression(*pair) == expected
     assert len(waits) == 2
     assert all(seconds >= 1 for seconds in waits)
 
 
 def test_a_slow_service_is_left_when_the_time_is_over(line, pair):
-    with listening(line) as (url, service, _):
+    with listening(line) as (url, service, _), Client(url, timeout_s=0.5) as client:
         pids = [decoder._process.pid for decoder in service.decoders._all]
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
-        client = Client(url, timeout_s=0.5)
         with pytest.raises(ServiceError, match=r"no answer from http://127\.0\.0\.1:\d+ within 0\.5 s") as caught:
             client.progression(*pair)
         assert (caught.value.status, caught.value.code) == (None, "too_slow")

@@ -36,7 +36,7 @@ def test_what_is_no_file_is_refused_with_what_to_give(tmp_path):
         (str(tmp_path), "is a folder; give the scan as .* zip of one DICOM series"),
         (tmp_path / "empty.nii", r"empty\.nii has 0 bytes"),
         (tmp_path / "pipe", "is no regular file"),
-        (tmp_path / "empty.nii" / "below", "Not a directory|not a folder|no such"),
+        (tmp_path / "empty.nii" / "below", "below: not a directory; check the path; give"),
         ("a\0b", "no path of a file"),
         (b"", "the scan has 0 bytes"),
         (None, "the scan is of type NoneType; give a path, a URI or the bytes"),
