@@ -44,7 +44,7 @@ class ServiceError(InterscanError):
     Args:
         status: HTTP status; None where no answer came.
         code: short stable name: the service's own, such as `not_nifti`, `unauthorised` or `busy`, or one of the
-            client's: `unreachable`, `no_answer`, `too_slow`, `not_sent`, `redirected`, `foreign_answer`.
+            client's: `unreachable`, `no_answer`, `too_slow`, `redirected`, `foreign_answer`.
         detail: one sentence for a person, with the remedy.
         request_id: as in the service's log; all repeats of a call have the same.
         retry_after_s: seconds after which the service asked to be tried again; None where it did not.
@@ -218,9 +218,6 @@ class Caller:
         except httpx2.ConnectError as caught:
             detail = f"{self.base_url} cannot be reached: {caught}; is the service started, and the address right?"
             raise error("unreachable", detail) from caught
-        except httpx2.LocalProtocolError as caught:
-            detail = "the request could not be sent whole; ask again when nothing writes to the scan's file"
-            raise error("not_sent", detail) from caught
         except httpx2.HTTPError as caught:
             what = str(caught) or type(caught).__name__
             raise error("no_answer", f"{self.base_url} broke off: {what}; ask again") from caught

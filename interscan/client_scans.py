@@ -58,7 +58,9 @@ class Body:
 
 
 class _TimedFile:
-    """A file that stops being read once the time of the call is over.
+    """A file as httpx reads it: of the length that it had when it was opened, and only while the call has time.
+
+    The length is announced before the first byte, so a file that grows or shrinks meanwhile cannot be sent.
 
     Args:
         held: what closes it.
@@ -73,22 +75,33 @@ class _TimedFile:
             self._file: IO[bytes] = held.enter_context(path.open("rb"))
         except OSError as error:
             raise UsageError(describe(error)) from error
+        self._num_bytes = os.fstat(self._file.fileno()).st_size
 
-    def fileno(self) -> int:
-        """By which httpx finds the length."""
-        return self._file.fileno()
+    def tell(self) -> int:
+        """How many bytes have been read."""
+        return self._file.tell()
 
-    def seek(self, offset: int) -> int:
-        """To the beginning, before it is sent."""
-        return self._file.seek(offset)
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """To the beginning before it is sent; to the end, which httpx asks for the length, is where it was at first."""
+        return self._file.seek(self._num_bytes if whence == os.SEEK_END else offset)
 
     def read(self, num_bytes: int) -> bytes:
-        """The next piece."""
+        """The next piece.
+
+        Raises:
+            OutOfTimeError: the call has no time left.
+            UsageError: the file cannot be read, or has changed its length.
+        """
         self._deadline.check()
+        left = self._num_bytes - self._file.tell()
         try:
-            return self._file.read(num_bytes)
+            piece = self._file.read(min(num_bytes, left))
+            is_changed = len(piece) < min(num_bytes, left) or os.fstat(self._file.fileno()).st_size != self._num_bytes
         except OSError as error:
             raise UsageError(f"{self._path}: {describe(error)}") from error
+        if is_changed:
+            raise UsageError(f"{self._path} changed while it was sent; ask again when nothing writes to it")
+        return piece
 
 
 def scans_by_uri(scans: Mapping[str, Scan]) -> list[str] | None:
