@@ -64,8 +64,8 @@ class _TimedFile:
 
     Args:
         held: what closes it.
-        path: of a regular file.
-        deadline: of the call.
+        path: a regular file.
+        deadline: when the call ends.
     """
 
     def __init__(self, held: ExitStack, path: Path, deadline: "Deadline") -> None:
@@ -163,7 +163,7 @@ def json_body(model: "type[BaseModel]", given: Mapping[str, Any]) -> Body:
     """A request by URIs.
 
     Args:
-        model: of the JSON object.
+        model: what the JSON object is.
         given: its fields; None for one not given.
 
     Raises:
@@ -178,7 +178,7 @@ def form_body(
     """A request that uploads its scans.
 
     Args:
-        model: of the text fields.
+        model: what the text fields are.
         given: these fields; None for one not given.
         parts: name of each file's part.
         files: from `files_of`.

@@ -153,6 +153,16 @@ def test_a_wrong_or_missing_key_is_refused_and_never_repeated_in_words(running):
         assert "another-key" not in f"{caught.value!r} {client!r} {vars(client)}"
 
 
+def test_a_refusal_before_a_large_body_is_whole_is_told_all_the_same(running, folder):
+    scan = folder / "large.nii"
+    with scan.open("wb") as file:
+        file.truncate(64 * 2**20)
+    for key, status in (("another-key-of-sixteen-or-more", 401), (KEY, 413)):
+        with Client(running[0], key) as client, pytest.raises(ServiceError) as caught:
+            client.embedding(scan)
+        assert caught.value.status == status
+
+
 def test_files_are_sent_without_their_names(client, pair, monkeypatch):
     sent = bytearray()
     monkeypatch.setattr("socket.socket.sendall", tee(sent, "sendall"))
