@@ -14,8 +14,7 @@ from app.body import AnyFields, Body, open_body
 from app.errors import ProblemError
 from app.schemas import FieldFault, PairFields, ScanFields, UriPair, UriScan
 from app.service import Service
-from app.trajectory import MAX_VISITS, count_mismatch
-from app.trajectory_schemas import TrajectoryFields, UriTrajectory
+from app.trajectory_schemas import MAX_VISITS, TrajectoryFields, UriTrajectory, count_mismatch
 
 SCAN_PART = ("scan",)
 PAIR_PARTS = ("earlier", "later")

@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from app.engine import Engine, Program
 from app.errors import ProblemError
 from app.golden import check_golden
+from app.model_schemas import ArtefactStatus
 from app.references import Floats, References, parse_references, read_arrays
-from app.schemas import ArtefactStatus
 from app.severity import SeverityReferences, parse_severity
 from preprocess.console import LOG
 from preprocess.errors import ArtefactError, StorageError, UsageError

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from preprocess.image_statistics import CheckName
-from preprocess.manifest import ArtefactKind, Metric, OutcomeSpec
+from preprocess.manifest import Metric, OutcomeSpec
 from preprocess.types import Finding, Progression
 
 Decision = Literal["improved", "stable", "declined", "undecided"]
@@ -114,16 +114,16 @@ class FindingModel(Schema):
 class FieldFault(Schema):
     """One wrong field of a request."""
 
-    field: str = Field(examples=["gap_days"])
-    message: str
+    field: str = Field(description="Its name.", examples=["gap_days"])
+    message: str = Field(description="What is wrong with it, and the remedy.")
 
 
 class Problem(Schema):
     """An error, as RFC 9457 has it."""
 
     type: str = Field(default="about:blank", description="The status says what kind of problem it is.")
-    title: str = Field(examples=["Unprocessable Entity"])
-    status: int = Field(examples=[422])
+    title: str = Field(description="The phrase that HTTP has for the status.", examples=["Unprocessable Entity"])
+    status: int = Field(description="HTTP status code.", examples=[422])
     code: str = Field(description="Short stable name, for programs.", examples=["not_nifti"])
     detail: str = Field(description="One sentence for a person, with the remedy.")
     request_id: str = Field(description="As in the X-Request-ID header and the server's log.")
@@ -134,7 +134,9 @@ class Problem(Schema):
 class OutOfDistribution(Schema):
     """How far a scan lies from the scans the model was trained on."""
 
-    distance: float = Field(description="Mahalanobis distance of its embedding from the training embeddings.")
+    distance: float = Field(
+        description="Mahalanobis distance of its embedding from the training embeddings, without unit."
+    )
     percentile: float | None = Field(
         description="Percentage of validation scans that lie nearer; null when the artefact holds none."
     )
@@ -144,11 +146,13 @@ class OutOfDistribution(Schema):
 class ImageCheck(Schema):
     """One statistic of the image itself, no network asked, and the limit beyond which it is flagged."""
 
-    name: CheckName
-    value: float
-    limit: float
-    percentile: float = Field(description="Of unseen people's scans or pairs of visits, which the limit is.")
-    is_beyond: bool
+    name: CheckName = Field(description="Which statistic; docs/answers.md says what each means.")
+    value: float = Field(description="Distance from the training scans, or between the two scans, without unit.")
+    limit: float = Field(description="The largest value that is not flagged, in the same measure.")
+    percentile: float = Field(
+        description="Which percentile of unseen people's scans or pairs of visits the limit is, 0 to 100."
+    )
+    is_beyond: bool = Field(description="Whether the value is greater than the limit.")
 
 
 class ScanFacts(Schema):
@@ -159,7 +163,7 @@ class ScanFacts(Schema):
         description="What preprocessing remarks on the scan, which was usable all the same; a remark that casts doubt "
         "on its voxels is the reason `quality` of an answer for several scans. Their codes are in docs/findings.md."
     )
-    out_of_distribution: OutOfDistribution
+    out_of_distribution: OutOfDistribution = Field(description="How far its embedding lies from those of training.")
     checks: list[ImageCheck] = Field(
         default=[], description="How the image looks next to the training scans; empty when the artefact has no checks."
     )
@@ -168,11 +172,11 @@ class ScanFacts(Schema):
 class GradeDistances(Schema):
     """Distances from normal of validation scans of one grade, and where this scan stands among them."""
 
-    grade: float = Field(description="The outcome's score.")
-    count: int
-    median: float
-    lower_quartile: float
-    upper_quartile: float
+    grade: float = Field(description="The outcome's score, in its own points.")
+    count: int = Field(description="Number of validation scans of this grade.")
+    median: float = Field(description="Median of their cosine distances from the normal anchor, 0 to 2.")
+    lower_quartile: float = Field(description="25th percentile of these distances, 0 to 2.")
+    upper_quartile: float = Field(description="75th percentile of these distances, 0 to 2.")
     percentile_rank: float = Field(description="Percentage of these scans that lie nearer to normal than this scan.")
 
 
@@ -181,7 +185,7 @@ class SeverityAnswer(Schema):
 
     distance: float = Field(description="Cosine distance of its embedding from the normal anchor, 0 to 2.")
     outcome: OutcomeSpec = Field(description="The score that the grades are of.")
-    normal: float = Field(description="Score of a normal scan.")
+    normal: float = Field(description="Score of a normal scan, in the outcome's points.")
     grades: list[GradeDistances] = Field(description="By grade; which one the distance is typical of.")
     caution: list[str] = Field(description="What to know before relying on the distance, most important first.")
 
@@ -189,38 +193,40 @@ class SeverityAnswer(Schema):
 class EmbeddingAnswer(Schema):
     """The embedding of one scan."""
 
-    embedding: list[float] = Field(description="float32 values.")
+    embedding: list[float] = Field(description="float32 values, without unit.")
     width: int = Field(description="Number of values.")
-    model: str
-    version: str
+    model: str = Field(description="Name of the model that answered.")
+    version: str = Field(description="Its version.")
     fingerprint: str = Field(description="Digest of the preprocessing; compare embeddings only where it is equal.")
-    scan: ScanFacts
-    severity: SeverityAnswer | None = Field(default=None, description="Of models of kind severity; null for others.")
+    scan: ScanFacts = Field(description="What was received of it, and what preprocessing found.")
+    severity: SeverityAnswer | None = Field(
+        default=None, description="How far it lies from normal; null for models of other kinds."
+    )
 
 
 class Probabilities(Schema):
     """Calibrated probabilities; they add up to 1."""
 
-    improved: float = Field(ge=0, le=1)
-    stable: float = Field(ge=0, le=1)
-    declined: float = Field(ge=0, le=1)
+    improved: float = Field(ge=0, le=1, description="Probability that the person got better, 0 to 1.")
+    stable: float = Field(ge=0, le=1, description="Probability of a change below the threshold of the outcome, 0 to 1.")
+    declined: float = Field(ge=0, le=1, description="Probability that the person got worse, 0 to 1.")
 
 
 class Uncertainty(Schema):
     """How sure the model is of its own answer; says nothing of whether the model is right."""
 
     entropy: float = Field(ge=0, le=1, description="Shannon entropy of the probabilities over ln 3: 0 sure, 1 a guess.")
-    top_probability: float = Field(ge=0, le=1)
-    margin: float = Field(ge=0, le=1, description="Top probability minus the second.")
+    top_probability: float = Field(ge=0, le=1, description="Probability of the most probable class, 0 to 1.")
+    margin: float = Field(ge=0, le=1, description="Top probability minus the second, 0 to 1.")
     is_ambiguous: bool = Field(description="Whether the margin is below 0.10.")
 
 
 class DistanceReference(Schema):
     """Distances of known pairs, and where this pair stands among them."""
 
-    count: int
-    median: float
-    percentile_95: float
+    count: int = Field(description="Number of known pairs.")
+    median: float = Field(description="Median of their cosine distances, 0 to 2.")
+    percentile_95: float = Field(description="95th percentile of their cosine distances, 0 to 2.")
     percentile_rank: float = Field(description="Percentage of the known pairs with a smaller distance than this pair.")
 
 
@@ -242,13 +248,17 @@ class Change(Schema):
 class PredictedChange(Schema):
     """The change of the score that the two scans show, next to what no change at all looks like."""
 
-    points: float = Field(description="Predicted change, positive where the person got better.")
-    low: float = Field(description="Lower end of its 95 % interval: 1.96 standard deviations of the model's error.")
-    high: float = Field(description="Upper end.")
-    unit: str = Field(examples=["points of mmse"])
+    points: float = Field(
+        description="Predicted change in points of the score (`unit`), positive where the person got better."
+    )
+    low: float = Field(
+        description="Lower end of its 95 % interval, points: 1.96 standard deviations of the model's error."
+    )
+    high: float = Field(description="Upper end of this interval, points.")
+    unit: str = Field(description="What a point is.", examples=["points of mmse"])
     noise_floor_95: float | None = Field(
         description="95 % of the scan-rescan pairs of people whom no network had seen show a smaller change, up or "
-        "down; of visits on two scanners, 95 % miss the true change by less. Null when there are none."
+        "down, in points; of visits on two scanners, 95 % miss the true change by less. Null when there are none."
     )
     within_noise_floor: bool | None = Field(
         description="Whether the change is at most `noise_floor_95`, up or down; null without a noise floor."
@@ -260,36 +270,38 @@ class CohortChange(Schema):
 
     num_people: int = Field(description="How many, 20 or more.")
     percentile_5: float = Field(description="Points, positive where people got better.")
-    lower_quartile: float
-    median: float
-    upper_quartile: float
-    percentile_95: float
-    unit: str = Field(examples=["points of mmse"])
+    lower_quartile: float = Field(description="Points that a quarter of the people stay below.")
+    median: float = Field(description="Points that half of the people stay below.")
+    upper_quartile: float = Field(description="Points that three quarters of the people stay below.")
+    percentile_95: float = Field(description="Points that 95 % of the people stay below.")
+    unit: str = Field(description="The score's own points.", examples=["points of mmse"])
 
 
 class Neighbours(Schema):
     """The reference scans nearest to a scan (cosine) whose outcome score is known."""
 
-    count: int
-    median_score: float
-    lower_quartile: float
-    upper_quartile: float
+    count: int = Field(description="Number of these scans.")
+    median_score: float = Field(description="Median of their scores, in the outcome's points.")
+    lower_quartile: float = Field(description="25th percentile of their scores, points.")
+    upper_quartile: float = Field(description="75th percentile of their scores, points.")
 
 
 class PairedScan(ScanFacts):
     """One scan of the pair."""
 
-    neighbours: Neighbours | None = Field(description="Null when the artefact holds no reference with a score.")
+    neighbours: Neighbours | None = Field(
+        description="Reference scans like it, and their scores; null when the artefact holds none with a score."
+    )
 
 
 class Provenance(Schema):
     """Where the answer comes from."""
 
-    model: str
-    version: str
-    created: datetime
-    method: str
-    fingerprint: str
+    model: str = Field(description="Name of the model that answered.")
+    version: str = Field(description="Its version.")
+    created: datetime = Field(description="When the model was exported, with its time zone.")
+    method: str = Field(description="Name of the training recipe's method.")
+    fingerprint: str = Field(description="Digest of the preprocessing, in hexadecimal.")
     training_run: str = Field(description="Last part of the training run's URL.")
     metrics: dict[str, Metric] = Field(description="As measured when the model was exported.")
 
@@ -314,24 +326,24 @@ class ProgressionAnswer(Schema):
         description="The most probable class, however unsure; `stable` when both scans are the same file or the same "
         "voxels. It is no decision: read `decision`."
     )
-    probabilities: Probabilities
+    probabilities: Probabilities = Field(description="The model's for the three classes.")
     base_rates: Probabilities | None = Field(
         default=None,
         description="How often each class was true among the pairs that the probabilities were calibrated on; null in "
         "artefacts that do not state it.",
     )
-    uncertainty: Uncertainty
+    uncertainty: Uncertainty = Field(description="How far apart these probabilities are.")
     caution: list[str] = Field(
         description="What to know before relying on the answer: `reasons` in words, worst first."
     )
-    change: Change
+    change: Change = Field(description="Distance of the two embeddings next to known pairs.")
     cohort_change: CohortChange | None = Field(
         default=None,
         description="Each person's change a year, times `gap_days`; null without `gap_days`, and where the artefact "
         "holds no such changes.",
     )
     outcome: OutcomeSpec = Field(description="The score whose change the three classes stand for.")
-    gap_days: float | None
+    gap_days: float | None = Field(description="Days between the scans as given; null where not given.")
     is_same_scan: bool = Field(description="Whether both scans are the same file or the same voxels.")
     same_person: ImageCheck | None = Field(
         description="How much the two heads differ beyond what two visits of one person do; null when the artefact has "
@@ -341,58 +353,6 @@ class ProgressionAnswer(Schema):
         description="How much brightness and detail differ beyond what two visits on one scanner do; beyond its limit "
         "the noise floor is that of visits on two scanners. Null as `same_person`."
     )
-    earlier: PairedScan
-    later: PairedScan
-    provenance: Provenance
-
-
-class ModelSummary(Schema):
-    """One loaded model."""
-
-    name: str
-    version: str
-    is_default: bool
-    kind: ArtefactKind = Field(description="`progression` answers every path, the others only /v1/embeddings.")
-    created: datetime
-    method: str
-    modality: str
-    grid: tuple[int, int, int] = Field(description="Voxels along right, anterior, superior.")
-    spacing_mm: float
-    fingerprint: str
-    embedding_width: int
-    outcome: OutcomeSpec
-    metrics: dict[str, Metric]
-    guarantees: tuple[str, ...]
-    intended_use: str
-    limitations: tuple[str, ...]
-    num_references: int
-    num_noise_pairs: int
-
-
-class ModelList(Schema):
-    """All models that passed their checks."""
-
-    models: list[ModelSummary]
-
-
-class Live(Schema):
-    """The process answers."""
-
-    status: Literal["alive"] = "alive"
-
-
-class ArtefactStatus(Schema):
-    """Where the loading of one artefact stands."""
-
-    artefact: str = Field(description="The last two parts of its URL.", examples=["clinimcl/1.0.0"])
-    status: Literal["waiting", "loading", "ready", "failed"]
-    reason: str | None = Field(default=None, description="Why it failed, with the remedy.")
-
-
-class Readiness(Schema):
-    """Whether every model is loaded and checked."""
-
-    status: Literal["ready", "not_ready"]
-    artefacts: list[ArtefactStatus]
-    decoders: Literal["ready", "starting"] = Field(description="Whether scans can be decoded.")
-    threads: int = Field(ge=1, description="Threads of one forward pass.", examples=[4])
+    earlier: PairedScan = Field(description="The scan acquired first.")
+    later: PairedScan = Field(description="The scan acquired second.")
+    provenance: Provenance = Field(description="The model behind the answer.")

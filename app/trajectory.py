@@ -21,14 +21,10 @@ import numpy as np
 import numpy.typing as npt
 
 from app.decision import SDS_OF_95
+from app.trajectory_schemas import MAX_AGE, MAX_DAY, MAX_VISITS, MIN_VISITS, count_mismatch
 from preprocess.errors import UsageError
 
 Floats = npt.NDArray[np.float64]
-MIN_VISITS = 2
-MAX_VISITS = 16
-MAX_DAY = 40_000
-"""110 years; a number beyond it is a date, such as 20210305."""
-MAX_AGE = 120
 DAYS_A_YEAR = 365.25
 MIN_SPAN_DAYS = 1.0
 """Scans that lie closer together are repeats."""
@@ -136,11 +132,6 @@ def require_visits(num_scans: int, days: Sequence[float], age: float | None) -> 
             )
     if age is not None and not 0 <= age <= MAX_AGE:
         raise UsageError(f"age {age:g} is not between 0 and {MAX_AGE}; give years at the first visit, or leave it out")
-
-
-def count_mismatch(num_scans: int, num_days: int) -> str:
-    """What is wrong with another number of days than of scans."""
-    return f"{num_days} {'day' if num_days == 1 else 'days'} for {num_scans} scans; give one day for each scan"
 
 
 def ordinal(number: int) -> str:

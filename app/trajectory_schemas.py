@@ -17,9 +17,14 @@ from app.schemas import (
     ScanUri,
     Schema,
 )
-from app.trajectory import MAX_AGE, MAX_DAY, MAX_VISITS, MIN_VISITS
 from preprocess.manifest import OutcomeSpec
 from preprocess.types import Progression
+
+MIN_VISITS = 2
+MAX_VISITS = 16
+MAX_DAY = 40_000
+"""110 years; a number beyond it is a date, such as 20210305."""
+MAX_AGE = 120
 
 Day = Annotated[float, Field(ge=-MAX_DAY, le=MAX_DAY)]
 
@@ -75,12 +80,12 @@ class AnnualChange(Schema):
     """Slope of the least-squares line through all visits that count, next to what noise alone gives."""
 
     points_per_year: float = Field(description="Positive where the person got better.", examples=[-1.2])
-    low: float = Field(description="Lower end of its 95 % interval.")
-    high: float = Field(description="Upper end.")
-    unit: str = Field(examples=["points of mmse a year"])
+    low: float = Field(description="Lower end of its 95 % interval, points a year.")
+    high: float = Field(description="Upper end of this interval, points a year.")
+    unit: str = Field(description="What a point a year is.", examples=["points of mmse a year"])
     noise_floor_95: float | None = Field(
-        description="Scans of an unchanged person on these days give a less steep line in 95 % of cases, up or down. "
-        "Null when the artefact holds no such pairs."
+        description="Scans of an unchanged person on these days give a less steep line in 95 % of cases, up or down; "
+        "points a year. Null when the artefact holds no such pairs."
     )
     within_noise_floor: bool | None = Field(
         description="Whether the slope is at most `noise_floor_95`, up or down; null without a noise floor."
@@ -98,19 +103,19 @@ class AgePercentile(Schema):
     percentile: float = Field(
         ge=0, le=100, description="Percentage of these people whose true score declined faster, or improved less."
     )
-    low: float = Field(ge=0, le=100, description="The same of the lower end of the slope's interval.")
-    high: float = Field(ge=0, le=100, description="The same of its upper end.")
-    num_people: int = Field(description="How many they are, 30 or more.")
-    window_years: float = Field(description="They are at most this much younger or older.", examples=[5])
+    low: float = Field(ge=0, le=100, description="The same percentage for the lower end of the slope's interval.")
+    high: float = Field(ge=0, le=100, description="The same percentage for its upper end.")
+    num_people: int = Field(description="Number of these people, 30 or more.")
+    window_years: float = Field(description="They are at most so many years younger or older.", examples=[5])
 
 
 class Visit(PairedScan):
     """One scan, in the order of days."""
 
     position: int = Field(description="Which of the scans as they were given, from 1.")
-    day: float = Field(description="As given.")
+    day: float = Field(description="Its day, as given.")
     told_change: float = Field(description="Told change from the first visit, points, positive where better.")
-    on_line: float | None = Field(description="The same on the fitted line; null without a line.")
+    on_line: float | None = Field(description="The same on the fitted line, points; null without a line.")
     is_counted: bool = Field(description="False for a scan that was given twice for one day, which counts once.")
 
 
@@ -118,17 +123,17 @@ class VisitStep(Schema):
     """The answer for two neighbouring visits, as /v1/progression gives it."""
 
     earlier: int = Field(description="Position of the earlier scan, from 1.")
-    later: int = Field(description="Position of the later scan.")
-    gap_days: float
-    decision: Decision
-    reasons: list[ReasonCode]
+    later: int = Field(description="Position of the later scan, from 1.")
+    gap_days: float = Field(description="Days between the two.")
+    decision: Decision = Field(description="As for a pair.")
+    reasons: list[ReasonCode] = Field(description="What the decision rests on or is kept from by, worst first.")
     caution: list[str] = Field(description="`reasons` in words, worst first.")
-    prediction_set: list[Progression] | None
-    predicted_change: PredictedChange | None
-    probabilities: Probabilities
-    is_same_scan: bool
-    same_person: ImageCheck | None
-    same_scanner: ImageCheck | None
+    prediction_set: list[Progression] | None = Field(description="The answers that cannot be ruled out.")
+    predicted_change: PredictedChange | None = Field(description="The change between the two.")
+    probabilities: Probabilities = Field(description="The model's for the three classes.")
+    is_same_scan: bool = Field(description="Whether both are the same file or the same voxels.")
+    same_person: ImageCheck | None = Field(description="As for a pair.")
+    same_scanner: ImageCheck | None = Field(description="As for a pair.")
 
 
 class TrajectoryAnswer(Schema):
@@ -144,7 +149,9 @@ class TrajectoryAnswer(Schema):
     caution: list[str] = Field(
         description="What to know before relying on the answer: `reasons` in words, worst first."
     )
-    annual_change: AnnualChange | None = Field(description="Null where all scans are of one day.")
+    annual_change: AnnualChange | None = Field(
+        description="The slope with its interval; null where all scans are of one day."
+    )
     fitted_change: PredictedChange | None = Field(
         description="Change on the line from the first day to the last, with the slope's interval and floor."
     )
@@ -164,8 +171,13 @@ class TrajectoryAnswer(Schema):
     )
     no_percentile: str | None = Field(description="Why there is no percentile; null where there is one.")
     outcome: OutcomeSpec = Field(description="The score whose change is told.")
-    span_days: float = Field(description="From the first visit to the last.")
-    age: float | None = Field(description="As given.")
-    visits: list[Visit]
+    span_days: float = Field(description="Days from the first visit to the last.")
+    age: float | None = Field(description="At the first visit, years, as given; null where not given.")
+    visits: list[Visit] = Field(description="In the order of their days.")
     steps: list[VisitStep] = Field(description="One fewer than visits.")
-    provenance: Provenance
+    provenance: Provenance = Field(description="The model behind the answer.")
+
+
+def count_mismatch(num_scans: int, num_days: int) -> str:
+    """What is wrong with another number of days than of scans."""
+    return f"{num_days} {'day' if num_days == 1 else 'days'} for {num_scans} scans; give one day for each scan"

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from interscan import objectives as objectives
+    from interscan.client import Client as Client
+    from interscan.client_calls import ServiceError as ServiceError
     from interscan.library import grid_to_scan as grid_to_scan
     from interscan.library import load_artefact as load_artefact
     from interscan.library import open_store as open_store
@@ -36,7 +38,9 @@ else:
 
 
 __all__ = [
+    "Client",
     "InterscanError",
+    "ServiceError",
     "VolumeStream",
     "grid_to_scan",
     "load_artefact",
@@ -47,7 +51,9 @@ __all__ = [
     "volume_to_nifti",
 ]
 _HOMES = {
+    "Client": "interscan.client",
     "InterscanError": "preprocess.errors",
+    "ServiceError": "interscan.client_calls",
     "VolumeStream": "interscan.stream",
     "grid_to_scan": "interscan.library",
     "load_artefact": "interscan.library",

@@ -3,11 +3,11 @@
 import hashlib
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from interscan.extras import naming_extras
 from preprocess.errors import UsageError
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def load_artefact(uri: str | Path) -> "LoadedModel":
 
     # MONAI, which the transforms need, cannot be imported by a user without a name.
     settle()
-    with _naming_extras("load_artefact"):
+    with naming_extras("load_artefact"):
         from app.registry import load_artefact as load
     return load(os.fspath(uri))
 
@@ -158,7 +158,7 @@ def predict_pair(
         ArtefactError: the artefact is of a kind that compares no pairs.
         StorageError: the bucket refuses.
     """
-    with _naming_extras("predict_pair"):
+    with naming_extras("predict_pair"):
         from app.answers import answer_progression
         from app.registry import LoadedModel
 
@@ -202,7 +202,7 @@ def predict_trajectory(
         ArtefactError: the artefact tells no change in points, or an earlier version exported it.
         StorageError: the bucket refuses.
     """
-    with _naming_extras("predict_trajectory"):
+    with naming_extras("predict_trajectory"):
         from app.registry import LoadedModel
         from app.trajectory import require_visits
         from app.trajectory_answer import answer_trajectory
@@ -274,17 +274,3 @@ def _stored_volume(artefact: "LoadedModel", source: object, name: str) -> "Prepa
             f"from 0 to 1; {remedy}"
         )
     return PreparedScan(voxels_CDHW, hashlib.sha256(voxels_CDHW.data).hexdigest(), ())
-
-
-@contextmanager
-def _naming_extras(what: str) -> Iterator[None]:
-    """Turn a missing package of an extra into one line that says what to install."""
-    from interscan.extras import missing_extra
-
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        reason = missing_extra(error.name)
-        if not reason:
-            raise
-        raise UsageError(f"{what} {reason}") from error

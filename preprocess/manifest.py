@@ -81,21 +81,17 @@ class Part(BaseModel):
 
 
 class OutcomeSpec(Part):
-    """The score whose change is answered.
+    """The score whose change is answered."""
 
-    Attributes:
-        name: column of the score, for example `mmse`.
-        higher_is_better: whether a rise is an improvement.
-        threshold: smallest change, in the score's own units, that is not `stable`.
-        source: what the threshold comes from.
-        test_sd: standard deviation of the test's own error in a single score, in the score's units; 0 where unknown.
-    """
-
-    name: str
-    higher_is_better: bool
-    threshold: float = Field(gt=0)
-    source: str = ""
-    test_sd: float = Field(default=0.0, ge=0)
+    name: str = Field(description="Column of the score, for example mmse.")
+    higher_is_better: bool = Field(description="Whether a rise is an improvement.")
+    threshold: float = Field(gt=0, description="Smallest change that is not stable, points of the score.")
+    source: str = Field(default="", description="What the threshold comes from.")
+    test_sd: float = Field(
+        default=0.0,
+        ge=0,
+        description="Standard deviation of the test's own error, points of the score; 0 where unknown.",
+    )
 
     @property
     def change_noise(self) -> float:
@@ -120,11 +116,17 @@ class Inputs(Part):
 class Metric(Part):
     """A metric with its 95 % interval over subjects and the level that chance alone reaches; None where unknown."""
 
-    value: float
-    low: float | None = None
-    high: float | None = None
-    chance: float | None = None
-    num: int | None = None
+    value: float = Field(description="The metric itself, in the unit that its name tells; most are without unit.")
+    low: float | None = Field(
+        default=None, description="Lower end of its 95 % interval over subjects, in the same unit; null where unknown."
+    )
+    high: float | None = Field(
+        default=None, description="Upper end of this interval, in the same unit; null where unknown."
+    )
+    chance: float | None = Field(
+        default=None, description="What chance alone reaches, in the same unit; null where unknown."
+    )
+    num: int | None = Field(default=None, description="Number of cases it was measured on; null where unknown.")
 
 
 class Calibration(Part):

@@ -9,8 +9,8 @@ from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from app.dependencies import ServiceDep, admit_to_pages
+from app.model_schemas import Live, Readiness
 from app.openapi import problem_responses
-from app.schemas import Live, Readiness
 
 router = APIRouter(tags=["health"])
 

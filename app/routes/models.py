@@ -3,9 +3,9 @@
 from fastapi import APIRouter, Depends
 
 from app.dependencies import ServiceDep, admit
+from app.model_schemas import ModelList, ModelSummary
 from app.openapi import problem_responses
 from app.registry import LoadedModel
-from app.schemas import ModelList, ModelSummary
 
 router = APIRouter(prefix="/v1", tags=["models"], dependencies=[Depends(admit)])
 

@@ -8,9 +8,8 @@ from app.dependencies import ServiceDep, TrajectoryDep, admit
 from app.errors import ProblemError
 from app.inputs import PreparedScan
 from app.openapi import problem_responses, request_body
-from app.trajectory import MAX_VISITS, MIN_VISITS
 from app.trajectory_answer import answer_trajectory
-from app.trajectory_schemas import TrajectoryAnswer, TrajectoryFields, UriTrajectory
+from app.trajectory_schemas import MAX_VISITS, MIN_VISITS, TrajectoryAnswer, TrajectoryFields, UriTrajectory
 from preprocess.errors import ArtefactError
 
 router = APIRouter(prefix="/v1", tags=["answers"], dependencies=[Depends(admit)])

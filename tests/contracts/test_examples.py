@@ -6,6 +6,7 @@ import math
 import re
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from preprocess.store import Store
 from tests.support.artefacts import decision_part, write_artefact
 from tests.support.cohorts import write_store
 from tests.support.heads import head_nifti
+from tests.support.service import listening
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = ROOT / "docs" / "library.md"
@@ -75,12 +77,30 @@ def _beside_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
 
 
+@pytest.fixture(scope="module")
+def service(folder: Path) -> Iterator[tuple[str, str]]:
+    """What the examples of the client ask: address and key of a running service."""
+    key = "a-key-of-more-than-sixteen-characters"
+    with listening(folder / "line", api_keys=(key,)) as (url, _, _):
+        yield url, key
+
+
+@pytest.fixture
+def _asked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start the service where an example asks one."""
+    if "SERVICE_URL" in request.node.callspec.params["block"]:
+        url, key = request.getfixturevalue("service")
+        monkeypatch.setenv("SERVICE_URL", url)
+        monkeypatch.setenv("SERVICE_KEY", key)
+
+
 def run_block(block: str) -> dict[str, Any]:
     names: dict[str, Any] = {"__name__": "__main__"}
     exec(compile(block, str(LIBRARY), "exec"), names)
     return names
 
 
+@pytest.mark.usefixtures("_asked")
 @pytest.mark.parametrize(("page", "block"), ALL_BLOCKS, ids=lambda part: getattr(part, "name", ""))
 def test_each_block_runs_as_it_stands(page: Path, block: str) -> None:
     run_block(block)
@@ -148,6 +168,18 @@ def test_an_answer_for_visits_is_that_of_the_command_line(capsys: pytest.Capture
     predict("line", "earlier.nii.gz", "later.nii.gz", days="0,365", age=71, json=True)
 
     assert line.model_dump(mode="json") == json.loads(capsys.readouterr().out)
+
+
+def test_the_service_gives_the_answers_of_the_command_line(
+    service: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SERVICE_URL", service[0])
+    monkeypatch.setenv("SERVICE_KEY", service[1])
+    answer = run_block(block_with("Client(os.environ"))["answer"]
+    assert capsys.readouterr().out == f"ready ['tiny']\n{answer.decision} {answer.reasons}\n8\n"
+    predict("line", "earlier.nii.gz", "later.nii.gz", gap_days=365, json=True)
+
+    assert answer.model_dump(mode="json") == json.loads(capsys.readouterr().out)
 
 
 def test_an_answer_for_two_arrays_is_about_these_rows_of_the_store(capsys: pytest.CaptureFixture[str]) -> None:

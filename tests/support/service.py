@@ -1,5 +1,7 @@
 """The service as a test talks to it: started, its models loaded, reached as from this machine."""
 
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +11,7 @@ from typing import Any
 from fastapi.testclient import TestClient
 
 from app.main import create_app
+from app.server import make_server
 from app.settings import make_settings
 
 
@@ -41,3 +44,30 @@ def assert_problem(response: Any, status: int, code: str) -> dict[str, Any]:
     assert "Traceback" not in response.text
     assert "/tmp" not in response.text
     return problem
+
+
+@contextmanager
+def listening(*artefacts: Path | str, **settings: Any) -> Iterator[tuple[str, Any, Any]]:
+    """A service on a free port of this machine, as `serve` runs it: its address, its parts, and its server."""
+    app = create_app(make_settings(artefacts=tuple(map(str, artefacts)), **settings))
+    service = app.state.service
+    server = make_server(
+        app,
+        on_stop=service.begin_stopping,
+        header_s=service.settings.header_s,
+        max_connections=service.settings.max_connections,
+        stop_s=service.settings.stop_s,
+        forwarded_allow_ips=[],
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            # Readiness of models is not waited for where there are none.
+            while not (server.started and service.decoders.is_ready and (service.is_ready or not artefacts)):
+                assert thread.is_alive()
+                time.sleep(0.01)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}", service, server
+        finally:
+            server.should_exit = True
+            thread.join()

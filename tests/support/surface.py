@@ -2,11 +2,13 @@
 
     python -m tests.support.surface
 
-writes the lists anew into tests/contracts/surface/, after a change that is meant; the difference is what is reviewed.
+writes the lists anew into tests/contracts/surface/ and the service's OpenAPI document into docs/openapi.json, after a
+change that is meant; the difference is what is reviewed.
 """
 
 import ast
 import inspect
+import json
 import re
 import types
 import typing
@@ -20,6 +22,7 @@ from pydantic import BaseModel
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "tests" / "contracts" / "surface"
+OPENAPI = ROOT / "docs" / "openapi.json"
 PARTS = ("preprocess", "trainer", "app", "interscan")
 
 
@@ -102,10 +105,25 @@ def variables_in(program: str) -> set[str]:
 
 def routes() -> list[str]:
     """Method and path of everything that the service answers."""
+    return sorted(set(_lines_of(bare_app().routes)))
+
+
+def openapi_document() -> dict[str, Any]:
+    """The OpenAPI document as a service without models or settings of its own answers it at /openapi.json."""
+    document: dict[str, Any] = bare_app().openapi()
+    return document
+
+
+def as_text(document: dict[str, Any]) -> str:
+    """A document as it is checked in: its own order, one entry a line, so that a difference names what changed."""
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def bare_app() -> Any:
     from app.main import create_app
     from app.settings import Settings
 
-    return sorted(set(_lines_of(create_app(Settings(artefacts=(), api_keys=(), no_auth=True)).routes)))
+    return create_app(Settings(artefacts=(), api_keys=(), no_auth=True))
 
 
 def _lines_of(found: Iterable[Any]) -> Iterator[str]:
@@ -186,8 +204,9 @@ def difference(written: list[str], found: list[str]) -> str:
 
 
 def main() -> None:
-    """Write every list."""
+    """Write every list and the document."""
     FOLDER.mkdir(exist_ok=True)
+    OPENAPI.write_text(as_text(openapi_document()), encoding="utf-8")
     for name, collect in SURFACE.items():
         file_of(name).write_text("".join(f"{line}\n" for line in sorted(set(collect()))), encoding="utf-8")
 
