@@ -170,4 +170,4 @@ def _path(node: ast.AST) -> str:
 def _operator(path: str) -> str:
     """`aten::save` for `torch.save`, `prim::x` for `ops.prim.x`, as PyTorch's messages name them."""
     space, _, operator = path.removeprefix("ops.").rpartition(".")
-    return f"{'aten' if space == 'torch' else space}::{operator}"[:80]
+    return ("::".join(one for one in ("aten" if space == "torch" else space, operator) if one))[:80]
