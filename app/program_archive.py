@@ -17,9 +17,9 @@ from preprocess.errors import ArtefactError
 MOST_ENTRIES = 20_000
 """Files within an archive; a ResNet-50 with BatchNorm has 645."""
 LARGEST_TEXT_BYTES = 2 << 20
-"""Of one file of code and of one pickle, unpacked; the largest of a ResNet-50 is below 0.2 MiB."""
+"""The most that one file of code or one pickle may unpack to."""
 LARGEST_TEXTS_BYTES = 8 << 20
-"""Of all of them together; a ResNet-50 has 0.25 MiB."""
+"""The most that all of them together may; a ResNet-50 has 0.24 MiB."""
 
 _SMALL = {"version", "byteorder", ".data/serialization_id", ".format_version", ".storage_alignment"}
 _SMALL_BYTES = 256

@@ -16,7 +16,7 @@ from typing import Any
 from preprocess.errors import ArtefactError
 
 MOST_INSTRUCTIONS = 1_000_000
-"""Of one pickle; a ResNet-50 has 16,000."""
+"""The most that one pickle may have; those of a ResNet-50 are of 34 kB, so fewer than 34,000."""
 
 _ITEM_BYTES = {
     "torch DoubleStorage": 8,
