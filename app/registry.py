@@ -1,7 +1,6 @@
 """Loads artefacts; one may answer only after its digests, fingerprint, references and golden values were checked."""
 
 import hashlib
-import io
 import random
 import threading
 import warnings
@@ -17,6 +16,7 @@ from app.engine import Engine, Program
 from app.errors import ProblemError
 from app.golden import check_golden
 from app.model_schemas import ArtefactStatus
+from app.program_check import checked_program
 from app.references import Floats, References, parse_references, read_arrays
 from app.severity import SeverityReferences, parse_severity
 from preprocess.console import LOG
@@ -98,16 +98,24 @@ class LoadedModel:
         return direction_E
 
 
-def load_program(data: bytes) -> Program:
-    """Load model.ts on the CPU.
+def load_program(data: bytes, *, name: str = PROGRAM_NAME) -> Program:
+    """Check model.ts and load it on the CPU.
+
+    Args:
+        data: the file.
+        name: how messages call it.
 
     Raises:
-        RuntimeError: not a TorchScript file.
+        ArtefactError: not a TorchScript file, or one that `checked_program` refuses.
     """
+    archive = checked_program(data, name=name)
     with _LOADING, warnings.catch_warnings():
         # TorchScript is the artefact's contract until torch.export replaces it.
         warnings.filterwarnings("ignore", r"`torch\.jit\.load` is deprecated", DeprecationWarning)
-        program = torch.jit.load(io.BytesIO(data), map_location="cpu")  # type: ignore[no-untyped-call]
+        try:
+            program = torch.jit.load(archive, map_location="cpu")  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            raise ArtefactError(f"{name}: not a TorchScript file; export the model again") from error
     return cast(Program, program.eval())
 
 
@@ -126,10 +134,7 @@ def load_artefact(uri: str) -> LoadedModel:
     manifest = read_manifest(location)
     files = {name: _read_checked(location, name, digest) for name, digest in sorted(manifest.files.items())}
     _check_contract(location, manifest)
-    try:
-        engine = Engine(load_program(files[PROGRAM_NAME]))
-    except RuntimeError as error:
-        raise ArtefactError(f"{location.uri}/{PROGRAM_NAME}: not a TorchScript file; export the model again") from error
+    engine = Engine(load_program(files[PROGRAM_NAME], name=f"{location.uri}/{PROGRAM_NAME}"))
     name = f"{location.uri}/{REFERENCES_NAME}"
     references = parse_references(
         files[REFERENCES_NAME],
