@@ -29,7 +29,7 @@ class Example(Schema):
     """What there is to try the service with."""
 
     age: float = Field(description="Years at the first visit.")
-    modality: str = Field(examples=["T1w"])
+    modality: str = Field(description="Which kind of scan it is, by its BIDS suffix.", examples=["T1w"])
     is_synthetic: Literal[True] = Field(default=True, description="A generated head: no person was scanned.")
     visits: list[ExampleVisit] = Field(description="In order of days.")
 

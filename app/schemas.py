@@ -268,7 +268,7 @@ class PredictedChange(Schema):
 class CohortChange(Schema):
     """True changes of the people whom the model was trained on, over the time between the scans."""
 
-    num_people: int = Field(description="How many, 20 or more.")
+    num_people: int = Field(description="Number of people, 20 or more.")
     percentile_5: float = Field(description="Points, positive where people got better.")
     lower_quartile: float = Field(description="Points that a quarter of the people stay below.")
     median: float = Field(description="Points that half of the people stay below.")

@@ -1,9 +1,8 @@
 """The artefact's manifest: what an exported model expects, promises and was made from.
 
 The trainer writes it and the service reads it; it stands here because neither imports the other. There are three kinds:
-`progression` compares a pair of volumes, `severity` tells how far one scan lies from normal, `embedding` embeds scans
-and answers nothing else. Files beside it: model.ts, embed.pt2, compare.pt2 or severity.pt2, golden.npz and
-references.npz (arrays named in `REFERENCE_ARRAYS`).
+`progression` compares two volumes, `severity` tells how far a scan lies from normal, `embedding` embeds scans. Files
+beside it: model.ts, embed.pt2, compare.pt2 or severity.pt2, golden.npz, references.npz (see `REFERENCE_ARRAYS`).
 """
 
 from datetime import datetime
@@ -24,8 +23,7 @@ COMPARE_PROGRAM_NAME = "compare.pt2"
 SEVERITY_PROGRAM_NAME = "severity.pt2"
 GOLDEN_NAME = "golden.npz"
 """Arrays: earlier_BCDHW, later_BCDHW (uint8 in the stored scale), embedding_BE, probabilities_B3 (eager float32).
-Those of kinds severity and embedding: scans_B (rows of the modality in the stored type), embedding_BE and, of severity
-alone, severity_B (eager float32)."""
+Those of other kinds: scans_B (rows as stored), embedding_BE, for severity alone severity_B (eager float32)."""
 REFERENCES_NAME = "references.npz"
 REFERENCE_ARRAYS = {
     "embeddings_NE": "float32, embeddings of the training scans",
