@@ -66,7 +66,8 @@ def _pair_answers(engine: Engine, manifest: Manifest, arrays: dict[str, np.ndarr
 def _scan_answers(
     engine: Engine, manifest: Manifest, arrays: dict[str, np.ndarray], severity: SeverityReferences | None, *, name: str
 ) -> Answers:
-    scans, embedding_BE = _required(arrays, ("scans_B", "embedding_BE"), name=name)
+    names = ("scans_B", "embedding_BE", *(() if severity is None else ("severity_B",)))
+    scans, embedding_BE, *told = _required(arrays, names, name=name)
     row = manifest.inputs.volume_recipe.row_shape(manifest.inputs.modality)
     if not len(scans) or scans.shape[1:] != row:
         raise ArtefactError(f"{name}: scans {scans.shape} are not (B, {row}); export the model again")
@@ -74,7 +75,7 @@ def _scan_answers(
     answers: Answers = {"embed": (embeddings, embedding_BE, (len(scans), manifest.embedding_width))}
     if severity is None:
         return answers
-    (severity_B,) = _required(arrays, ("severity_B",), name=name)
+    (severity_B,) = told
     answers["severity"] = (engine.severity(scans), severity_B, (len(scans),))
     if embeddings.shape[1:] == severity.anchor_E.shape:
         answers["the anchor"] = (severity.distances(embeddings), severity_B, (len(scans),))

@@ -17,7 +17,7 @@ Open = Callable[..., AbstractContextManager[Opened]]
 KEY = "a-key-of-the-tests-0123456789"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright holds this thread's event loop, which no other test could use meanwhile
 def browser() -> Iterator[Browser]:
     program = find_chromium()
     if program is None:
