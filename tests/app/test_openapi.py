@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from app import schemas, trajectory_schemas
+from app import model_schemas, schemas, trajectory_schemas
 from app.schemas import UriPair, UriScan
 from app.trajectory_schemas import UriTrajectory
 from tests.support.artefacts import decision_part, write_artefact
@@ -28,7 +28,8 @@ def assert_documented(schema: dict[str, Any], response: Any, method: str, path: 
     content = answers[str(response.status_code)]["content"]
     assert kind in content
     name = content[kind]["schema"]["$ref"].rsplit("/", 1)[1]
-    getattr(trajectory_schemas if hasattr(trajectory_schemas, name) else schemas, name).model_validate_json(
+    home = next(one for one in (trajectory_schemas, model_schemas, schemas) if hasattr(one, name))
+    getattr(home, name).model_validate_json(
         response.text
     )
     known = schema["components"]["schemas"][name]
