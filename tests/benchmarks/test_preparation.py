@@ -10,6 +10,7 @@ from interscan.synthetic.brain.cohort import write_brain_cohort
 from preprocess.recipe import VolumeRecipe
 from preprocess.store import Store
 from trainer.data.cohort import Cohort
+from trainer.data.pairs import rescan_pairs
 from trainer.evaluate.fold_plan import plan_folds
 from trainer.fit.context import cohort_of
 from trainer.recipe import load_recipe
@@ -41,7 +42,7 @@ def test_shares_are_told_by_scanner(stored: tuple[Store, Cohort]) -> None:
     found = rescan_shares(*stored, BASE)
     assert set(found) <= {"same scanner", "other scanner"}
     assert all(one.value is not None and one.value > 0 for one in found.values())
-    assert sum(one.num for one in found.values()) == 3
+    assert sum(one.num for one in found.values()) == len(rescan_pairs(stored[1], BASE.outcome)) > 0
 
 
 def test_everybody_is_answered_once_by_a_ridge_of_other_people(stored: tuple[Store, Cohort]) -> None:
