@@ -104,7 +104,7 @@ def test_joint_goes_from_matrices_to_two_classes_with_modalities_missing(
     assert {"class_balanced_accuracy", "class_sensitivity", "class_specificity"} <= metrics.keys()
     # What cannot be exported says so at once, in one line.
     assert run(["export", str(tmp_path / "run"), str(tmp_path / "artefact")]) == 3
-    assert "an artefact answers progression from one volume" in capsys.readouterr().err
+    assert "and an artefact takes one scan; export a run of one modality" in capsys.readouterr().err
 
 
 def test_every_recipe_is_followed_by_a_test() -> None:
