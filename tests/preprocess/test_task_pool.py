@@ -69,6 +69,7 @@ def test_a_header_that_promises_two_gigabytes_is_left_out_and_its_neighbours_are
     assert again["left_out"] == 1
 
 
+@pytest.mark.slow
 def test_fewer_workers_are_begun_where_memory_is_short_and_none_takes_more_than_was_said(tmp_path: Path) -> None:
     raw = write_bids(tmp_path / "raw", {f"{n:02d}": {"01": head_file(seed=n)} for n in range(18)})
     plan, _, _ = run_small(tmp_path, 16e9, raw, tmp_path / "s", "--workers", "3", "--dry-run")
