@@ -29,9 +29,7 @@ def assert_documented(schema: dict[str, Any], response: Any, method: str, path: 
     assert kind in content
     name = content[kind]["schema"]["$ref"].rsplit("/", 1)[1]
     home = next(one for one in (trajectory_schemas, model_schemas, schemas) if hasattr(one, name))
-    getattr(home, name).model_validate_json(
-        response.text
-    )
+    getattr(home, name).model_validate_json(response.text)
     known = schema["components"]["schemas"][name]
     assert set(known.get("required", ())) <= set(response.json()) <= set(known["properties"])
 
