@@ -12,7 +12,7 @@ from preprocess.errors import ScanError
 from preprocess.file_types import require_type
 from preprocess.forms import ArrayForm
 from preprocess.index import IndexRecord
-from preprocess.kinds import Prepared, prepare_scan
+from preprocess.kinds import prepare_scan
 from preprocess.machine import total_bytes
 from preprocess.plan import Claim
 from preprocess.pseudonyms import sayable
@@ -23,7 +23,7 @@ from preprocess.sources.reach import read_mask_file, read_scan
 from preprocess.storage import Location, Options
 from preprocess.store import content_digest
 from preprocess.types import Finding, Scan
-from preprocess.volumes import ScanFile, prepare_volumes
+from preprocess.volumes import Prepared, ScanFile, prepare_volumes
 from preprocess.writer import Rows, open_rows, write_row
 
 
@@ -137,6 +137,8 @@ def _read(claim: Claim, source: Location, work: Work) -> ScanFile | tuple[bytes,
         return ScanFile(data, scan.name, read_mask_file(scan))
     except ScanError as error:
         return data, Prepared(None, (error.finding,))
+    except (MemoryError, RuntimeError) as error:
+        return data, Prepared(None, (_no_memory(scan.name, error, work),))
 
 
 def _prepare(file: ScanFile, scan: Scan, recipe: VolumeRecipe) -> Prepared:

@@ -11,6 +11,7 @@ from preprocess.index import IndexRecord
 from preprocess.sources import list_scans
 from preprocess.storage import Location
 from preprocess.tasks import Work, ended_worker, record_name, run_task, store_scans
+from preprocess.types import Scan
 from preprocess.writer import prepare_arrays
 from tests.support.images import RECIPE, head_file, write_bids
 
@@ -78,3 +79,23 @@ def test_the_record_of_a_scan_that_ended_its_worker_says_nothing_of_its_bytes(tm
     (finding,) = record.findings
     assert (finding.code, finding.leaves_out) == ("ends_worker", True)
     assert finding.message.startswith("sub-01_ses-01_T1w: reading it ended its worker 3 times")
+
+
+def test_memory_refused_while_a_file_is_read_is_a_finding_of_that_scan_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = write_bids(tmp_path / "raw", {"01": {"01": head_file(), "02": head_file(seed=1)}})
+    listing = list_scans(str(raw), ("T1w",))
+    store = Location(tmp_path / "s")
+    plan = plan_run(listing, store, RECIPE)
+    prepare_arrays(store, RECIPE, ["T1w"], plan.num_rows)
+    whole = tasks.read_scan
+
+    def short_of_memory(source: Location, scan: Scan) -> bytes:
+        if scan.session_id == "ses-01":
+            raise MemoryError
+        return whole(source, scan)
+
+    monkeypatch.setattr(tasks, "read_scan", short_of_memory)
+    records = store_scans(Work(store.uri, {}, listing.root.uri, {}, RECIPE, ".work/x"), plan.tasks[0])
+    assert [[finding.code for finding in one.findings] for one in records] == [["too_much_memory"], []]
