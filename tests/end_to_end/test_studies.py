@@ -36,8 +36,13 @@ def test_the_example_of_the_page_runs_as_it_stands(
             WRITERS[words[3]](Path(words[4]))
         else:
             code = run(words[1:])
-    assert capsys.readouterr().out == expected
+    assert _on_any_machine(capsys.readouterr().out) == _on_any_machine(expected)
     assert code == ("exit code is 1" in page)
+
+
+def _on_any_machine(printed: str) -> str:
+    """The text without the memory that is free, which differs from one machine to the next."""
+    return re.sub(r"[0-9.]+ GB free$", "? GB free", printed, count=1, flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("kind", ["oasis3", "adni"])
