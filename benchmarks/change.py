@@ -18,6 +18,7 @@ import torch
 from benchmarks.running import finish, machine
 from preprocess.storage import Location
 from preprocess.store import Store
+from trainer.data.cohort import Cohort
 from trainer.evaluate.answers import answer_metrics
 from trainer.evaluate.fold_plan import PlannedFold, plan_folds
 from trainer.evaluate.measure import exact_compute, measure_run
@@ -71,15 +72,7 @@ def main() -> None:
     before = machine(torch.__version__)
     store, base = Store.open(options.store), load_recipe("change")
     cohort = cohort_of(store, base.data, base.outcome.name)
-    folds = plan_folds(
-        cohort,
-        outcome=base.outcome.name,
-        task="progression",
-        num_folds=options.folds,
-        num_repeats=1,
-        validation=base.split.validation,
-        seed=0,
-    )
+    folds = folds_of(cohort, base, options.folds)
     found: dict[str, Answers] = {}
     for number, arm in enumerate(ARMS):
         if options.only is None or number in options.only:
@@ -87,17 +80,8 @@ def main() -> None:
             turns = [follow(recipe, store, fold, options.work / str(number)) for fold in folds]
             found[f"{number} {arm.name}"] = Answers(tuple(turns), recipe.outcome.higher_is_better)
     any_arm = next(iter(found.values()))
-    ends = np.cumsum([len(turn.pairs) for turn in any_arm.turns])[:-1]
-    for ridge in ridge_controls(any_arm, store, cohort, base, exact_compute(base)):
-        assert ridge.probabilities_P3 is not None
-        parts = np.split(ridge.probabilities_P3, ends)
-        found[f"{ridge.name}, no network"] = Answers(
-            tuple(
-                Turn(turn.training, turn.cohort, turn.pairs, own_P3, None)
-                for turn, own_P3 in zip(any_arm.turns, parts, strict=True)
-            ),
-            any_arm.higher_is_better,
-        )
+    ridges = ridge_answers(any_arm, store, cohort, base)
+    found |= {f"{name}, no network": answers for name, answers in ridges.items()}
     metrics = {name: answer_metrics(answers, None, seed=0, num_resamples=2000) for name, answers in found.items()}
     errors = {name: error_sd(answers) for name, answers in found.items()}
     leads = {name: lead(answers, any_arm) for name, answers in found.items()}
@@ -111,6 +95,34 @@ def main() -> None:
     }
     result["machine"] = before | {"load_1_min_after": machine("")["load_1_min"]}
     finish(result, table(metrics, errors, leads), options.out)
+
+
+def folds_of(cohort: Cohort, recipe: TrainRecipe, num_folds: int) -> list[PlannedFold]:
+    """The one division into folds that all arms share."""
+    return plan_folds(
+        cohort,
+        outcome=recipe.outcome.name,
+        task="progression",
+        num_folds=num_folds,
+        num_repeats=1,
+        validation=recipe.split.validation,
+        seed=0,
+    )
+
+
+def ridge_answers(answers: Answers, store: Store, cohort: Cohort, recipe: TrainRecipe) -> dict[str, Answers]:
+    """What each ridge answers to the pairs of all turns, fitted on the same people as those who answered there."""
+    ends = np.cumsum([len(turn.pairs) for turn in answers.turns])[:-1]
+    found = {}
+    for ridge in ridge_controls(answers, store, cohort, recipe, exact_compute(recipe)):
+        assert ridge.probabilities_P3 is not None
+        parts = np.split(ridge.probabilities_P3, ends)
+        turns = (
+            Turn(turn.training, turn.cohort, turn.pairs, own_P3, None)
+            for turn, own_P3 in zip(answers.turns, parts, strict=True)
+        )
+        found[ridge.name] = Answers(tuple(turns), answers.higher_is_better)
+    return found
 
 
 def follow(recipe: TrainRecipe, store: Store, fold: PlannedFold, folder: Path) -> Turn:

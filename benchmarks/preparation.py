@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks.change import lead
+from benchmarks.change import folds_of, lead, ridge_answers
 from benchmarks.running import finish, machine
 from preprocess.engine import preprocess
 from preprocess.recipe import VolumeRecipe
@@ -29,9 +29,7 @@ from preprocess.types import PROGRESSIONS
 from trainer.data.cohort import Cohort
 from trainer.data.pairs import rescan_pairs, visit_pairs
 from trainer.evaluate.answers import answer_metrics
-from trainer.evaluate.fold_plan import PlannedFold, plan_folds
-from trainer.evaluate.measure import exact_compute
-from trainer.evaluate.ridge_control import ridge_controls
+from trainer.evaluate.fold_plan import PlannedFold
 from trainer.evaluate.turns import Answers, Turn
 from trainer.fit.context import cohort_of
 from trainer.metrics.evaluation import Metric
@@ -63,15 +61,7 @@ def main() -> None:
     for name, settings in WAYS.items():
         store, seconds = made(options.cohort, options.work / name.replace(", ", "-"), VolumeRecipe(**settings))
         cohort = cohort_of(store, base.data, base.outcome.name)
-        folds = plan_folds(
-            cohort,
-            outcome=base.outcome.name,
-            task="progression",
-            num_folds=options.folds,
-            num_repeats=1,
-            validation=base.split.validation,
-            seed=0,
-        )
+        folds = folds_of(cohort, base, options.folds)
         found: dict[str, Any] = {"s_per_scan": seconds, "prepared": prepared(store)}
         found["rescan_share"] = {key: one.model_dump() for key, one in rescan_shares(store, cohort, base).items()}
         for ridge, answers in ridges(store, cohort, base, folds).items():
@@ -156,18 +146,7 @@ def ridges(store: Store, cohort: Cohort, base: TrainRecipe, folds: list[PlannedF
         pairs = visit_pairs(tested, base.outcome, which="consecutive").labelled()
         training = frozenset(fold.split.train) | frozenset(fold.split.validation)
         turns.append(Turn(training, tested, pairs, np.full((len(pairs), 3), 1 / 3), None))
-    empty = Answers(tuple(turns), base.outcome.higher_is_better)
-    ends = np.cumsum([len(turn.pairs) for turn in turns])[:-1]
-    found = {}
-    for ridge in ridge_controls(empty, store, cohort, base, exact_compute(base)):
-        assert ridge.probabilities_P3 is not None
-        parts = np.split(ridge.probabilities_P3, ends)
-        answered = [
-            Turn(turn.training, turn.cohort, turn.pairs, own_P3, None)
-            for turn, own_P3 in zip(turns, parts, strict=True)
-        ]
-        found[ridge.name] = Answers(tuple(answered), empty.higher_is_better)
-    return found
+    return ridge_answers(Answers(tuple(turns), base.outcome.higher_is_better), store, cohort, base)
 
 
 def table(result: dict[str, Any]) -> str:

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.change import folds_of
 from benchmarks.preparation import difference, made, prepared, rescan_shares, ridges, table
 from interscan.synthetic.brain.cohort import write_brain_cohort
 from preprocess.recipe import VolumeRecipe
 from preprocess.store import Store
 from trainer.data.cohort import Cohort
 from trainer.data.pairs import rescan_pairs
-from trainer.evaluate.fold_plan import plan_folds
 from trainer.fit.context import cohort_of
 from trainer.recipe import load_recipe
 
@@ -47,9 +47,7 @@ def test_shares_are_told_by_scanner(stored: tuple[Store, Cohort]) -> None:
 
 def test_everybody_is_answered_once_by_a_ridge_of_other_people(stored: tuple[Store, Cohort]) -> None:
     store, cohort = stored
-    folds = plan_folds(
-        cohort, outcome="mmse", task="progression", num_folds=3, num_repeats=1, validation=BASE.split.validation, seed=0
-    )
+    folds = folds_of(cohort, BASE, 3)
     for answers in ridges(store, cohort, BASE, folds).values():
         people = np.concatenate([np.unique(np.array(turn.cohort.groups)) for turn in answers.turns])
         assert len(people) == len(set(people)) == 9
