@@ -12,8 +12,8 @@ import torch
 from interscan.synthetic.brain.plan import subject_anatomy
 from interscan.synthetic.brain.render import Grid
 from interscan.synthetic.brain.scanner import SCANNERS, acquire
-from preprocess.kinds import prepare_volume
 from preprocess.recipe import VolumeRecipe
+from preprocess.volumes import prepare_volume
 
 SHAPE = (176, 256, 256)
 """A usual T1w head of 1 mm voxels."""

@@ -12,11 +12,12 @@ from typing import Any
 import zarr
 
 from preprocess.errors import ScanError
-from preprocess.kinds import Prepared, prepare_scan
+from preprocess.kinds import prepare_scan
 from preprocess.recipe import VolumeRecipe
 from preprocess.schema import ARRAYS_FOLDER
 from preprocess.storage import Location, refusals
 from preprocess.types import Finding, Scan
+from preprocess.volumes import Prepared
 
 COLUMNS_ATTRIBUTE = "columns"
 

@@ -20,8 +20,7 @@ from preprocess.recipe import VolumeRecipe
 from preprocess.transforms import to_stored
 from preprocess.types import Finding, Kind, Scan
 from preprocess.video import read_video
-from preprocess.volumes import Prepared as Prepared
-from preprocess.volumes import prepare_volume as prepare_volume
+from preprocess.volumes import Prepared, prepare_volume
 
 AXES: dict[Kind, tuple[str, ...]] = {
     "volume": ("row", "channel", "right", "anterior", "superior"),

@@ -33,14 +33,13 @@ _FWHM_TO_SIGMA = 1.0 / 2.3548
 _INTEGER_RANGE = {"uint8": 255, "uint16": 65535}
 
 
-def to_volume(image: Image, recipe: VolumeRecipe, *, name: str, made: Steps = NO_STEPS) -> Volume:
+def to_volume(image: Image, recipe: VolumeRecipe, *, name: str) -> Volume:
     """Resample and normalise a checked 3D image.
 
     Args:
         image: 3D, finite, of any orientation and spacing.
         recipe: grid, spacing, intensities and stored type.
         name: what messages call the scan.
-        made: what was prepared for this scan: a rigid motion, a shading, a mask; all of it enters the one resampling.
 
     Returns:
         The volume, shape (1, *grid), RAS+, in the recipe's dtype; with a finding where hot voxels are cut, where the
@@ -49,7 +48,18 @@ def to_volume(image: Image, recipe: VolumeRecipe, *, name: str, made: Steps = NO
     Raises:
         ScanError: too little of the field of view is foreground.
     """
-    placing = place(image, recipe, name=name)
+    return volume_of(place(image, recipe, name=name), recipe, name=name)
+
+
+def volume_of(placing: Placing, recipe: VolumeRecipe, *, name: str, made: Steps = NO_STEPS) -> Volume:
+    """As `to_volume`, of a scan that was placed already.
+
+    Args:
+        placing: from `place`, with the same recipe.
+        recipe: grid, intensities and stored type.
+        name: what messages call the scan.
+        made: what was prepared for this scan: a rigid motion, a shading, a mask; all of it enters the one resampling.
+    """
     findings = list(placing.findings)
     spacing = placing.spacing_mm
     source = placing.image

@@ -11,15 +11,15 @@ import numpy as np
 
 from preprocess.errors import ScanError
 from preprocess.images import read_image
-from preprocess.placing import place
+from preprocess.placing import Placing, place
 from preprocess.preparation.bias_field import fit_bias_field
 from preprocess.preparation.brain_mask import read_mask
 from preprocess.preparation.head_copy import HeadCopy, copy_head
 from preprocess.preparation.registration import Registered, register_to_template, register_visits
-from preprocess.preparation.steps import NO_STEPS, BiasField, Pose, Steps
+from preprocess.preparation.steps import NO_STEPS, Pose, Steps
 from preprocess.quality import check_image
 from preprocess.recipe import VolumeRecipe
-from preprocess.transforms import to_volume
+from preprocess.transforms import volume_of
 from preprocess.types import MAX_VOXELS, Finding, Image, Preparation, TissueFit
 
 
@@ -96,10 +96,11 @@ def prepare_volume(
     if any(finding.leaves_out for finding in findings):
         return Prepared(None, tuple(findings))
     try:
-        estimated = _masked(_estimate(image, file, recipe), image, file, recipe)
+        placing = place(image, recipe, name=name)
+        estimated = _masked(_estimate(placing, file, recipe), placing, file, recipe)
         if recipe.registration == "subject":
             estimated = _with(estimated, registered_to="alone")
-        return _resample(image, file, recipe, tuple(findings), estimated)
+        return _resample(image, placing, file, recipe, tuple(findings), estimated)
     except ScanError as error:
         return Prepared(None, (*findings, error.finding))
 
@@ -121,22 +122,23 @@ def prepare_volumes(files: Sequence[ScanFile], recipe: VolumeRecipe, *, max_voxe
     if recipe.registration != "subject":
         return [_prepare_alone(file, recipe, max_voxels) for file in files]
     estimates = [_estimate_file(file, recipe, max_voxels) for file in files]
-    numbers = [number for number, one in enumerate(estimates) if one is not None and one.copy is not None]
-    if len(numbers) < 2:
-        return [_prepare_alone(file, recipe, max_voxels) for file in files]
     copies = [one.copy for one in estimates if one is not None and one.copy is not None]
-    registered = dict(zip(numbers, register_visits(copies), strict=True))
-    num_used = sum(not one.trouble for one in registered.values())
+    if len(copies) < 2:
+        return [_prepare_alone(file, recipe, max_voxels) for file in files]
+    registered = register_visits(copies)
+    num_used = sum(not one.trouble for one in registered)
+    following = iter(registered)
     prepared = []
-    for number, (file, estimated) in enumerate(zip(files, estimates, strict=True)):
-        if estimated is None or number not in registered:
+    for file, estimated in zip(files, estimates, strict=True):
+        if estimated is None:
             prepared.append(_prepare_alone(file, recipe, max_voxels))
             continue
         image = _read(file, recipe, max_voxels)
-        placed = _placed(estimated, registered[number], "subject", num_used, name=file.name)
-        placed = _masked(placed, image, file, recipe)
+        placing = place(image, recipe, name=file.name)
+        placed = _placed(estimated, next(following), "subject", num_used, name=file.name)
+        placed = _masked(placed, placing, file, recipe)
         findings = tuple(check_image(image, recipe.quality, name=file.name))
-        prepared.append(_resample(image, file, recipe, findings, placed))
+        prepared.append(_resample(image, placing, file, recipe, findings, placed))
     return prepared
 
 
@@ -153,8 +155,9 @@ def _estimate_file(file: ScanFile, recipe: VolumeRecipe, max_voxels: int) -> _Es
         image = _read(file, recipe, max_voxels)
         if any(finding.leaves_out for finding in check_image(image, recipe.quality, name=file.name)):
             return None
-        _masked(_Estimated(), image, file, recipe)  # kept by nobody: the masks of all visits are a scan's size each
-        return _estimate(image, file, recipe)
+        placing = place(image, recipe, name=file.name)
+        _masked(_Estimated(), placing, file, recipe)  # kept by nobody: the masks of all visits are a scan's size each
+        return _estimate(placing, file, recipe)
     except ScanError:
         return None  # found again, and recorded, when it is prepared
 
@@ -163,12 +166,12 @@ def _read(file: ScanFile, recipe: VolumeRecipe, max_voxels: int) -> Image:
     return read_image(file.data, name=file.name, max_voxels=max_voxels, believed=recipe.orientation)
 
 
-def _estimate(image: Image, file: ScanFile, recipe: VolumeRecipe) -> _Estimated:
+def _estimate(placing: Placing, file: ScanFile, recipe: VolumeRecipe) -> _Estimated:
     """All that a scan's own voxels tell, of the steps that the recipe asks for."""
     if recipe.bias_field == "none" and recipe.registration == "none":
         return _Estimated()
     # With the skull, whatever a mask blackens later: it turns with the brain and does not shrink.
-    copy = copy_head(place(image, recipe, name=file.name))
+    copy = copy_head(placing)
     estimated = _Estimated(copy=copy)
     if recipe.bias_field == "n4":
         try:
@@ -177,24 +180,21 @@ def _estimate(image: Image, file: ScanFile, recipe: VolumeRecipe) -> _Estimated:
             estimated = replace(estimated, findings=(error.finding,))
         else:
             copy = copy.divided_by(bias.at(copy.affine, copy.values_XYZ.shape))
-            estimated = _with(replace(estimated, copy=copy), **_facts(bias))
-            estimated = replace(estimated, steps=replace(estimated.steps, bias=bias))
+            estimated = _with(
+                _Estimated(Steps(bias=bias), copy=copy), bias_ratio=bias.ratio, bias_iterations=bias.iterations
+            )
     if recipe.registration == "template":
         estimated = _placed(estimated, register_to_template(copy), "template", 0, name=file.name)
     return estimated
 
 
-def _masked(estimated: _Estimated, image: Image, file: ScanFile, recipe: VolumeRecipe) -> _Estimated:
+def _masked(estimated: _Estimated, placing: Placing, file: ScanFile, recipe: VolumeRecipe) -> _Estimated:
     """With the brain mask, where the recipe asks for one."""
     if recipe.brain_mask == "none":
         return estimated
-    mask = read_mask(file.mask, image, place(image, recipe, name=file.name).centre_mm, name=file.name)
+    mask = read_mask(file.mask, placing.image, placing.centre_mm, name=file.name)
     with_facts = _with(estimated, mask_ml=mask.volume_ml, mask_sha256=mask.sha256)
     return replace(with_facts, steps=replace(estimated.steps, mask=mask))
-
-
-def _facts(bias: BiasField) -> dict[str, float | int]:
-    return {"bias_ratio": bias.ratio, "bias_iterations": bias.iterations}
 
 
 def _placed(estimated: _Estimated, registered: Registered, to: str, num: int, *, name: str) -> _Estimated:
@@ -216,9 +216,14 @@ def _with(estimated: _Estimated, **facts: object) -> _Estimated:
 
 
 def _resample(
-    image: Image, file: ScanFile, recipe: VolumeRecipe, findings: tuple[Finding, ...], estimated: _Estimated
+    image: Image,
+    placing: Placing,
+    file: ScanFile,
+    recipe: VolumeRecipe,
+    findings: tuple[Finding, ...],
+    estimated: _Estimated,
 ) -> Prepared:
-    volume = to_volume(image, recipe, name=file.name, made=estimated.steps)
+    volume = volume_of(placing, recipe, name=file.name, made=estimated.steps)
     is_plain = estimated.preparation == _NOTHING_DONE
     return Prepared(
         volume.voxels_CDHW,

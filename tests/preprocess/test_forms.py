@@ -7,10 +7,10 @@ import pytest
 
 from preprocess.errors import ScanError
 from preprocess.forms import ArrayForm, find_forms, stored_form
-from preprocess.kinds import Prepared
 from preprocess.recipe import VolumeRecipe
 from preprocess.storage import Location
 from preprocess.types import Finding, Scan
+from preprocess.volumes import Prepared
 from preprocess.writer import prepare_arrays
 from tests.support.clips import npy
 

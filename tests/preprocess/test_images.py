@@ -6,7 +6,7 @@ import pytest
 from preprocess.dicom_zip import pack
 from preprocess.errors import ScanError
 from preprocess.images import read_image
-from preprocess.kinds import prepare_volume
+from preprocess.volumes import prepare_volume
 from tests.support.images import RECIPE, head, nifti
 from tests.support.series import enhanced, file_of, files_of, slices
 

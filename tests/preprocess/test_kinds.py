@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 from preprocess.engine import plan_run, preprocess
 from preprocess.errors import ScanError, StoreError, UsageError
 from preprocess.frames import choose_frames
-from preprocess.kinds import Prepared, axes_of, prepare_scan
+from preprocess.kinds import axes_of, prepare_scan
 from preprocess.readers import read_nifti
 from preprocess.recipe import VolumeRecipe
 from preprocess.sources import list_scans
@@ -21,6 +21,7 @@ from preprocess.storage import Location
 from preprocess.store import Store, verify_rows
 from preprocess.transforms import to_volume
 from preprocess.types import Scan
+from preprocess.volumes import Prepared
 from tests.support.clips import dicom, moving_block, npy, picture, video, write_table
 from tests.support.images import RECIPE, gz, head_file, nifti, tree
 

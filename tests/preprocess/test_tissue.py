@@ -8,12 +8,12 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from sklearn.mixture import GaussianMixture
 
-from preprocess.kinds import prepare_volume
 from preprocess.readers import read_nifti
 from preprocess.recipe import VolumeRecipe
 from preprocess.tissue import STORED_MEANS, contrast_findings, fit_tissue, shading, to_tissue_brightness
 from preprocess.transforms import to_volume
 from preprocess.types import FloatArray, TissueFit
+from preprocess.volumes import prepare_volume
 from tests.support.images import gz, head_file, nifti
 
 T1W = (0.3, 0.7, 1.0)

@@ -17,11 +17,11 @@ from preprocess.cli import preprocess as preprocess_verb
 from preprocess.engine import preprocess
 from preprocess.errors import UsageError
 from preprocess.forget import forget_person
-from preprocess.kinds import prepare_volume
 from preprocess.sources import Listing, list_scans
 from preprocess.sources.reach import read_scan
 from preprocess.storage import Location
 from preprocess.store import Store, verify_rows
+from preprocess.volumes import prepare_volume
 from tests.support.images import RECIPE
 from tests.support.series import CANARIES, ROOT_UID, SAGITTAL, fine_slices, slices, uid, write_series
 
