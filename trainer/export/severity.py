@@ -12,7 +12,7 @@ from preprocess.distances import distances_from_mean
 from preprocess.errors import RunError
 from preprocess.manifest import Anchor
 from trainer.data.cohort import Cohort
-from trainer.export.embedding import EmbeddingModel, golden_scans
+from trainer.export.embedding import EmbeddingModel, embedding_golden, golden_scans
 
 
 class SeverityModel(EmbeddingModel):
@@ -66,12 +66,8 @@ def severity_golden(model: SeverityModel, shape: tuple[int, ...], dtype: str) ->
         shape: shape of one row of the store.
         dtype: its stored type.
     """
-    scans_B, inputs_B = golden_scans(shape, dtype)
-    return {
-        "scans_B": scans_B,
-        "embedding_BE": model.embed(inputs_B).numpy(),
-        "severity_B": model.severity(inputs_B).numpy(),
-    }
+    _, inputs_B = golden_scans(shape, dtype)
+    return embedding_golden(model, shape, dtype) | {"severity_B": model.severity(inputs_B).numpy()}
 
 
 def severity_references(
