@@ -1,6 +1,6 @@
 """The two ways a request brings its scans, on one path: a multipart upload, or JSON with URIs."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -43,6 +43,7 @@ async def open_body(
     by_uri: type[AnyFields],
     *,
     intake: Intake,
+    moved: Callable[[int], None] = lambda _: None,
     max_bytes: int,
     repeated: Collection[str] = (),
     max_repeats: int = 1,
@@ -55,6 +56,7 @@ async def open_body(
         fields: model of the text fields beside them.
         by_uri: model of the JSON object.
         intake: where the body finds a place, and how slow it may be.
+        moved: told how many bytes of uploads have come, each time that some have.
         max_bytes: most bytes of one upload; the body may hold that many for each upload, and `read_upload` holds
             each upload to it.
         repeated: names of parts and text fields that may come several times; texts are joined with commas.
@@ -76,7 +78,8 @@ async def open_body(
             raise too_large("a scan", max_bytes)
         with intake.place(most if promised is None else promised):
             max_fields = _MAX_TEXT_FIELDS + max_repeats - 1
-            form = await _read_form(request, intake, max_files, most, max_fields, too_large("a scan", max_bytes))
+            stream = _counted(intake.chunks(request, moved), most, too_large("a scan", max_bytes))
+            form = await _read_form(request, stream, max_files, max_fields)
             try:
                 yield _sort_form(form, parts, fields, repeated)
             finally:
@@ -91,9 +94,8 @@ async def open_body(
 
 
 async def _read_form(
-    request: Request, intake: Intake, max_files: int, max_bytes: int, max_fields: int, refusal: ProblemError
+    request: Request, stream: AsyncGenerator[bytes, None], max_files: int, max_fields: int
 ) -> FormData:
-    stream = _counted(request, intake, max_bytes, refusal)
     try:
         parser = MultiPartParser(
             request.headers, stream, max_files=max_files, max_fields=max_fields, max_part_size=_MAX_TEXT_BYTES
@@ -118,7 +120,7 @@ async def _read_text(request: Request, intake: Intake) -> bytes:
     promised = _promised(request)
     if promised is not None and promised > _MAX_TEXT_BYTES:
         raise refusal
-    return b"".join([chunk async for chunk in _counted(request, intake, _MAX_TEXT_BYTES, refusal)])
+    return b"".join([chunk async for chunk in _counted(intake.chunks(request), _MAX_TEXT_BYTES, refusal)])
 
 
 def _promised(request: Request) -> int | None:
@@ -127,10 +129,10 @@ def _promised(request: Request) -> int | None:
 
 
 async def _counted(
-    request: Request, intake: Intake, max_bytes: int, refusal: ProblemError
+    chunks: AsyncGenerator[bytes, None], max_bytes: int, refusal: ProblemError
 ) -> AsyncGenerator[bytes, None]:
     num_bytes = 0
-    async for chunk in intake.chunks(request):
+    async for chunk in chunks:
         num_bytes += len(chunk)
         if num_bytes > max_bytes:
             raise refusal

@@ -21,6 +21,7 @@ from preprocess.recipe import VolumeRecipe
 
 CPU_REACHED = -int(signal.SIGXCPU)
 """Exit code of a process that used up its CPU time."""
+_NICENESS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,8 @@ def serve(connection: Connection, memory_bytes: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # The event loop, which lets in and refuses, comes first where cores are short.
+    os.nice(_NICENESS)
     _fall_silent()
     _load()
     connection.send_bytes(b"ready")

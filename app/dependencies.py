@@ -80,15 +80,15 @@ async def _open(
     max_repeats: int = 1,
 ) -> AsyncIterator[Body[AnyFields]]:
     """Open the body of a request that could be worked on now; none of it is read where there is no place."""
-    service.gate.check()
     async with AsyncExitStack() as held:
-        with request.state.stages.stage("reading"):
+        with request.state.stages.stage("reading"), service.gate.coming() as coming:
             opened = open_body(
                 request,
                 parts,
                 fields,
                 by_uri,
                 intake=service.intake,
+                moved=coming.moved,
                 max_bytes=service.settings.max_upload_bytes,
                 repeated=repeated,
                 max_repeats=max_repeats,

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 
 from starlette.requests import Request
@@ -11,6 +11,8 @@ from app.errors import ProblemError
 from app.gate import busy, stopping
 
 _MIB = 2**20
+_PIECE_BYTES = _MIB
+"""Bodies are handed on in pieces of this size: what parses and stores them costs by the piece."""
 
 
 class Intake:
@@ -34,7 +36,8 @@ class Intake:
         self._min_bytes_per_s = min_bytes_per_s
         self._num_bodies = 0
         self._num_bytes = 0
-        self._stopped = asyncio.Event()
+        self._is_stopped = False
+        self._readings: set[asyncio.Timeout] = set()
 
     @property
     def num_bodies(self) -> int:
@@ -51,7 +54,7 @@ class Intake:
         Raises:
             ProblemError: 503 with Retry-After, without a byte read.
         """
-        if self._stopped.is_set():
+        if self._is_stopped:
             raise stopping()
         if self._num_bodies >= self._max_bodies:
             raise busy(f"all {self._max_bodies} places for uploads are taken", self._idle_s)
@@ -66,37 +69,57 @@ class Intake:
             self._num_bodies -= 1
             self._num_bytes -= num_bytes
 
-    async def chunks(self, request: Request) -> AsyncGenerator[bytes, None]:
-        """The body piece by piece.
+    async def chunks(
+        self, request: Request, moved: Callable[[int], None] = lambda _: None
+    ) -> AsyncGenerator[bytes, None]:
+        """The body in pieces of a MiB or more, the last one smaller.
+
+        Args:
+            request: with its body still unread.
+            moved: told how many bytes have come, each time that some have.
 
         Raises:
             ProblemError: 408 for one that stalls or crawls, 503 when the service stops.
         """
         stream = request.stream()
         start, num_bytes = time.monotonic(), 0
-        stopped = asyncio.ensure_future(self._stopped.wait())
-        try:
-            while True:
-                elapsed_s = time.monotonic() - start
-                left_s = self._idle_s + num_bytes / self._min_bytes_per_s - elapsed_s
-                reading = asyncio.ensure_future(anext(stream, None))
-                patience_s = max(0.0, min(self._idle_s, left_s))
-                await asyncio.wait({reading, stopped}, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
-                if not reading.done():
-                    reading.cancel()
-                    await asyncio.wait({reading})
-                    raise stopping() if stopped.done() else self._too_slow()
-                chunk = reading.result()
-                if chunk is None:
-                    return
-                num_bytes += len(chunk)
-                yield chunk
-        finally:
-            stopped.cancel()
+        piece: list[bytes] = []
+        piece_bytes = 0
+        while True:
+            elapsed_s = time.monotonic() - start
+            left_s = self._idle_s + num_bytes / self._min_bytes_per_s - elapsed_s
+            chunk = await self._next(stream, max(0.0, min(self._idle_s, left_s)))
+            if chunk is None:
+                break
+            num_bytes += len(chunk)
+            moved(len(chunk))
+            piece.append(chunk)
+            piece_bytes += len(chunk)
+            if piece_bytes >= _PIECE_BYTES:
+                yield b"".join(piece)
+                piece, piece_bytes = [], 0
+        if piece_bytes:
+            yield b"".join(piece)
 
     def stop(self) -> None:
         """End all reading at once."""
-        self._stopped.set()
+        self._is_stopped = True
+        for reading in self._readings:
+            reading.reschedule(asyncio.get_running_loop().time())
+
+    async def _next(self, stream: AsyncGenerator[bytes, None], patience_s: float) -> bytes | None:
+        """What comes next; None at the end."""
+        if self._is_stopped:
+            raise stopping()
+        try:
+            async with asyncio.timeout(patience_s) as reading:
+                self._readings.add(reading)
+                try:
+                    return await anext(stream, None)
+                finally:
+                    self._readings.discard(reading)
+        except TimeoutError as error:
+            raise (stopping() if self._is_stopped else self._too_slow()) from error
 
     def _too_slow(self) -> ProblemError:
         rate = self._min_bytes_per_s / 1024

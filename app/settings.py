@@ -40,7 +40,7 @@ class Settings(BaseSettings):
         max_cpu_s: CPU time for decoding one scan, seconds.
         max_running: requests worked on at once; as many scans, and at least two, are decoded at once.
         max_waiting: requests that may wait for their turn; the next is answered 503.
-        max_wait_s: longest wait for a turn, seconds; who would wait longer is answered 503 at once.
+        max_wait_s: longest time to an answer, seconds; whose answer is expected later is refused with 503 at once.
         deadline_s: from a whole body to its answer, seconds; then 503.
         fetch_s: for one scan under a URI, seconds; then 504.
         header_s: for the header of a request, and for the rest of a body that is not wanted any more, seconds.

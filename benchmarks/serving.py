@@ -1,16 +1,19 @@
 """The service beside the same work in one process, at its peak and beyond it; prints JSON.
 
-python -m benchmarks.serving [--quick] [--artefact FOLDER] [--pairs 15] [--seconds 20] [--out FILE]
+python -m benchmarks.serving [--quick] [--artefact FOLDER] [--pairs 15] [--seconds 20] [--peers-python PEERS/bin/python]
+    [--out FILE]
 
 Pairs of 10 MB heads are uploaded over loopback by clients on the same cores, which they take part of. Without
 --artefact the model is a tiny one, so that what is measured is all but its forward pass. `ceiling_pairs_per_s` is what
-the cores could do if nothing but decoding and the forward pass took time: cores over the time of a pair on one thread.
+processes, one for each core, reach side by side when they do nothing but decode and answer. Clients give up after 10 s
+and, where they are refused, do not ask again.
 """
 
 import argparse
 import asyncio
 import contextlib
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -19,24 +22,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from multiprocessing import synchronize
 from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
 import torch
+from threadpoolctl import threadpool_limits
 
 from app.answers import answer_progression
 from app.inputs import prepare
 from app.registry import LoadedModel, load_artefact
 from benchmarks.preprocess_ways import write_heads
 from benchmarks.running import ROOT, finish, machine
+from benchmarks.serving_load import Upload, at_peak, one_by_one, overloaded, pss_mb, watching
+from benchmarks.serving_peers import PEERS, Peer, serving_peer
 from preprocess.machine import num_cores
 from tests.support.artefacts import write_artefact
 
-PATIENCE_S = 10.0
-"""After which a client gives up."""
-_CLIENTS = 8
 _OVERLOAD = 3.0
 
 
@@ -63,151 +67,106 @@ def serving(artefact: Path) -> Iterator[tuple[str, int]]:
             drained.wait(30)
 
 
-def pss_mb(pid: int) -> float:
-    """Memory of a process and all that it began, each shared page counted once among those who share it."""
-    total = 0.0
-    for one in _family(pid):
-        with contextlib.suppress(OSError):
-            found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{one}/smaps_rollup").read_text(), re.MULTILINE)
-            total += int(found[1]) / 1000 if found else 0.0
-    return total
-
-
-def _family(pid: int) -> list[int]:
-    found = [pid]
-    for one in found:
-        with contextlib.suppress(OSError):
-            for task in Path(f"/proc/{one}/task").iterdir():
-                found += [int(child) for child in (task / "children").read_text().split()]
-    return found
-
-
 def in_process(model: LoadedModel, pairs: list[tuple[bytes, bytes]], threads: int) -> list[float]:
     """Seconds of each pair: decode, resample and forward in this process, one scan after the other."""
     torch.set_num_threads(threads)
     recipe = model.manifest.inputs.volume_recipe
     taken_s = []
-    for earlier, later in pairs:
-        begun = time.perf_counter()
-        scans = [prepare(data, recipe, name="scan") for data in (earlier, later)]
-        answer_progression(model, *scans)
-        taken_s.append(time.perf_counter() - begun)
-    return taken_s
-
-
-def body_of(pair: tuple[bytes, bytes]) -> dict[str, tuple[str, bytes]]:
-    """A pair as an upload."""
-    return {"earlier": ("a.nii.gz", pair[0]), "later": ("b.nii.gz", pair[1])}
-
-
-async def one_by_one(url: str, pairs: list[tuple[bytes, bytes]]) -> list[float]:
-    """Seconds of each pair, uploaded one after the other."""
-    taken_s = []
-    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
-        for pair in pairs:
+    # Those of BLAS too, as in the service's decoding processes.
+    with threadpool_limits(limits=threads):
+        for earlier, later in pairs:
             begun = time.perf_counter()
-            (await client.post("/v1/progression", files=body_of(pair))).raise_for_status()
+            scans = [prepare(data, recipe, name="scan") for data in (earlier, later)]
+            answer_progression(model, *scans)
             taken_s.append(time.perf_counter() - begun)
     return taken_s
 
 
-async def at_peak(url: str, pairs: list[tuple[bytes, bytes]], seconds: float) -> float:
-    """Pairs a second of clients that each send the next pair when the last is answered."""
-    until = time.perf_counter() + seconds
-    num_answered = 0
-
-    async def client(first: int) -> None:
-        nonlocal num_answered
-        async with httpx.AsyncClient(base_url=url, timeout=60) as http:
-            number = first
-            while time.perf_counter() < until:
-                answer = await http.post("/v1/progression", files=body_of(pairs[number % len(pairs)]))
-                number += 1
-                num_answered += answer.status_code == 200 and time.perf_counter() < until
-
-    await asyncio.gather(*map(client, range(_CLIENTS)))
-    return num_answered / seconds
+def ceiling(artefact: Path, pairs: list[tuple[bytes, bytes]], seconds: float) -> float:
+    """Pairs a second of processes, one for each core and with one thread, that each do the work in process."""
+    context = multiprocessing.get_context("spawn")
+    cores = num_cores()
+    begun, counted = context.Barrier(cores), context.SimpleQueue()
+    arguments = (artefact, pairs, seconds, begun, counted)
+    workers = [context.Process(target=_work_for, args=arguments) for _ in range(cores)]
+    for worker in workers:
+        worker.start()
+    found = sum(counted.get() for _ in workers)
+    for worker in workers:
+        worker.join()
+    return found
 
 
-async def overloaded(
-    url: str, pairs: list[tuple[bytes, bytes]], *, rate: float, seconds: float, memory: Callable[[], float]
+def _work_for(
+    artefact: Path,
+    pairs: list[tuple[bytes, bytes]],
+    seconds: float,
+    begun: "synchronize.Barrier",
+    counted: "multiprocessing.SimpleQueue[float]",
+) -> None:
+    model = load_artefact(str(artefact))
+    in_process(model, pairs[:1], 1)
+    begun.wait()
+    start, num_done = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        in_process(model, [pairs[num_done % len(pairs)]], 1)
+        num_done += 1
+    counted.put(num_done / (time.perf_counter() - start))
+
+
+def measure(
+    artefact: Path, pairs: list[tuple[bytes, bytes]], num_pairs: int, seconds: float, peers_python: str | None
 ) -> dict[str, Any]:
-    """Requests at a fixed rate by clients that give up: what was answered, refused and lost; how /livez did."""
-    counts = {"answered": 0, "refused": 0, "given_up": 0}
-    livez_s: list[float] = []
-    memory_mb: list[float] = []
-    limits = httpx.Limits(max_connections=500)
-    async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_S, limits=limits) as http:
-
-        async def ask(number: int) -> None:
-            try:
-                async with asyncio.timeout(PATIENCE_S):
-                    answer = await http.post("/v1/progression", files=body_of(pairs[number % len(pairs)]))
-                counts["answered" if answer.status_code == 200 else "refused"] += 1
-            except (TimeoutError, httpx.HTTPError):
-                counts["given_up"] += 1
-
-        async def probe() -> None:
-            while True:
-                begun = time.perf_counter()
-                with contextlib.suppress(httpx.HTTPError):
-                    await http.get("/livez")
-                livez_s.append(time.perf_counter() - begun)
-                memory_mb.append(memory())
-                await asyncio.sleep(0.1)
-
-        probing = asyncio.create_task(probe())
-        begun, asked = time.perf_counter(), []
-        while (elapsed := time.perf_counter() - begun) < seconds:
-            asked.append(asyncio.create_task(ask(len(asked))))
-            await asyncio.sleep(max(0.0, len(asked) / rate - elapsed))
-        await asyncio.gather(*asked)
-        took_s = time.perf_counter() - begun
-        probing.cancel()
-    return {
-        **counts,
-        "asked": len(asked),
-        "goodput_pairs_per_s": counts["answered"] / took_s,
-        "livez_p99_ms": 1000 * statistics.quantiles(livez_s, n=100)[98],
-        "peak_memory_mb": max(memory_mb),
-    }
-
-
-def measure(artefact: Path, pairs: list[tuple[bytes, bytes]], num_pairs: int, seconds: float) -> dict[str, Any]:
     """All of it, one after the other on one machine."""
     model = load_artefact(str(artefact))
     work = [pairs[number % len(pairs)] for number in range(num_pairs)]
-    cores = num_cores()
     in_process(model, work[:1], 1)
     one_thread_s = statistics.median(in_process(model, work, 1))
-    default_s = statistics.median(in_process(model, work, cores))
+    default_s = statistics.median(in_process(model, work, num_cores()))
+    ceiling_pairs_per_s = ceiling(artefact, pairs, seconds)
+    uploads = [Upload.of(pair) for pair in pairs]
     with serving(artefact) as (url, pid):
-        asyncio.run(one_by_one(url, work[:2]))
+        asyncio.run(one_by_one(url, uploads))
         idle_mb = pss_mb(pid)
-        served_s = statistics.median(asyncio.run(one_by_one(url, work)))
-        peak = asyncio.run(at_peak(url, pairs, seconds))
-        rate = _OVERLOAD * peak
-        beyond = asyncio.run(overloaded(url, pairs, rate=rate, seconds=seconds, memory=lambda: pss_mb(pid)))
+        sent = [uploads[number % len(uploads)] for number in range(num_pairs)]
+        served_s = statistics.median(asyncio.run(one_by_one(url, sent)))
+        peak = asyncio.run(at_peak(url, uploads, seconds))
+        with watching(url, pid) as seen:
+            beyond = asyncio.run(overloaded(url, uploads, rate=_OVERLOAD * peak, seconds=3 * seconds))
+    peers = {}
+    for peer in PEERS if peers_python is not None else ():
+        peers[peer.name] = measure_peer(peer, str(peers_python), artefact, sent, seconds)
     return {
         "p50_ms": 1000 * served_s,
         "in_process_ms": 1000 * one_thread_s,
         "in_process_default_threads_ms": 1000 * default_s,
         "overhead_ratio": served_s / one_thread_s,
         "pairs_per_s": peak,
-        "ceiling_pairs_per_s": cores / one_thread_s,
-        "share_of_ceiling": peak * one_thread_s / cores,
+        "ceiling_pairs_per_s": ceiling_pairs_per_s,
+        "share_of_ceiling": peak / ceiling_pairs_per_s,
         "overload_goodput_ratio": beyond["goodput_pairs_per_s"] / peak,
-        "livez_p99_ms": beyond["livez_p99_ms"],
+        "livez_p99_ms": seen["livez_p99_ms"],
         "idle_memory_mb": idle_mb,
-        "peak_rss_mb": beyond["peak_memory_mb"],
-        "overload": beyond,
+        "peak_rss_mb": seen["peak_memory_mb"],
+        "overload": beyond | seen,
+        "peers": peers,
     }
+
+
+def measure_peer(peer: Peer, python: str, artefact: Path, sent: list[Upload], seconds: float) -> dict[str, Any]:
+    """The same uploads to another service: seconds of each one after the other, and the peak."""
+    with serving_peer(peer, python, artefact, sent[0]) as url:
+        asyncio.run(one_by_one(url, sent[:4], peer.route))
+        served_s = statistics.median(asyncio.run(one_by_one(url, sent, peer.route)))
+        return {"p50_ms": 1000 * served_s, "pairs_per_s": asyncio.run(at_peak(url, sent, seconds, peer.route))}
 
 
 def table(result: dict[str, Any]) -> str:
     """A line for each figure."""
     shown = [key for key in result if isinstance(result[key], float)]
     lines = ["| figure | value |", "|---|---|", *(f"| {key} | {result[key]:.3g} |" for key in shown)]
+    for name, found in result["peers"].items():
+        lines += [f"| {name}: {key} | {found[key]:.3g} |" for key in found]
     return "\n".join([*lines, f"| beyond the peak | {json.dumps(result['overload'])} |"])
 
 
@@ -218,6 +177,7 @@ def main() -> None:
     parser.add_argument("--artefact", type=Path, help="a progression artefact; a tiny model when not given")
     parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--peers-python", help="interpreter that has benchmarks/requirements-peers-serving.txt")
     parser.add_argument("--out", type=Path, help="file for the JSON as well")
     options = parser.parse_args()
     if options.quick:
@@ -228,7 +188,7 @@ def main() -> None:
         artefact = options.artefact or write_artefact(Path(folder) / "tiny" / "1")
         heads = [path.read_bytes() for path in write_heads(Path(folder), 4, coarser=4 if options.quick else 1)]
         pairs = [(heads[0], heads[1]), (heads[2], heads[3])]
-        result = measure(artefact, pairs, options.pairs, options.seconds)
+        result = measure(artefact, pairs, options.pairs, options.seconds, options.peers_python)
     result["settings"] = {key: getattr(options, key) for key in ("pairs", "seconds", "quick")}
     result["file_mb"] = statistics.mean(map(len, heads)) / 1e6
     result["machine"] = before | {"load_1_min_after": machine("")["load_1_min"]}

@@ -65,20 +65,21 @@ def bench(
     `stream`: volumes a second from a bucket with 30 ms a request, beside raw reads and other readers: 3 to 8 minutes.
     `train`: the default encoder's training step against the published one, in ms a volume: about a minute.
     `preprocess`: one head from file to volume beside MONAI's chain, in ms of CPU on one thread: about a minute.
-    `serve`: pairs of 10 MB heads by upload beside the same work in one process, at the peak and beyond it: 3 minutes.
+    `serve`: pairs of 10 MB heads by upload beside the same work in process, at the peak and beyond it: 3 to 5 minutes.
     `methods`: the published methods and baselines on synthetic cohorts, five seeds each: about three hours.
 
     Args:
         part: what is measured.
         quick: small sizes that show that it runs; their results mean nothing.
-        peers_python: interpreter with the streaming libraries of benchmarks/requirements-peers.txt, for stream.
+        peers_python: interpreter with the libraries of benchmarks/requirements-peers.txt for stream, or of
+            benchmarks/requirements-peers-serving.txt for serve.
         json: print the result as one JSON object on stdout.
     """
     script = find_script(part)
     arguments = ["--quick"] if quick else []
     if peers_python is not None:
-        if part != "stream":
-            raise UsageError(f"--peers-python is for bench stream, not for bench {part}; leave it out")
+        if part not in ("stream", "serve"):
+            raise UsageError(f"--peers-python is for bench stream and bench serve, not for bench {part}; leave it out")
         arguments += ["--peers-python", peers_python]
     result = _run(script, arguments)
     emit(result, "\n".join(f"{key}: {result[key]}" for key in SHOWN[part]), as_json=json)

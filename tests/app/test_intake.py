@@ -38,6 +38,18 @@ def test_a_body_comes_through_as_it_is():
     assert asyncio.run(read(intake(), request([(0, b"ab"), (0.01, b"c")]))) == b"abc"
 
 
+def test_small_chunks_are_handed_on_as_large_pieces_and_counted_as_they_come():
+    moved: list[int] = []
+
+    async def go() -> list[int]:
+        asked = request([(0, b"x" * 2**18)] * 10)
+        return [len(piece) async for piece in intake().chunks(asked, moved.append)]
+
+    assert asyncio.run(go()) == [2**20, 2**20, 2**19]
+    assert sum(moved) == 10 * 2**18
+    assert len(moved) >= 10
+
+
 def test_there_are_so_many_places_and_so_many_bytes():
     limits = intake()
     with limits.place(60):
